@@ -1,0 +1,31 @@
+"""The two ways in which Fairloop ends early, and the exit status of each.
+
+A user's mistake ends a command with status 2 and one line that names the key, the value and what is
+allowed; a fault of the surroundings (a full disk, a damaged file, no network) ends it with status 1.
+"""
+
+
+class FairloopError(Exception):
+    """One line for the user, and the exit status of the command."""
+
+    exit_status = 1
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))
+
+
+class Fault(FairloopError):
+    """Something outside the configuration went wrong: the same command may work later."""
+
+    exit_status = 1
+
+
+class UserError(FairloopError):
+    """A mistake in the command or the configuration: the same command will fail again."""
+
+    exit_status = 2
+
+    @classmethod
+    def of(cls, key: str, value: object, allowed: str) -> "UserError":
+        """Build the line that names the key, the value given and what is allowed."""
+        return cls(f"{key}={value}: {allowed}")
