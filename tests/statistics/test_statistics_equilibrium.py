@@ -175,15 +175,15 @@ def test_too_little_to_fit_is_undecided_and_undefined(trajectories):
 
 
 def test_few_transitions_bound_nothing():
-    found = estimate_equilibrium([Trajectory(b, (b, 0.12 + 0.3 * b + e)) for b, e in ((0.1, 0.01), (0.3, -0.02), (0.6, 0.01))])
+    found = estimate_equilibrium(
+        [Trajectory(b, (b, 0.12 + 0.3 * b + e)) for b, e in ((0.1, 0.01), (0.3, -0.02), (0.6, 0.01))]
+    )
     assert found.slope.low == -math.inf
     assert found.verdict == "undecided"
 
 
 def test_missing_values_drop_only_their_transitions():
-    found = estimate_equilibrium(
-        [Trajectory(0.1, (0.1, math.nan, 0.2, 0.15)), Trajectory(0.6, (0.6, 0.3, 0.2, 0.1))]
-    )
+    found = estimate_equilibrium([Trajectory(0.1, (0.1, math.nan, 0.2, 0.15)), Trajectory(0.6, (0.6, 0.3, 0.2, 0.1))])
     assert found.transitions == 4
     assert found.cells == 2
 

@@ -91,12 +91,18 @@ class RelativeChange:
 
 
 def estimate_equilibrium(
-    trajectories: Sequence[Trajectory], *, seed: int = 0, resamples: int = 1999, confidence: float = 0.95
+    trajectories: Sequence[Trajectory],
+    *,
+    possible: tuple[float, float] = (-1.0, 1.0),
+    seed: int = 0,
+    resamples: int = 1999,
+    confidence: float = 0.95,
 ) -> Equilibrium:
     """Fit B[g+1] = c + rho B[g] over all transitions and say whether the recursion settles.
 
     Args:
         trajectories: one per cell; transitions with a missing end are left out.
+        possible: the least and the greatest value that the metric can take; a bounded interval of B* ends there.
         seed: decides the sign patterns where there are too many to enumerate.
         resamples: number of sign patterns in that case.
         confidence: of the intervals.
@@ -121,6 +127,8 @@ def estimate_equilibrium(
     value = c / (1 - rho) if abs(1 - rho) > 1e-12 else math.nan
     bounded = not slope[0] <= 1 <= slope[1]
     level = _invert(test.level_p_values, value, scale, 1 - confidence) if bounded else (-math.inf, math.inf)
+    if bounded and possible[0] <= value <= possible[1]:
+        level = (max(level[0], possible[0]), min(level[1], possible[1]))
     fitted = Estimate(value, *level, transitions)
     verdict: Verdict = "undecided"
     if slope[0] > 1:
