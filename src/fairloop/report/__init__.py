@@ -1,0 +1,1 @@
+"""Comparison tables, figures and the HTML page. Reads the run store, needs no study and no torch."""

@@ -1,0 +1,256 @@
+"""Read finished cells back from the run store, as plain data; what cannot be read is named with its reason."""
+
+import csv
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fairloop.errors import UserError
+
+COLUMNS = ["generation", "metric", "value", "low", "high", "n"]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One line of `metrics.csv`; what is undefined is nan. `generation` is None for a measure of the whole cell."""
+
+    generation: int | None
+    metric: str
+    value: float
+    low: float
+    high: float
+    n: float
+
+    @property
+    def bounded(self) -> bool:
+        """Whether there is an interval."""
+        return math.isfinite(self.low) and math.isfinite(self.high)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One finished cell: its resolved configuration and its measures."""
+
+    folder: Path
+    study: str
+    config: dict[str, Any]
+    rows: tuple[Measure, ...]
+    result: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The cell's name in the run store."""
+        return self.folder.name
+
+    @property
+    def level(self) -> float:
+        """The configured initial bias; nan for a study without one."""
+        return _number(self._at("initial_bias", "level"))
+
+    @property
+    def model(self) -> str:
+        """The generator's name."""
+        return str(self._at("model", "name") or "unnamed model")
+
+    @property
+    def mitigation(self) -> str:
+        """The strategies in their order, joined by a plus sign; `none` for none."""
+        strategies = self.config.get("mitigation") or {}
+        if isinstance(strategies, dict):
+            return " + ".join(map(str, strategies)) or "none"
+        return " + ".join(map(str, strategies)) if isinstance(strategies, list) else str(strategies)
+
+    @property
+    def seed(self) -> str:
+        """The seed, as text."""
+        return str(self.config.get("seed", ""))
+
+    @cached_property
+    def measures(self) -> dict[tuple[str, int | None], Measure]:
+        """Every measure by metric and generation."""
+        return {(row.metric, row.generation): row for row in self.rows}
+
+    @cached_property
+    def generations(self) -> list[int]:
+        """The generations that have measures, ascending."""
+        return sorted({row.generation for row in self.rows if row.generation is not None})
+
+    def get(self, metric: str, generation: int | None) -> Measure:
+        """Return a measure; one that the cell does not have is nan throughout."""
+        missing = Measure(generation, metric, math.nan, math.nan, math.nan, math.nan)
+        return self.measures.get((metric, generation), missing)
+
+    def values(self, metric: str) -> tuple[float, ...]:
+        """Return a metric's values for generation 0, 1, …, nan where it is missing."""
+        last = self.generations[-1] if self.generations else -1
+        return tuple(self.get(metric, generation).value for generation in range(last + 1))
+
+    def _at(self, group: str, key: str) -> Any:
+        inner = self.config.get(group)
+        return inner.get(key) if isinstance(inner, dict) else None
+
+
+@dataclass(frozen=True)
+class Unusable:
+    """A folder of the run store that holds no finished cell, and why."""
+
+    folder: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class Runs:
+    """What a run store holds: finished cells in order, and the folders that were left out."""
+
+    folder: Path
+    cells: tuple[Cell, ...]
+    unusable: tuple[Unusable, ...]
+
+
+def read_runs(runs_dir: Path | str, cells: Sequence[Path | str] | None = None) -> Runs:
+    """Read the cells of a run store.
+
+    Args:
+        runs_dir: the store; each cell lies in `<runs_dir>/<study>/<cell>/`.
+        cells: folders of the cells to read; None for every one in the store.
+
+    Returns:
+        Finished cells ordered by study, model, mitigation, initial level and seed; unfinished and damaged ones with
+        the reason.
+
+    Raises:
+        UserError: the folder is missing, or holds no finished cell.
+    """
+    root = Path(runs_dir)
+    if not root.is_dir():
+        raise UserError.of("runs_dir", runs_dir, "no such folder; give the folder that fairloop wrote its runs to")
+    folders = sorted(_cell_folders(root)) if cells is None else [Path(folder) for folder in cells]
+    read: list[Cell] = []
+    unusable: list[Unusable] = []
+    for folder in folders:
+        try:
+            read.append(read_cell(folder))
+        except _NotUsableError as problem:
+            unusable.append(Unusable(folder, str(problem)))
+    if not read:
+        first = f"; {unusable[0].folder.name}: {unusable[0].reason}" if unusable else ""
+        raise UserError.of("runs_dir", runs_dir, f"no finished cell among {len(folders)} in this folder{first}")
+    read.sort(key=lambda cell: (cell.study, cell.model, cell.mitigation, cell.level, _natural(cell.seed), cell.name))
+    return Runs(root, tuple(read), tuple(unusable))
+
+
+class _NotUsableError(Exception):
+    pass
+
+
+def read_cell(folder: Path) -> Cell:
+    """Read one cell's folder; a cell that is not finished or is damaged raises with the reason."""
+    status = _json(folder / "status.json")
+    state = status.get("status")
+    if state != "complete":
+        reason = _one_line(status.get("reason"))
+        raise _NotUsableError(f"{_one_line(state) or 'status unknown'}{': ' if reason else ''}{reason}")
+    for name, seal in _seals(status).items():
+        _check_seal(folder / name, seal)
+    config = _config(folder / "config.yaml")
+    result = {name: _number(value) for name, value in _json(folder / "result.json").items()}
+    return Cell(folder, _study(config, folder), config, _rows(folder / "metrics.csv"), result)
+
+
+def _cell_folders(root: Path) -> list[Path]:
+    studies = [folder for folder in root.iterdir() if folder.is_dir() and folder.name[0] not in "._"]
+    return [folder for study in studies for folder in study.iterdir() if folder.is_dir() and folder.name[0] not in "._"]
+
+
+def _study(config: dict[str, Any], folder: Path) -> str:
+    study = config.get("study")
+    name = study.get("name") if isinstance(study, dict) else None
+    return str(name or folder.parent.name)
+
+
+def _seals(status: dict[str, Any]) -> dict[str, list[Any]]:
+    """Return the recorded checksums of the files that are read here."""
+    seal = status.get("seal")
+    if not isinstance(seal, dict):
+        return {}
+    return {name: seal[name] for name in ("metrics.csv", "result.json") if isinstance(seal.get(name), list)}
+
+
+def _check_seal(path: Path, seal: list[Any]) -> None:
+    if hashlib.sha256(_bytes(path)).hexdigest() != seal[0]:
+        raise _NotUsableError(f"damaged: {path.name} is not what the study wrote (its checksum differs)")
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise _NotUsableError(f"damaged: {path.name} is missing") from None
+    except OSError as error:
+        raise _NotUsableError(f"{path.name} cannot be read ({(error.strerror or 'unknown error').lower()})") from None
+
+
+def _text(path: Path) -> str:
+    try:
+        return _bytes(path).decode()
+    except UnicodeDecodeError:
+        raise _NotUsableError(f"damaged: {path.name} is not text") from None
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(_text(path))
+    except (ValueError, RecursionError):
+        raise _NotUsableError(f"damaged: {path.name} is not JSON") from None
+    if not isinstance(data, dict):
+        raise _NotUsableError(f"damaged: {path.name} holds no table of names")
+    return data
+
+
+def _config(path: Path) -> dict[str, Any]:
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        data = yaml.load(_text(path), Loader=loader)  # noqa: S506 (both loaders are the safe ones)
+    except (yaml.YAMLError, RecursionError):
+        raise _NotUsableError(f"damaged: {path.name} is not YAML") from None
+    if not isinstance(data, dict):
+        raise _NotUsableError(f"damaged: {path.name} holds no configuration")
+    return data
+
+
+def _rows(path: Path) -> tuple[Measure, ...]:
+    lines = csv.reader(_text(path).splitlines())
+    rows = []
+    try:
+        if next(lines, None) != COLUMNS:
+            raise _NotUsableError(f"damaged: {path.name} does not begin with {','.join(COLUMNS)}")
+        for line in lines:
+            if len(line) != len(COLUMNS):
+                raise _NotUsableError(f"damaged: {path.name} line {lines.line_num} has {len(line)} fields")
+            generation, metric, *numbers = line
+            value, low, high, n = (float(number) if number else math.nan for number in numbers)
+            rows.append(Measure(int(generation) if generation else None, metric, value, low, high, n))
+    except (ValueError, csv.Error):
+        raise _NotUsableError(
+            f"damaged: {path.name} line {lines.line_num} holds something other than numbers"
+        ) from None
+    return tuple(rows)
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+
+
+def _natural(seed: str) -> tuple[int, str]:
+    return (int(seed), seed) if seed.isdecimal() else (-1, seed)
+
+
+def _one_line(text: Any) -> str:
+    return " ".join(str(text or "").split())[:300]

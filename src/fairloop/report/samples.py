@@ -1,0 +1,111 @@
+"""Sample sentences of each generation, from the corpora that a cell's stages keep. The text is data, never markup."""
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+SENTENCES = 8
+"""How many sentences of a corpus are shown."""
+
+_LONGEST = 600
+# Control characters but tab and line feed, and the marks that reverse the direction of what follows.
+_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
+
+Spans = Callable[[str], Iterable[tuple[int, int, str]]]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a sentence; `gender` is empty unless it is a gendered word."""
+
+    text: str
+    gender: str = ""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sentence in pieces, with its labels."""
+
+    pieces: tuple[Piece, ...]
+    occupation: str
+    gender: str
+    stereotype: int
+
+
+@dataclass(frozen=True)
+class SampledCorpus:
+    """Some sentences of one stage's corpus. `problem` says why there are none."""
+
+    stage: str
+    generation: int | None
+    sentences: int
+    samples: tuple[Sample, ...]
+    problem: str = ""
+
+
+def sample_corpora(cell: Path, count: int = SENTENCES) -> list[SampledCorpus]:
+    """Return evenly spaced sentences of every `<cell>/stages/*/corpus.parquet`, in the order of the stages."""
+    spans = _gendered_spans()
+    return [_sample(path, count, spans) for path in sorted(cell.glob("stages/*/corpus.parquet"))]
+
+
+def visible(text: str) -> str:
+    """Return a text with unseen characters shown as the replacement character, cut at 600 characters."""
+    shown = _UNSEEN.sub("\ufffd", text)
+    return shown if len(shown) <= _LONGEST else shown[: _LONGEST - 1] + "…"
+
+
+def _sample(path: Path, count: int, spans: Spans | None) -> SampledCorpus:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    stage = path.parent.name
+    try:
+        table = pq.read_table(path, columns=["text", "occupation", "gender", "stereotype", "generation"])
+    except (OSError, pa.ArrowException, ValueError, KeyError):
+        return SampledCorpus(stage, None, 0, (), "this corpus cannot be read")
+    chosen = np.unique(np.linspace(0, len(table) - 1, min(count, len(table))).round().astype(int)) if len(table) else []
+    rows = table.take(list(map(int, chosen))).to_pylist() if len(chosen) else []
+    samples = tuple(
+        Sample(
+            tuple(_pieces(visible(row["text"] or ""), spans)),
+            visible(row["occupation"] or ""),
+            row["gender"] or "",
+            row["stereotype"] or 0,
+        )
+        for row in rows
+    )
+    return SampledCorpus(stage, rows[0]["generation"] if rows else None, len(table), samples)
+
+
+def _pieces(text: str, spans: Spans | None) -> Iterable[Piece]:
+    end = 0
+    for start, stop, gender in sorted(spans(text)) if spans else ():
+        if not end <= start < stop <= len(text):
+            continue
+        if start > end:
+            yield Piece(text[end:start])
+        yield Piece(text[start:stop], gender)
+        end = stop
+    if end < len(text) or not text:
+        yield Piece(text[end:])
+
+
+def _gendered_spans() -> Spans | None:
+    """Return fairloop.corpus's finder of gendered words as (start, end, gender); None where there is none."""
+    try:
+        from fairloop.corpus import annotation
+    except ImportError:
+        return None
+    find = getattr(annotation, "gendered_spans", None)
+    return (lambda text: [_span(found) for found in find(text)]) if find else None
+
+
+def _span(found: object) -> tuple[int, int, str]:
+    if isinstance(found, tuple):
+        start, end, gender = found[:3]
+        return int(start), int(end), str(gender)
+    return int(getattr(found, "start")), int(getattr(found, "end")), str(getattr(found, "gender"))  # noqa: B009

@@ -1,0 +1,119 @@
+"""Synthetic run stores: what the recursion study leaves behind, without running it."""
+
+import csv
+import hashlib
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+SHARES = (0.72, 0.42, 0.33, 0.26)
+
+
+def make_cell(
+    runs_dir,
+    *,
+    level=0.3,
+    seed=0,
+    mitigation=(),
+    model="gemma_3_270m",
+    study="recursion",
+    generations=3,
+    sentences=256,
+    rho=0.35,
+    settle=0.14,
+    state="complete",
+    reason="",
+    sealed=True,
+    mitigated=False,
+    texts=None,
+    name=None,
+    drop=(),
+    **more,
+):
+    """Write one finished cell and return its folder. `texts`: sentences of every generation's corpus."""
+    name = (
+        name or hashlib.sha256(repr((study, model, mitigation, level, seed, sentences, more)).encode()).hexdigest()[:16]
+    )
+    folder = Path(runs_dir) / study / name
+    folder.mkdir(parents=True)
+    config = {
+        "study": {"name": study, "generations": generations, "sentences": sentences, **more},
+        "model": {"name": model, "temperature": 0.8, "batch_size": 64},
+        "initial_bias": {"level": level, "neutral_share": 0.2},
+        "mitigation": {strategy: {} for strategy in mitigation},
+        "tracking": {"mode": "none"},
+        "seed": seed,
+        "runs_dir": str(runs_dir),
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+    generator = np.random.default_rng([seed, int(1000 * level), len(mitigation)])
+    rows, bias = [], level
+    for generation in range(generations + 1):
+        if generation:
+            bias = settle * (1 - rho) + rho * bias + 0.025 * generator.standard_normal()
+        share = SHARES[min(generation, 3)] + 0.02 * generator.standard_normal()
+        for prefix, factor in (("", 1.0), *((("mitigated/", 0.0),) if mitigated and generation else ())):
+            half = 1.96 * math.sqrt(share / sentences)
+            rows += [
+                (generation, f"{prefix}rule/net_stereotype_rate", bias * factor, bias * factor - half, bias * factor + half, sentences),
+                (generation, f"{prefix}rule/gendered_share", share, share - half / 2, share + half / 2, sentences),
+                (generation, f"{prefix}rule/net_rate_among_gendered", bias * factor / share, bias * factor / share - 0.1, bias * factor / share + 0.1, round(share * sentences)),
+                (generation, f"{prefix}rule/male_share", 0.6, 0.54, 0.66, round(share * sentences)),
+                (generation, f"{prefix}embedding/effect_size", 0.4 + bias, 0.2 + bias, 0.6 + bias, sentences),
+                (generation, f"{prefix}downstream/bias", bias / 2, bias / 2 - 0.03, bias / 2 + 0.03, 120),
+                (generation, f"{prefix}downstream/accuracy", 0.61, 0.55, 0.67, 120),
+                (generation, f"{prefix}diversity/distinct_2", 0.8 - 0.1 * generation, None, None, sentences),
+            ]  # fmt: skip
+        if generation:
+            rows.append((generation, "generation/yield", 0.93, None, None, 300))
+    rows = [row for row in rows if row[1] not in drop]
+    with (folder / "metrics.csv").open("w", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(["generation", "metric", "value", "low", "high", "n"])
+        writer.writerows(["" if item is None else item for item in row] for row in rows)
+    result = {f"{metric}@{generation}": value for generation, metric, value, *_ in rows}
+    (folder / "result.json").write_text(json.dumps(result, sort_keys=True, indent=2))
+    seal = {
+        file: [hashlib.sha256((folder / file).read_bytes()).hexdigest(), (folder / file).stat().st_size, 0]
+        for file in ("metrics.csv", "result.json")
+    }
+    status = {"status": state, "reason": reason, "study": study, "cell": name}
+    (folder / "status.json").write_text(json.dumps(status | ({"seal": seal} if sealed else {})))
+    if texts is not None:
+        for generation in range(generations + 1):
+            make_corpus(
+                folder / "stages" / f"{generation:02d}-corpus_{generation}" / "corpus.parquet", texts, generation
+            )
+    return folder
+
+
+def make_corpus(path, texts, generation):
+    """Write a corpus in the schema of fairloop.corpus (the columns that the report reads, and some it does not)."""
+    path.parent.mkdir(parents=True)
+    count = len(texts)
+    table = pa.table(
+        {
+            "text": pa.array(texts, pa.string()),
+            "occupation": pa.array(["nurse", "plumber"] * (count // 2) + ["nurse"] * (count % 2), pa.string()),
+            "gender": pa.array(["female"] * count, pa.string()),
+            "stereotype": pa.array([1] * count, pa.int8()),
+            "generation": pa.array([generation] * count, pa.int16()),
+            "item": pa.array(range(count), pa.int32()),
+        }
+    )
+    pq.write_table(table, path)
+
+
+def make_demo(runs_dir, seeds=(0,), mitigations=((),), **more):
+    """Write the demo's grid: three levels, the given seeds and mitigations."""
+    return [
+        make_cell(runs_dir, level=level, seed=seed, mitigation=mitigation, **more)
+        for mitigation in mitigations
+        for level in (0.1, 0.3, 0.6)
+        for seed in seeds
+    ]
