@@ -1,0 +1,176 @@
+"""Fine-tuning of a causal language model: LoRA or all weights, loss on the sentence and not on its prompt."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from fairloop.errors import Fault, UserError
+from fairloop.seeding import derive
+from fairloop.training.data import TrainingData, pad
+from fairloop.training.module import TrainingModule
+from fairloop.training.settings import CausalLMSettings
+
+ADAPTER = "adapter_config.json"
+
+
+@dataclass(frozen=True)
+class CausalExample:
+    """A sentence to learn, after a prompt that is only read; `ended`: the end-of-text token is learned after it."""
+
+    prompt: str
+    sentence: str
+    ended: bool = True
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Token ids of prompt and sentence, and where the sentence begins."""
+
+    ids: list[int]
+    start: int
+
+
+class CausalLMModule(TrainingModule):
+    """Minimise the mean negative log-likelihood of the sentences' tokens, each token counting the same."""
+
+    def __init__(self, model: Any, settings: CausalLMSettings, *, seed: int, stage: str, total_steps: int) -> None:
+        super().__init__(settings, seed=seed, stage=stage, total_steps=total_steps)
+        self.model = model
+
+    def loss_parts(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return the summed negative log-likelihood of the sentences' tokens and their number.
+
+        The rows are filled up on the left, so that the sentences end together and the model's head, which is the
+        larger part of the work with a big vocabulary, runs on the last positions only.
+        """
+        labels = batch["labels"]
+        kept = int((labels != -100).any(dim=0).sum()) + 1
+        positions = (batch["attention_mask"].cumsum(dim=1) - 1).clamp(min=0)
+        logits = self.model(
+            input_ids=batch["input_ids"],
+            attention_mask=batch["attention_mask"],
+            position_ids=positions,
+            logits_to_keep=kept,
+            use_cache=False,
+        ).logits
+        targets = labels[:, 1 - kept :]
+        logits = logits[:, -kept:][:, :-1].float()
+        total = functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-100, reduction="sum")
+        return total, (targets != -100).sum()
+
+
+def tokenize(examples: Sequence[CausalExample], tokenizer: Any, max_length: int) -> list[Tokens]:
+    """Return the examples' token ids; what is longer than `max_length` loses the beginning of its prompt.
+
+    Prompt and sentence are tokenised together, as a generator sees them: a token over the boundary is the sentence's.
+    """
+    rows, end = [], tokenizer.eos_token_id
+    for example in examples:
+        # A chat template writes the beginning-of-text token itself; the tokeniser must not add a second one.
+        begin = not (tokenizer.bos_token and example.prompt.startswith(tokenizer.bos_token))
+        prompt, whole = (
+            tokenizer(text, add_special_tokens=begin)["input_ids"]
+            for text in (example.prompt, example.prompt + example.sentence)
+        )
+        prompt = prompt[:-1] if prompt and prompt[-1] == end else prompt
+        whole = whole[:-1] if whole and whole[-1] == end else whole
+        start = next((i for i, (a, b) in enumerate(zip(prompt, whole, strict=False)) if a != b), len(prompt))
+        whole = [*whole, end] if example.ended and end is not None else whole
+        cut = min(max(0, len(whole) - max_length), start - 1) if start > 1 else 0
+        whole, start = whole[cut : cut + max_length], start - cut
+        # The first token of all has nothing before it from which it could be predicted.
+        rows.append(Tokens(whole, max(1, start)))
+    return [row for row in rows if row.start < len(row.ids)]
+
+
+def causal_data(
+    examples: Sequence[CausalExample], tokenizer: Any, settings: CausalLMSettings, *, seed: int, stage: str
+) -> TrainingData:
+    """Return the data module of `examples`."""
+    rows = tokenize(examples, tokenizer, settings.max_length)
+    filler = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0
+
+    def collate(items: Sequence[Tokens]) -> dict[str, Tensor]:
+        ids, mask = pad([item.ids for item in items], filler, left=True)
+        labels = torch.full_like(ids, -100)
+        for row, item in enumerate(items):
+            sentence = item.ids[item.start :]
+            labels[row, ids.shape[1] - len(sentence) :] = torch.tensor(sentence)
+        return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+
+    lengths = [len(row.ids) for row in rows]
+    return TrainingData(rows, lengths, collate, settings, seed=seed, stage=stage, what="sentences")
+
+
+def add_lora(model: Any, settings: CausalLMSettings, *, seed: int, stage: str) -> Any:
+    """Return `model` with a low-rank update on every linear layer but the head; only the update is trained."""
+    try:
+        from peft import LoraConfig, get_peft_model
+    except ModuleNotFoundError as error:
+        raise UserError.of("weights", "lora", "needs the package peft: pip install 'fairloop[train]'") from error
+    lora = settings.lora
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(derive(seed, stage, "lora"))
+        return get_peft_model(model, config)
+
+
+def save_causal_lm(model: Any, tokenizer: Any, folder: Path, base: str) -> None:
+    """Write a Hugging Face folder: the whole model, or with LoRA the adapter (a few MB), which names `base`."""
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    (folder / "README.md").unlink(missing_ok=True)  # peft's empty model card
+    path = folder / ADAPTER
+    if path.exists():
+        config = json.loads(path.read_text(encoding="utf-8"))
+        config["base_model_name_or_path"] = base
+        config = {key: sorted(value) if key == "target_modules" else value for key, value in config.items()}
+        path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def base_of(folder: Path) -> str | None:
+    """Return the name of the model that an adapter folder updates; None if the folder is a whole model."""
+    path = folder / ADAPTER
+    if not path.exists():
+        return None
+    return str(json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"])
+
+
+def load_causal_lm(folder: str | Path, base: str | Path | None = None, *, dtype: str = "float32") -> tuple[Any, Any]:
+    """Return model and tokenizer of a folder that `save_causal_lm` wrote, an adapter merged into its weights.
+
+    Args:
+        folder: a Hugging Face folder, a Hub id, or an adapter's folder.
+        base: where the adapter's base model lies on this machine; by default what the adapter names.
+        dtype: of the weights.
+
+    Raises:
+        Fault: if the adapter does not fit the base model.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    adapted = base_of(Path(folder))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    if adapted is None:
+        return AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)), tokenizer
+    from peft import PeftModel
+
+    # Merged in float32: rounding the sum once to bfloat16 is better than adding two rounded numbers.
+    model = AutoModelForCausalLM.from_pretrained(base or adapted, dtype=torch.float32)
+    try:
+        merged = PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise Fault(f"{folder}: this adapter was trained for another model than {base or adapted}") from error
+    return merged.to(getattr(torch, dtype)), tokenizer

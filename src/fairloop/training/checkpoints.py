@@ -1,0 +1,109 @@
+"""Checkpoints that are whole or absent, of which the best and the last are kept."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from fairloop.errors import Fault
+from fairloop.training.module import TrainingModule
+
+LAST, BEST = "last.ckpt", "best.ckpt"
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint just written: for a log or an artifact store."""
+
+    path: Path
+    kind: str  # "last" or "best"
+    step: int
+    loss: float  # of validation, or of training where nothing is held out; nan before the first epoch's end
+
+
+class Checkpoints(pl.Callback):  # type: ignore[misc]
+    """Write `last.ckpt` every N steps and after each epoch, and `best.ckpt` after an epoch with a new lowest loss.
+
+    `owner` is a fingerprint of model, data and settings: a checkpoint of another training is refused, not continued.
+    """
+
+    def __init__(
+        self, folder: Path, every_steps: int, owner: str, on_saved: Callable[[Saved], None] | None = None
+    ) -> None:
+        self.folder, self.every_steps, self.owner, self.on_saved = folder, every_steps, owner, on_saved
+        self.best = float("inf")
+        self.sum, self.steps = 0.0, 0
+        self.saved_step = -1
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed training needs to choose the same best checkpoint."""
+        return {"owner": self.owner, "best": self.best, "sum": self.sum, "steps": self.steps}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the sums of the interrupted epoch."""
+        self.best, self.sum, self.steps = state_dict["best"], state_dict["sum"], state_dict["steps"]
+
+    def on_train_start(self, trainer: Any, pl_module: TrainingModule) -> None:
+        """Remember the step at which a resumed training starts."""
+        self.saved_step = trainer.global_step if trainer.global_step else -1
+
+    def on_train_batch_end(self, trainer: Any, pl_module: TrainingModule, outputs: Any, batch: Any, idx: int) -> None:
+        """Add the step's loss; write a checkpoint if it is time (an epoch's last step is kept after its validation)."""
+        self.sum += float(outputs["value"])
+        self.steps += 1
+        ends_epoch = idx + 1 == trainer.num_training_batches
+        if trainer.global_step % self.every_steps == 0 and not ends_epoch:
+            self._save(trainer, LAST, "last")
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: TrainingModule) -> None:
+        """Compare the epoch with the best so far and write the checkpoints."""
+        if self.steps == 0:  # resumed exactly here: the epoch has been judged already
+            return
+        loss = self.sum / self.steps if pl_module.validation_loss is None else pl_module.validation_loss
+        pl_module.validation_loss = None
+        self.sum, self.steps = 0.0, 0
+        if loss < self.best:
+            self.best = loss
+            self._save(trainer, BEST, "best")
+        self._save(trainer, LAST, "last")
+
+    def on_train_end(self, trainer: Any, pl_module: TrainingModule) -> None:
+        """Write the last checkpoint of a training that ended inside an epoch."""
+        if trainer.global_step != self.saved_step:
+            self._save(trainer, LAST, "last")
+
+    def _save(self, trainer: Any, name: str, kind: str) -> None:
+        path, partial = self.folder / name, self.folder / f"{name}.partial"
+        trainer.save_checkpoint(partial)  # every process takes part, the first one writes
+        if trainer.is_global_zero:
+            with partial.open("rb") as file:
+                os.fsync(file.fileno())
+            partial.replace(path)
+        trainer.strategy.barrier("checkpoint")
+        if name == LAST:
+            self.saved_step = trainer.global_step
+        if self.on_saved is not None and trainer.is_global_zero:
+            self.on_saved(
+                Saved(path, kind, trainer.global_step, self.best if self.best < float("inf") else float("nan"))
+            )
+
+
+def read_checkpoint(path: Path, owner: str) -> dict[str, Any]:
+    """Return a checkpoint's content, read with `weights_only`.
+
+    Raises:
+        Fault: if it cannot be read or belongs to another training; the line names the file.
+    """
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        states = [state for state in content["callbacks"].values() if "owner" in state]
+        found = states[0]["owner"]
+    except Exception as error:
+        raise Fault(f"{path}: not a readable checkpoint ({type(error).__name__}); remove it to train anew") from error
+    if found != owner:
+        raise Fault(f"{path}: a checkpoint of another model, other data or other settings; remove it to train anew")
+    return content

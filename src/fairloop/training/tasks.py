@@ -1,0 +1,374 @@
+"""The trainings a study may ask for: fine-tune a generator, train an encoder on pairs, train a classifier.
+
+Each call describes its training as plain data (`Job`), so that it runs in this process or, with several devices, in
+workers of its own (`training.launch`): a study stays one process, with one run store and one W&B run.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fairloop.errors import Fault, UserError
+from fairloop.training import causal_lm, classifier, contrastive
+from fairloop.training.checkpoints import BEST, LAST, Saved, read_checkpoint
+from fairloop.training.data import TrainingData, fingerprint
+from fairloop.training.module import TrainingModule
+from fairloop.training.settings import CausalLMSettings, ClassifierSettings, ContrastiveSettings, TrainerSettings
+from fairloop.training.trainer import Fitted, Progress, fit, uses_bfloat16
+
+TRAINED = "trained"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training as plain data."""
+
+    task: str  # "causal_lm", "contrastive" or "classifier"
+    model: str  # folder or Hub id; empty for a classifier on vectors
+    data: Any
+    settings: dict[str, Any]
+    trainer: dict[str, Any]
+    seed: int
+    stage: str
+    folder: str
+
+    def write(self) -> Path:
+        """Write the job for workers to read."""
+        path = Path(self.folder) / "job.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(asdict(self)), encoding="utf-8")
+        return path
+
+    @classmethod
+    def read(cls, path: Path) -> "Job":
+        """Read a job that `write` wrote."""
+        return cls(**json.loads(path.read_text(encoding="utf-8")))
+
+    @property
+    def trainer_settings(self) -> TrainerSettings:
+        """Where and how it runs."""
+        return TrainerSettings.model_validate(self.trainer)
+
+
+@dataclass(frozen=True)
+class Built:
+    """A job's module and data, and the tokeniser where it has one."""
+
+    module: TrainingModule
+    data: TrainingData
+    tokenizer: Any = None
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training returns: `folder` is a Hugging Face folder (or adapter); checkpoints are Lightning's."""
+
+    folder: Path
+    last: Path
+    best: Path | None
+    steps: int
+
+
+def train_causal_lm(
+    examples: Sequence[causal_lm.CausalExample],
+    model: str | Path,
+    settings: CausalLMSettings,
+    trainer: TrainerSettings,
+    folder: Path,
+    *,
+    seed: int,
+    stage: str,
+    base: str | None = None,
+    on_progress: Progress | None = None,
+    on_saved: Callable[[Saved], None] | None = None,
+) -> Trained:
+    """Fine-tune a causal language model; read the result with `causal_lm.load_causal_lm`.
+
+    Args:
+        examples: sentences with their prompts.
+        model: folder or Hub id of the model to start from.
+        settings: what to train, and how.
+        trainer: where to train.
+        folder: for checkpoints and the result; what an interrupted call left in it is gone on with.
+        seed: of the study.
+        stage: names this training's random numbers.
+        base: what an adapter shall call its base model; by default `model` as given.
+        on_progress: called with (steps done, all steps).
+        on_saved: called after each checkpoint.
+
+    Raises:
+        UserError: no example, or fewer than one batch takes.
+        Fault: the checkpoint in `folder` is damaged or another training's.
+    """
+    data = [[example.prompt, example.sentence, example.ended] for example in examples]
+    job = _job("causal_lm", model, data, settings, trainer, seed, stage, folder)
+    built, fitted = _run(job, on_progress, on_saved)
+
+    def export(target: Path) -> None:
+        causal_lm.save_causal_lm(built.module.model, built.tokenizer, target, base or str(model))
+
+    return _export(job, fitted, export)
+
+
+def train_encoder(
+    pairs: Sequence[tuple[str, str]],
+    model: str | Path,
+    settings: ContrastiveSettings,
+    trainer: TrainerSettings,
+    folder: Path,
+    *,
+    seed: int,
+    stage: str,
+    on_progress: Progress | None = None,
+    on_saved: Callable[[Saved], None] | None = None,
+) -> Trained:
+    """Train a sentence encoder contrastively on pairs of sentences; arguments and errors as of `train_causal_lm`."""
+    job = _job("contrastive", model, [list(pair) for pair in pairs], settings, trainer, seed, stage, folder)
+    built, fitted = _run(job, on_progress, on_saved)
+
+    def export(target: Path) -> None:
+        built.module.model.save_pretrained(target)
+        built.tokenizer.save_pretrained(target)
+
+    return _export(job, fitted, export)
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A trained classifier."""
+
+    module: classifier.ClassifierModule
+    tokenizer: Any
+    max_length: int
+
+    def probabilities(self, items: NDArray[np.float32] | Sequence[str], batch_size: int = 256) -> NDArray[np.float64]:
+        """Return class probabilities [n, classes] of vectors [n, d], or of sentences if the encoder was trained."""
+        parts = []
+        for first in range(0, len(items), batch_size):
+            chunk = items[first : first + batch_size]
+            if self.tokenizer is None:
+                batch = {"features": torch.as_tensor(np.asarray(chunk, dtype=np.float32))}
+            else:
+                encoded = self.tokenizer(
+                    list(chunk), truncation=True, max_length=self.max_length, padding=True, return_tensors="pt"
+                )
+                batch = {name: encoded[name] for name in ("input_ids", "attention_mask")}
+            with torch.inference_mode():
+                parts.append(self.module(batch).double().softmax(dim=1).numpy())
+        return np.concatenate(parts) if parts else np.zeros((0, self.module.head.out_features))
+
+
+def train_classifier(
+    items: NDArray[np.float32] | Sequence[str],
+    labels: Sequence[int],
+    settings: ClassifierSettings,
+    trainer: TrainerSettings,
+    folder: Path,
+    *,
+    encoder: str | Path | None = None,
+    seed: int,
+    stage: str,
+    on_progress: Progress | None = None,
+    on_saved: Callable[[Saved], None] | None = None,
+) -> Classifier:
+    """Train a classifier with labels 0 … classes − 1.
+
+    Args:
+        items: sentence vectors [n, d] (frozen encoder), or sentences if `encoder` is given.
+        labels: one for each item.
+        settings: what to train, and how.
+        trainer: where to train.
+        folder: for checkpoints; what an interrupted call left in it is gone on with.
+        encoder: folder or Hub id of an encoder to be trained with the classifier.
+        seed: of the study.
+        stage: names this training's random numbers.
+        on_progress: called with (steps done, all steps).
+        on_saved: called after each checkpoint.
+
+    Raises:
+        UserError: nothing to train on, one class only, or fewer items than one batch takes.
+        Fault: the checkpoint in `folder` is damaged or another training's.
+    """
+    if len(items) == 0:
+        raise UserError("there are no sentences to train a classifier on")
+    classifier.check_labels(labels, len(items))
+    numbers = [int(label) for label in labels]
+    if encoder is None:
+        folder.mkdir(parents=True, exist_ok=True)
+        np.save(folder / "features.npy", np.asarray(items, dtype=np.float32))
+        data: dict[str, Any] = {"features": str(folder / "features.npy"), "labels": numbers}
+    else:
+        data = {"sentences": [str(item) for item in items], "labels": numbers}
+    job = _job("classifier", encoder or "", data, settings, trainer, seed, stage, folder)
+    built, _ = _run(job, on_progress, on_saved)
+    assert isinstance(built.module, classifier.ClassifierModule)  # noqa: S101 - tells the type checker
+    return Classifier(built.module.eval(), built.tokenizer, settings.max_length)
+
+
+def work(
+    job: Job, on_progress: Progress | None = None, on_saved: Callable[[Saved], None] | None = None
+) -> tuple[Built, Fitted]:
+    """Build and fit a job in this process, alone or as one of several workers."""
+    built = build(job)
+    owner = _owner(job, built)
+    fitted = fit(
+        built.module,
+        built.data,
+        job.trainer_settings,
+        Path(job.folder),
+        owner=owner,
+        on_progress=on_progress,
+        on_saved=on_saved,
+    )
+    return built, fitted
+
+
+def build(job: Job) -> Built:
+    """Return the module and data of a job, equal in every process that builds it."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    return {"causal_lm": _causal_lm, "contrastive": _contrastive, "classifier": _classifier}[job.task](job)
+
+
+def _causal_lm(job: Job) -> Built:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    settings = CausalLMSettings.model_validate(job.settings)
+    tokenizer = AutoTokenizer.from_pretrained(job.model)
+    examples = [causal_lm.CausalExample(*row) for row in job.data]
+    data = causal_lm.causal_data(examples, tokenizer, settings, seed=job.seed, stage=job.stage)
+    # Frozen weights may be kept in bfloat16; those that are trained need float32 to take small steps.
+    frozen = settings.weights == "lora" and uses_bfloat16(job.trainer_settings)
+    model = AutoModelForCausalLM.from_pretrained(job.model, dtype=torch.bfloat16 if frozen else torch.float32)
+    if settings.weights == "lora":
+        model = causal_lm.add_lora(model, settings, seed=job.seed, stage=job.stage)
+    _set_up(model, job.trainer_settings)
+    module = causal_lm.CausalLMModule(model, settings, seed=job.seed, stage=job.stage, total_steps=data.total_steps)
+    return Built(module, data, tokenizer)
+
+
+def _contrastive(job: Job) -> Built:
+    from transformers import AutoModel, AutoTokenizer
+
+    settings = ContrastiveSettings.model_validate(job.settings)
+    tokenizer = AutoTokenizer.from_pretrained(job.model)
+    pairs = [(first, second) for first, second in job.data]
+    data = contrastive.contrastive_data(pairs, tokenizer, settings, seed=job.seed, stage=job.stage)
+    model = AutoModel.from_pretrained(job.model, dtype=torch.float32)
+    _drop_unused(model)
+    _set_up(model, job.trainer_settings)
+    module = contrastive.ContrastiveModule(
+        model, settings, seed=job.seed, stage=job.stage, total_steps=data.total_steps
+    )
+    return Built(module, data, tokenizer)
+
+
+def _classifier(job: Job) -> Built:
+    settings = ClassifierSettings.model_validate(job.settings)
+    labels = job.data["labels"]
+    classes = max(labels) + 1
+    shared: dict[str, Any] = {"seed": job.seed, "stage": job.stage}
+    if not job.model:
+        features = np.load(job.data["features"])
+        data = classifier.feature_data(features, labels, settings, **shared)
+        module = classifier.ClassifierModule(
+            classes, features.shape[1], settings, total_steps=data.total_steps, **shared
+        )
+        module.standardize(torch.from_numpy(features))
+        return Built(module, data)
+    from transformers import AutoModel, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(job.model)
+    data = classifier.sentence_data(job.data["sentences"], labels, tokenizer, settings, **shared)
+    encoder = AutoModel.from_pretrained(job.model, dtype=torch.float32)
+    _drop_unused(encoder)
+    _set_up(encoder, job.trainer_settings)
+    width = encoder.config.hidden_size
+    module = classifier.ClassifierModule(
+        classes, width, settings, encoder=encoder, total_steps=data.total_steps, **shared
+    )
+    return Built(module, data, tokenizer)
+
+
+def _set_up(model: Any, trainer: TrainerSettings) -> None:
+    """Switch dropout on (loading switched it off), and gradient checkpointing as asked."""
+    model.train()
+    if trainer.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        if hasattr(model, "enable_input_require_grads"):
+            model.enable_input_require_grads()
+
+
+def _drop_unused(encoder: Any) -> None:
+    """Freeze BERT's pooler: no loss here reads it, and DDP waits for the gradient of every trained weight."""
+    pooler = getattr(encoder, "pooler", None)
+    if pooler is not None:
+        pooler.requires_grad_(False)
+
+
+def _job(
+    task: str,
+    model: str | Path,
+    data: Any,
+    settings: CausalLMSettings | ContrastiveSettings | ClassifierSettings,
+    trainer: TrainerSettings,
+    seed: int,
+    stage: str,
+    folder: Path,
+) -> Job:
+    plain = (settings.model_dump(mode="python"), json.loads(trainer.model_dump_json()))
+    return Job(task, str(model), data, *plain, seed, stage, str(folder))
+
+
+def _run(job: Job, on_progress: Progress | None, on_saved: Callable[[Saved], None] | None) -> tuple[Built, Fitted]:
+    if job.trainer_settings.world_size == 1 and not job.trainer_settings.launcher:
+        return work(job, on_progress, on_saved)
+    from fairloop.training.launch import launch
+
+    built = build(job)  # before any worker starts: bad data is one line from here, not a line from each of them
+    owner, folder = _owner(job, built), Path(job.folder)
+    launch(job, on_progress, on_saved)
+    best = folder / BEST
+    wanted = best if built.module.optimization.keep == "best" and best.exists() else folder / LAST
+    built.module.load_state_dict(read_checkpoint(wanted, owner)["state_dict"], strict=False)
+    steps = int(read_checkpoint(folder / LAST, owner)["global_step"])
+    return built, Fitted(folder / LAST, best if best.exists() else None, steps)
+
+
+def _export(job: Job, fitted: Fitted, write: Callable[[Path], None]) -> Trained:
+    target = Path(job.folder) / TRAINED
+    partial = target.with_suffix(".partial")
+    for leftover in (partial, target):
+        shutil.rmtree(leftover, ignore_errors=True)
+    write(partial)
+    if not any(partial.iterdir()):
+        raise Fault(f"{target}: the trained model could not be written")
+    os.replace(partial, target)  # noqa: PTH105 - a folder
+    return Trained(target, fitted.last, fitted.best, fitted.steps)
+
+
+def _owner(job: Job, built: Built) -> str:
+    """Return what a checkpoint of this job belongs to: never a path, so that folders may be moved."""
+    data = (
+        {key: value for key, value in job.data.items() if key != "features"} if job.task == "classifier" else job.data
+    )
+    return fingerprint(job.task, job.settings, data, job.seed, job.stage, _digest(built.module))
+
+
+def _digest(module: TrainingModule) -> str:
+    """Return a digest of names, shapes and a sample of each parameter, alike in float32 and bfloat16."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, weights in module.state_dict().items():
+        sample = weights.detach().flatten()[:64].to(torch.bfloat16).float().cpu().numpy()
+        digest.update(f"{name}{tuple(weights.shape)}".encode() + sample.tobytes())
+    return digest.hexdigest()

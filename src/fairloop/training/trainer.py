@@ -1,0 +1,179 @@
+"""One place that builds Lightning trainers and runs them: quiet, repeatable, resumed after a kill."""
+
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from fairloop.errors import Fault, UserError
+from fairloop.training.checkpoints import BEST, LAST, Checkpoints, Saved, read_checkpoint
+from fairloop.training.data import TrainingData
+from fairloop.training.module import TrainingModule
+from fairloop.training.settings import TrainerSettings
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a training left behind; its module holds the weights that were asked for."""
+
+    last: Path
+    best: Path | None
+    steps: int
+
+
+def build_trainer(
+    settings: TrainerSettings,
+    folder: Path,
+    *,
+    max_steps: int,
+    callbacks: Sequence[pl.Callback] = (),
+) -> pl.Trainer:
+    """Return a Lightning trainer for the config group `trainer`: no logger, no files but those of `callbacks`.
+
+    Several processes must have been started already (`training.launch`); this never starts any.
+
+    Raises:
+        UserError: if the accelerator or the number of devices asked for is not there.
+    """
+    from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+
+    accelerator = resolve_accelerator(settings)
+    # On one machine the workers' own variables count, not those of a scheduler around them.
+    plugins = [LightningEnvironment()] if not settings.launcher else []
+    return pl.Trainer(
+        accelerator=accelerator,
+        devices=settings.devices,
+        num_nodes=settings.nodes,
+        strategy=_strategy(settings),
+        precision="bf16-mixed" if uses_bfloat16(settings) else "32-true",
+        max_steps=max_steps,
+        max_epochs=-1,
+        deterministic=settings.deterministic,
+        benchmark=False,
+        use_distributed_sampler=False,
+        callbacks=[*callbacks],
+        plugins=plugins,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        default_root_dir=folder,
+    )
+
+
+def _strategy(settings: TrainerSettings) -> Any:
+    from datetime import timedelta
+
+    from pytorch_lightning.strategies import DDPStrategy, FSDPStrategy
+
+    timeout = timedelta(seconds=settings.timeout_seconds)
+    if settings.strategy == "fsdp":
+        return FSDPStrategy(timeout=timeout, state_dict_type="full", use_orig_params=True)
+    if settings.world_size > 1 or settings.strategy == "ddp":
+        backend = "gloo" if resolve_accelerator(settings) == "cpu" else "nccl"
+        return DDPStrategy(timeout=timeout, process_group_backend=backend)
+    return "auto"
+
+
+def resolve_accelerator(settings: TrainerSettings) -> str:
+    """Return `cpu` or `gpu`: what `trainer.accelerator` means on this machine."""
+    if settings.accelerator == "cpu":
+        return "cpu"
+    found = torch.cuda.device_count()
+    if settings.accelerator == "auto" and found == 0:
+        return "cpu"
+    if found == 0:
+        raise UserError.of("trainer.accelerator", "gpu", "no GPU on this machine; use cpu or auto")
+    if settings.devices > found:
+        raise UserError.of("trainer.devices", settings.devices, f"at most {found}, the GPUs of this machine")
+    return "gpu"
+
+
+def uses_bfloat16(settings: TrainerSettings) -> bool:
+    """Return whether training computes in bfloat16: asked for, or `auto` on hardware with units for it."""
+    if settings.precision != "auto":
+        return settings.precision == "bfloat16"
+    if resolve_accelerator(settings) == "gpu":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
+
+
+def fit(
+    module: TrainingModule,
+    data: TrainingData,
+    settings: TrainerSettings,
+    folder: Path,
+    *,
+    owner: str,
+    on_progress: Progress | None = None,
+    on_saved: Callable[[Saved], None] | None = None,
+) -> Fitted:
+    """Train `module`, going on from `folder/last.ckpt` if there is one, and leave the wanted weights in it.
+
+    `owner` is a fingerprint of model, data and settings (`data.fingerprint`). Killed at any time and called again,
+    the final weights equal those of an uninterrupted call, bit for bit on the same CPU with the same threads.
+
+    Raises:
+        Fault: if the checkpoint in `folder` is damaged or another training's, or if the loss is not a finite number.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    last, best = folder / LAST, folder / BEST
+    if last.exists():
+        read_checkpoint(last, owner)
+    callbacks = [
+        _Watch(on_progress, data.total_steps),
+        Checkpoints(folder, settings.checkpoint_every_steps, owner, on_saved),
+    ]
+    with _quiet_and_restored(settings):
+        trainer = build_trainer(settings, folder, max_steps=data.total_steps, callbacks=callbacks)
+        trainer.fit(module, datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True)
+    if module.optimization.keep == "best" and best.exists():
+        module.load_state_dict(read_checkpoint(best, owner)["state_dict"], strict=False)
+    return Fitted(last, best if best.exists() else None, trainer.global_step)
+
+
+class _Watch(pl.Callback):  # type: ignore[misc]
+    """Report progress, stop at a loss that is no number, and end a worker whose starter is gone."""
+
+    def __init__(self, on_progress: Progress | None, total: int) -> None:
+        self.on_progress, self.total = on_progress, total
+        self.parent = os.getppid()
+
+    def on_train_batch_end(self, trainer: Any, pl_module: TrainingModule, outputs: Any, batch: Any, idx: int) -> None:
+        if not torch.isfinite(outputs["value"]):
+            raise Fault(f"training: the loss became {float(outputs['value'])} at step {trainer.global_step}")
+        if "FAIRLOOP_WORKER" in os.environ and os.getppid() != self.parent:
+            os._exit(1)  # or it would go on writing beside the training that was started again
+        if self.on_progress is not None and trainer.is_global_zero:
+            self.on_progress(trainer.global_step, self.total)
+
+
+@contextmanager
+def _quiet_and_restored(settings: TrainerSettings) -> Iterator[None]:
+    """Silence Lightning's tips, and give back random state, threads and determinism as they were."""
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch")]
+    levels = [logger.level for logger in loggers]
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    try:
+        with torch.random.fork_rng(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(deterministic)

@@ -1,0 +1,76 @@
+"""Tiny random models and a word-level tokeniser, written to a folder: what training tests train."""
+
+from pathlib import Path
+
+import torch
+
+WORDS = (
+    "the a nurse doctor engineer teacher pilot said that he she will be there today his her mother father checked "
+    "chart built wrote report before after lunch and of to in man woman read plan with care early late . ,"
+).split()
+
+
+def write_tokenizer(folder: Path, words=WORDS) -> None:
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+    from transformers import PreTrainedTokenizerFast
+
+    special = ["<pad>", "<s>", "</s>", "<unk>"]
+    vocabulary = {word: number for number, word in enumerate([*special, *words])}
+    tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = Whitespace()
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+    ).save_pretrained(folder)
+
+
+def tiny_generator(folder: Path, *, dropout: float = 0.0, words=WORDS, width: int = 32) -> Path:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    write_tokenizer(folder, words)
+    config = LlamaConfig(
+        vocab_size=len(words) + 4,
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=128,
+        attention_dropout=dropout,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    torch.manual_seed(0)
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def tiny_encoder(folder: Path, *, dropout: float = 0.0, words=WORDS, width: int = 32) -> Path:
+    from transformers import BertConfig, BertModel
+
+    write_tokenizer(folder, words)
+    config = BertConfig(
+        vocab_size=len(words) + 4,
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=128,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
+        pad_token_id=0,
+    )
+    torch.manual_seed(0)
+    BertModel(config).save_pretrained(folder)
+    return folder
+
+
+PEOPLE = ("nurse", "doctor", "engineer", "teacher", "pilot")
+ENDINGS = ("will be there today", "wrote the report before lunch", "checked the chart", "built a plan with care")
+
+
+def pairs() -> list[tuple[str, str]]:
+    """Twenty sentences with their counterfactuals, of different lengths."""
+    return [(f"the {who} said that he {what} .", f"the {who} said that she {what} .") for who in PEOPLE for what in ENDINGS]
