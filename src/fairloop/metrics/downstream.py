@@ -5,6 +5,7 @@ then asked about held-out counterfactual pairs that differ in gender only. Nothi
 between its two answers.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -15,8 +16,8 @@ import numpy as np
 from datasets import Features, Value
 from numpy.typing import NDArray
 
-from fairloop.corpus.counterfactual import mask_occupation
 from fairloop.corpus.heldout import CounterfactualPair, counterfactual_pairs
+from fairloop.corpus.mentions import mask_occupation
 from fairloop.lexicon import occupation
 from fairloop.metrics.embedding import Embed
 from fairloop.metrics.measurement import Measurement
@@ -37,7 +38,7 @@ METRICS = (
 )
 
 
-INVERSE_PENALTY = 0.01
+INVERSE_PENALTY = 0.1
 """C of the logistic regression: features are standardised and outnumber the sentences, so it is strongly penalised."""
 
 
@@ -211,7 +212,9 @@ def fit_logistic_regression(texts: Sequence[str], occupations: Sequence[str], em
 
     pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=INVERSE_PENALTY, max_iter=2000))
     features = np.asarray(embed(texts), dtype=np.float64)
-    with one_thread():
+    with one_thread(), warnings.catch_warnings():
+        # A corpus may have as many occupations as sentences: scikit-learn then suspects a regression.
+        warnings.filterwarnings("ignore", message="The number of unique classes")
         pipeline.fit(features, np.asarray(occupations, dtype=str))
     return LogisticClassifier(embed, pipeline)
 

@@ -14,7 +14,7 @@ gendered word need not have d = 0.
 import csv
 import math
 from collections.abc import Callable, Hashable, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 
 import evaluate
@@ -45,6 +45,20 @@ def anchors() -> tuple[tuple[str, ...], tuple[str, ...]]:
     text = files("fairloop.metrics").joinpath("data/anchors.csv").read_text(encoding="utf-8")
     rows = list(csv.DictReader(text.splitlines()))
     return tuple(row["male"] for row in rows), tuple(row["female"] for row in rows)
+
+
+def remembering(embed: Embed, calls: int = 8) -> Embed:
+    """Return an encoder that answers a call with the same sentences from memory; the last `calls` are kept.
+
+    Anchors and held-out pairs are the same for every corpus. Only whole calls are remembered: what else is in a batch
+    may move the last bits of a vector, and a result must not depend on what was measured before.
+    """
+
+    @lru_cache(maxsize=calls)
+    def remembered(texts: tuple[str, ...]) -> NDArray[np.floating]:
+        return embed(texts)
+
+    return lambda texts: remembered(tuple(texts))
 
 
 def measure_embedding(
@@ -98,9 +112,9 @@ def measure_embedding(
 def associations(embed: Embed, texts: Sequence[str]) -> Floats:
     """Return a(w) of each sentence [n]: its mean cosine with the male anchors minus that with the female ones."""
     male, female = anchors()
-    vectors = _unit(embed([*texts, *male, *female]))
-    sentences, rest = vectors[: len(texts)], vectors[len(texts) :]
-    axis = rest[: len(male)].mean(axis=0) - rest[len(male) :].mean(axis=0)
+    # Two calls, so that the anchors are the same call for every corpus (see `remembering`).
+    sentences, fixed = _unit(embed(texts)), _unit(embed([*male, *female]))
+    axis = fixed[: len(male)].mean(axis=0) - fixed[len(male) :].mean(axis=0)
     # A sum over products, and not a matrix product, whose last bits depend on the number of threads.
     return np.asarray((sentences * axis).sum(axis=1))
 
