@@ -35,7 +35,7 @@ def load_tokenizer(path: str, revision: str | None = None) -> Any:
     """
     from transformers import AutoTokenizer
 
-    with _one_line_errors(path, "tokenizer"), _quiet():
+    with one_line_errors(path, "tokenizer"), _quiet():
         tokenizer = AutoTokenizer.from_pretrained(locate(path), revision=revision or "main", use_fast=True)
     if not tokenizer.is_fast:
         raise UserError(f"plm.path={path}: its tokenizer has no fast implementation, which scoring needs")
@@ -54,13 +54,14 @@ def load_model(
     import transformers
 
     auto_class = getattr(transformers, _AUTO_CLASS[head])
-    with _one_line_errors(path, "model"), _quiet():
+    with one_line_errors(path, "model"), _quiet():
         model = auto_class.from_pretrained(locate(path), revision=revision or "main", dtype=getattr(torch, dtype))
     return model.eval().to(device)
 
 
 @contextlib.contextmanager
-def _one_line_errors(path: str, what: str) -> Iterator[None]:
+def one_line_errors(path: str, what: str) -> Iterator[None]:
+    """Turn what `from_pretrained` raises for a path, a name or a network that is not there into one line."""
     try:
         yield
     except (OSError, ValueError, KeyError, RuntimeError) as error:
