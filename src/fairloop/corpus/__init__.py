@@ -1,0 +1,1 @@
+"""The corpus: its schema, the seed corpus, gender and stereotype labels, counterfactual swapping."""

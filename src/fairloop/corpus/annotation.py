@@ -1,0 +1,44 @@
+"""Gender of the person in the occupation, and whether the sentence agrees with the occupation's majority."""
+
+from dataclasses import dataclass
+
+from fairloop.corpus.schema import Gender
+from fairloop.corpus.words import gendered_spans
+from fairloop.lexicon import occupation
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """Labels of one sentence: γ (`gender`) and σ (`stereotype`: +1, −1 or 0) of the design, section 4."""
+
+    gender: Gender
+    stereotype: int
+
+
+def annotate(text: str, occupation_name: str) -> Annotation:
+    """Label a sentence about the occupation.
+
+    Raises:
+        UserError: the occupation is not in the table.
+    """
+    gender = person_gender(text, occupation_name)
+    return Annotation(gender, stereotype_of(gender, occupation_name))
+
+
+def stereotype_of(gender: Gender, occupation_name: str) -> int:
+    """Return +1 if the gender is the occupation's majority, −1 if it is the other, 0 otherwise."""
+    majority = occupation(occupation_name).majority
+    if majority == "balanced" or gender not in ("male", "female"):
+        return 0
+    return 1 if gender == majority else -1
+
+
+def person_gender(text: str, occupation_name: str) -> Gender:
+    """Return the gender of the person in the occupation."""
+    occupation(occupation_name)
+    sides = {span.side for span in gendered_spans(text) if span.kind == "pronoun"} or {
+        span.side for span in gendered_spans(text)
+    }
+    if not sides:
+        return "none"
+    return sides.pop() if len(sides) == 1 else "mixed"

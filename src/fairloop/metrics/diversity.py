@@ -1,0 +1,122 @@
+"""Diversity of a corpus: recursion also degrades text, and a collapse must be seen.
+
+distinct-n (Li et al. 2016) is the number of different n-grams over the number of all n-grams of the corpus; n-grams do
+not cross sentences. It falls with the size of the corpus: compare corpora of equal size.
+"""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+import evaluate
+import numpy as np
+from datasets import Features, Value
+
+from fairloop.metrics.measurement import Measurement
+from fairloop.metrics.module import InMemoryMetric, flat
+from fairloop.seeding import derive
+from fairloop.statistics.bootstrap import bootstrap_mean, cluster_numbers, divide, jackknife
+from fairloop.statistics.estimate import Estimate
+
+_WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
+
+
+def words(text: str) -> list[str]:
+    """Return the words of a text in lower case; inner apostrophes and hyphens belong to the word."""
+    return _WORD.findall(text.lower())
+
+
+def measure_diversity(
+    texts: Sequence[str], *, seed: int, resamples: int = 2000, groups: Sequence[Hashable] | None = None
+) -> list[Measurement]:
+    """Measure sentences.
+
+    A duplicate is a sentence that has the words of an earlier one. The interval of the mean length is a bootstrap.
+    Resampling with replacement repeats sentences and so makes any corpus look less diverse than it is; the intervals of
+    distinct-n and of the duplicates are therefore jackknife intervals over sentences (over groups where given), kept
+    within [0, 1].
+
+    Args:
+        texts: [n] sentences.
+        seed: decides the resamples.
+        resamples: bootstrap resamples.
+        groups: [n], sentences whose prompts shared examples are resampled, or left out, together.
+
+    Returns:
+        `diversity/distinct_1`, `diversity/distinct_2`, `diversity/duplicate_share`, `diversity/mean_length` (words).
+    """
+    if groups is not None and len(groups) != len(texts):
+        raise ValueError(f"{len(groups)} groups for {len(texts)} sentences")
+    sentences = [tuple(words(text)) for text in texts]
+    units = list(range(len(sentences))) if groups is None else cluster_numbers(groups).tolist()
+    bigrams = [list(pairwise(sentence)) for sentence in sentences]
+    different = _distinct_share([[sentence] for sentence in sentences], units)
+    lengths = [len(sentence) for sentence in sentences]
+    estimates = {
+        "diversity/distinct_1": _distinct_share(sentences, units),
+        "diversity/distinct_2": _distinct_share(bigrams, units),
+        "diversity/duplicate_share": _complement(different),
+        "diversity/mean_length": bootstrap_mean(
+            lengths, seed=derive(seed, "diversity"), resamples=resamples, clusters=groups
+        ),
+    }
+    return [Measurement.of(name, estimate) for name, estimate in estimates.items()]
+
+
+def _distinct_share(things: Sequence[Sequence[Hashable]], units: Sequence[int]) -> Estimate:
+    """Return different things / all things, where `things` has one list per sentence; n is the number of sentences."""
+    where: dict[Hashable, set[int]] = defaultdict(set)
+    totals: Counter[int] = Counter()
+    for unit, sentence in zip(units, things, strict=True):
+        totals[unit] += len(sentence)
+        for thing in sentence:
+            where[thing].add(unit)
+    size = sum(totals.values())
+    if size == 0:
+        return Estimate.undefined()
+    # What occurs in one unit only is lost when that unit is left out.
+    lost = Counter(next(iter(found)) for found in where.values() if len(found) == 1)
+    left_out = divide(
+        np.array([len(where) - lost[unit] for unit in totals], dtype=np.float64),
+        np.array([size - count for count in totals.values()], dtype=np.float64),
+    )
+    estimate = jackknife(len(where) / size, left_out, len(things))
+    return replace(estimate, low=max(estimate.low, 0.0), high=min(estimate.high, 1.0))
+
+
+def _complement(share: Estimate) -> Estimate:
+    return Estimate(1 - share.value, 1 - share.high, 1 - share.low, share.n)
+
+
+class Diversity(InMemoryMetric):
+    """`evaluate` metric of sentences."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description="Diversity of a corpus: distinct-1 and distinct-2, the share of sentences that repeat an "
+            "earlier one, and the mean length in words.",
+            citation="Li, Galley, Brockett, Gao and Dolan (2016): A Diversity-Promoting Objective Function for "
+            "Neural Conversation Models. NAACL.",
+            features=Features({"predictions": Value("string")}),
+            inputs_description="""
+Args:
+    predictions: list of sentences.
+    groups: optional list, sentences with the same group are resampled together.
+    seed, resamples: of the bootstrap.
+Returns:
+    For each measure its value, and `_low`, `_high` (95% interval) and `_n` beside it.
+""",
+            reference_urls=["https://aclanthology.org/N16-1014"],
+        )
+
+    def _compute(
+        self,
+        *,
+        predictions: Sequence[str],
+        groups: Sequence[Hashable] | None = None,
+        seed: int = 0,
+        resamples: int = 2000,
+    ) -> dict[str, float | int | None]:
+        return flat(measure_diversity(predictions, seed=seed, resamples=resamples, groups=groups))

@@ -1,0 +1,177 @@
+"""Embedding-based bias of a corpus: the word embedding association test (WEAT) on whole sentences.
+
+X and Y are the sentences about male- and female-majority occupations, A and B male and female anchor sentences
+(`data/anchors.csv`: pairs that differ in gendered words and say nothing about work, in the manner of the semantically
+bleached sentences of May et al. 2019). With a(w) = mean over A of cos(w, ·) - mean over B of cos(w, ·),
+
+    effect size d = [mean over X of a - mean over Y of a] / standard deviation of a over X ∪ Y
+
+(Caliskan et al. 2017). The standard deviation is the sample's (divisor n - 1), as in the published SEAT implementation.
+The sentences name the occupation, and so d also holds what the encoder itself thinks of it: a corpus without any
+gendered word need not have d = 0.
+"""
+
+import csv
+import math
+from collections.abc import Callable, Hashable, Sequence
+from functools import cache
+from importlib.resources import files
+
+import evaluate
+import numpy as np
+from datasets import Features, Value
+from numpy.typing import NDArray
+
+from fairloop.lexicon import occupation
+from fairloop.metrics.measurement import Measurement
+from fairloop.metrics.module import InMemoryMetric, flat
+from fairloop.seeding import derive
+from fairloop.statistics.bootstrap import bootstrap_sums
+from fairloop.statistics.estimate import Estimate
+from fairloop.statistics.permutation import permutation_p_value
+
+Embed = Callable[[Sequence[str]], NDArray[np.floating]]
+"""Maps n sentences to their vectors [n, d]."""
+
+Floats = NDArray[np.float64]
+
+_NO_SPREAD = 1e-20
+"""A variance of associations (cosines, so of the order of 1) below this is rounding."""
+
+
+@cache
+def anchors() -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the male and the female anchor sentences, paired by place."""
+    text = files("fairloop.metrics").joinpath("data/anchors.csv").read_text(encoding="utf-8")
+    rows = list(csv.DictReader(text.splitlines()))
+    return tuple(row["male"] for row in rows), tuple(row["female"] for row in rows)
+
+
+def measure_embedding(
+    texts: Sequence[str],
+    occupations: Sequence[str],
+    embed: Embed,
+    *,
+    seed: int,
+    resamples: int = 2000,
+    partitions: int = 10_000,
+    groups: Sequence[Hashable] | None = None,
+) -> list[Measurement]:
+    """Measure sentences about occupations.
+
+    The interval of the effect size is a percentile bootstrap over the sentences of X ∪ Y; the anchors are fixed.
+    The p-value is one-sided: large effects are those that associate male-majority occupations with male anchors.
+    It treats sentences as exchangeable, as WEAT does, also those about the same occupation.
+    Both are undefined if X or Y is empty, or if all associations are equal.
+
+    Args:
+        texts: [n] sentences.
+        occupations: [n], the occupation that each is about; sentences about balanced ones belong to neither set.
+        embed: the encoder.
+        seed: decides resamples and sampled partitions.
+        resamples: bootstrap resamples.
+        partitions: the largest number of partitions that the permutation test looks at.
+        groups: [n], sentences whose prompts shared examples are resampled together.
+
+    Returns:
+        `embedding/effect_size`, `embedding/p_value`; n is the size of X ∪ Y.
+    """
+    if len(texts) != len(occupations) or (groups is not None and len(groups) != len(texts)):
+        raise ValueError("texts, occupations and groups must have the same length")
+    majority = np.array([occupation(name).majority for name in occupations], dtype=object)
+    chosen = np.flatnonzero(majority != "balanced").tolist()
+    male = majority[chosen] == "male"
+    if not male.any() or male.all():
+        return [Measurement.of(f"embedding/{what}", Estimate.undefined()) for what in ("effect_size", "p_value")]
+    values = associations(embed, [texts[index] for index in chosen])
+    clusters = None if groups is None else [groups[index] for index in chosen]
+    shared = derive(seed, "embedding")
+    effect = bootstrap_sums(_columns(values, male), _effect_size, seed=shared, resamples=resamples, clusters=clusters)
+    if effect.defined:
+        p_value = permutation_p_value(values[male], values[~male], seed=shared, partitions=partitions)
+        test = Estimate(p_value, math.nan, math.nan, len(values))
+    else:
+        test = Estimate.undefined()
+    return [Measurement.of("embedding/effect_size", effect), Measurement.of("embedding/p_value", test)]
+
+
+def associations(embed: Embed, texts: Sequence[str]) -> Floats:
+    """Return a(w) of each sentence [n]: its mean cosine with the male anchors minus that with the female ones."""
+    male, female = anchors()
+    vectors = _unit(embed([*texts, *male, *female]))
+    sentences, rest = vectors[: len(texts)], vectors[len(texts) :]
+    axis = rest[: len(male)].mean(axis=0) - rest[len(male) :].mean(axis=0)
+    # A sum over products, and not a matrix product, whose last bits depend on the number of threads.
+    return np.asarray((sentences * axis).sum(axis=1))
+
+
+def effect_size(x: Floats, y: Floats) -> float:
+    """Return d of the associations x [n] and y [m]; NaN if one is empty or all values are equal."""
+    male = np.repeat([True, False], [len(x), len(y)])
+    return float(_effect_size(_columns(np.concatenate([x, y]), male).sum(axis=0)))
+
+
+def _columns(values: Floats, male: NDArray[np.bool_]) -> Floats:
+    """Return what the effect size is a function of the sums of: both sizes, both sums, and the sum of squares."""
+    centred = values - values.mean() if len(values) else values
+    return np.stack([male, ~male, centred * male, centred * ~male, centred**2], axis=1).astype(np.float64)
+
+
+def _effect_size(sums: Floats) -> Floats:
+    size_x, size_y, sum_x, sum_y, squares = np.moveaxis(sums, -1, 0)
+    size = size_x + size_y
+    with np.errstate(divide="ignore", invalid="ignore"):
+        variance = (squares - (sum_x + sum_y) ** 2 / size) / (size - 1)
+        effect = (sum_x / size_x - sum_y / size_y) / np.sqrt(variance)
+    return np.where((size_x > 0) & (size_y > 0) & (variance > _NO_SPREAD), effect, np.nan)
+
+
+def _unit(vectors: NDArray[np.floating]) -> Floats:
+    matrix = np.asarray(vectors, dtype=np.float64)
+    lengths = np.sqrt((matrix**2).sum(axis=1, keepdims=True))
+    if not np.isfinite(lengths).all() or (lengths == 0).any():
+        raise ValueError("the encoder returned a vector of length zero or not finite: it has no cosine")
+    return np.asarray(matrix / lengths)
+
+
+class Embedding(InMemoryMetric):
+    """`evaluate` metric of sentences and their occupations."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description="WEAT effect size on whole sentences: how much more the sentences about male-majority "
+            "occupations are associated with male anchor sentences than those about female-majority occupations; "
+            "with a one-sided permutation p-value.",
+            citation="Caliskan, Bryson and Narayanan (2017): Semantics derived automatically from language corpora "
+            "contain human-like biases. Science 356. May, Wang, Bordia, Bowman and Rudinger (2019): On Measuring "
+            "Social Biases in Sentence Encoders. NAACL.",
+            features=Features({"predictions": Value("string"), "references": Value("string")}),
+            inputs_description="""
+Args:
+    predictions: list of sentences.
+    references: list of occupations.
+    embed: function from a list of sentences to an array of vectors.
+    groups: optional list, sentences with the same group are resampled together.
+    seed, resamples, partitions: of the bootstrap and of the permutation test.
+Returns:
+    For each measure its value, and `_low`, `_high` (95% interval) and `_n` beside it.
+""",
+            reference_urls=["https://doi.org/10.1126/science.aal4230", "https://aclanthology.org/N19-1063"],
+        )
+
+    def _compute(
+        self,
+        *,
+        predictions: Sequence[str],
+        references: Sequence[str],
+        embed: Embed,
+        groups: Sequence[Hashable] | None = None,
+        seed: int = 0,
+        resamples: int = 2000,
+        partitions: int = 10_000,
+    ) -> dict[str, float | int | None]:
+        return flat(
+            measure_embedding(
+                predictions, references, embed, seed=seed, resamples=resamples, partitions=partitions, groups=groups
+            )
+        )

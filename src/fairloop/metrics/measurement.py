@@ -1,0 +1,38 @@
+"""What a metric returns: one named number of a corpus, with its interval and its n."""
+
+import math
+from dataclasses import dataclass
+
+from fairloop.statistics.estimate import Estimate
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One metric of one corpus.
+
+    Attributes:
+        metric: its name, `family/what`.
+        value: the number; NaN, with n = 0 and no interval, if the corpus does not define it (a rate among no
+            sentences). Whoever writes it down leaves the field empty.
+        low: lower end of the 95% interval; None where there is none.
+        high: upper end of the 95% interval; None where there is none.
+        n: the number of sentences, pairs or occupations that the value rests on.
+    """
+
+    metric: str
+    value: float
+    low: float | None
+    high: float | None
+    n: int
+
+    @classmethod
+    def of(cls, metric: str, estimate: Estimate) -> "Measurement":
+        """Name an estimate."""
+        low = None if math.isnan(estimate.low) else estimate.low
+        high = None if math.isnan(estimate.high) else estimate.high
+        return cls(metric, estimate.value, low, high, estimate.n)
+
+    @property
+    def defined(self) -> bool:
+        """Whether the corpus defines a value."""
+        return self.n > 0

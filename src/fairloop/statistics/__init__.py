@@ -1,0 +1,1 @@
+"""Intervals, tests and estimates: bootstrap, permutation, the fixed point of a recursion, corrections."""
