@@ -1,0 +1,26 @@
+"""Group inputs of similar length into batches that hold a bounded number of tokens."""
+
+from collections.abc import Sequence
+
+
+def by_length(lengths: Sequence[int], budget: int) -> list[list[int]]:
+    """Return the indices of `lengths` in batches, longest first, each of at most `budget` padded tokens.
+
+    Longest first, so that a batch that does not fit in memory fails at once and not at the end. An input longer
+    than the budget is a batch of its own. The order depends on the lengths alone.
+    """
+    order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
+    batches: list[list[int]] = []
+    for index in order:
+        if batches and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= budget:
+            batches[-1].append(index)
+        else:
+            batches.append([index])
+    return batches
+
+
+def distinct(items: Sequence[tuple[int, ...]]) -> tuple[list[tuple[int, ...]], list[int]]:
+    """Return the distinct items in order of appearance, and for each item its place among them."""
+    places: dict[tuple[int, ...], int] = {}
+    positions = [places.setdefault(item, len(places)) for item in items]
+    return list(places), positions

@@ -1,0 +1,408 @@
+"""Score tokens with a masked or a causal language model: the one engine behind every likelihood in Fairloop.
+
+A caller asks questions: *with this input, what is the log probability of that token at that place?* The engine
+computes each distinct input once, in batches of similar length, and runs the language-model head only at the
+places that are asked for. The published benchmark code does one forward pass, head included at every place, for
+each token.
+"""
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from fairloop.errors import Fault, UserError
+from fairloop.plm.batching import by_length, distinct
+from fairloop.plm.encoder import SentenceEncoder
+from fairloop.plm.loading import Dtype, load_model, load_tokenizer, pad_id, window
+from fairloop.plm.settings import PlmSettings
+
+Kind = Literal["masked", "causal", "encoder"]
+
+#: Logits computed at once: 16 million float32 numbers are 64 MB, whatever the size of the vocabulary.
+_LOGITS_AT_ONCE = 16_000_000
+#: Batches between two calls of `ScoreMemory.keep`.
+_BATCHES_BETWEEN_KEEPS = 50
+
+
+@dataclass(frozen=True)
+class Question:
+    """Tokens whose log probability is asked for, all with the same input.
+
+    Attributes:
+        ids: The input's token ids, special tokens included.
+        places: For each asked token, the place in `ids` whose output predicts it: its own place in a masked model,
+            the one before it in a causal model.
+        tokens: The asked token ids.
+        item: What to call this input in an error message.
+    """
+
+    ids: tuple[int, ...]
+    places: tuple[int, ...]
+    tokens: tuple[int, ...]
+    item: str = ""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One tokenized text; `special` says for each token whether the tokenizer added it."""
+
+    ids: tuple[int, ...]
+    special: tuple[bool, ...]
+
+    @property
+    def words(self) -> list[int]:
+        """Places of the tokens that belong to the text."""
+        return [place for place, special in enumerate(self.special) if not special]
+
+
+class ScoreMemory(Protocol):
+    """Where a long scoring keeps what it has, so that a killed run goes on: see `fairloop.plm.memory`."""
+
+    def recall(self, key: str) -> np.ndarray | None:
+        """Return what was kept under `key`, or None."""
+
+    def keep(self, key: str, values: np.ndarray) -> None:
+        """Replace what is kept under `key`."""
+
+
+Progress = Callable[[int, int], None]
+
+
+class LanguageModel:
+    """A pre-trained model with its tokenizer, on one device or copied to several.
+
+    Attributes:
+        name: What the model is called in results.
+        kind: `masked`, `causal`, or `encoder` (no head: embeddings only).
+        tokenizer: Its fast tokenizer. The engine pads by itself, on the right: the tokenizer's own padding side
+            plays no role.
+        window: The number of tokens the model has positions for, or None.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        kind: Kind,
+        *,
+        name: str = "model",
+        path: str | None = None,
+        batch_tokens: int = 2048,
+        replicas: Sequence[Any] = (),
+    ) -> None:
+        """Take a loaded model; `replicas` are copies of it on further devices, among which batches are dealt."""
+        self.name = name
+        self.path = path
+        self.kind = kind
+        self.tokenizer = tokenizer
+        self.models = [model.eval(), *replicas]
+        self.batch_tokens = batch_tokens
+        self.window = window(model)
+        self._pad = pad_id(model, tokenizer)
+
+    @classmethod
+    def load(cls, settings: PlmSettings) -> "LanguageModel":
+        """Load the model that the settings name, on every device they name."""
+        import copy
+
+        tokenizer = load_tokenizer(settings.path, settings.revision)
+        kind = detect_kind(settings.path, settings.revision) if settings.kind == "auto" else settings.kind
+        first, *others = devices(settings.device)
+        head: Any = {"masked": "masked", "causal": "causal", "encoder": "none"}[kind]
+        dtype: Dtype = settings.dtype
+        model = load_model(settings.path, head, dtype=dtype, device=first, revision=settings.revision)
+        replicas = [copy.deepcopy(model).to(device) for device in others]
+        return cls(
+            model,
+            tokenizer,
+            kind,
+            name=settings.name,
+            path=settings.path,
+            batch_tokens=settings.batch_tokens,
+            replicas=replicas,
+        )
+
+    @property
+    def model(self) -> Any:
+        """The transformers model (its copy on the first device)."""
+        return self.models[0]
+
+    @cached_property
+    def encoder(self) -> SentenceEncoder:
+        """The same weights as a sentence encoder: the model without its head."""
+        return SentenceEncoder(self.model.base_model, self.tokenizer)
+
+    @property
+    def mask_id(self) -> int:
+        """The id of the mask token.
+
+        Raises:
+            UserError: if the model is no masked language model or its tokenizer has no mask token.
+        """
+        if self.kind != "masked":
+            raise UserError(
+                f"plm={self.name}: a masked protocol needs a masked language model, and this is {self.kind}"
+            )
+        if self.tokenizer.mask_token_id is None:
+            raise UserError(f"plm={self.name}: a masked protocol needs a mask token, and its tokenizer has none")
+        return int(self.tokenizer.mask_token_id)
+
+    @cached_property
+    def start_id(self) -> int:
+        """The id of the token that begins a text: the tokenizer's BOS, or else its EOS (GPT-2's are the same)."""
+        for candidate in (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id):
+            if candidate is not None:
+                return int(candidate)
+        raise UserError(f"plm={self.name}: its tokenizer has no token that begins a text")
+
+    def encode(self, texts: Sequence[str]) -> list[Encoded]:
+        """Tokenize each text as the tokenizer does by itself, with its special tokens and without truncation."""
+        if not len(texts):
+            return []
+        out = self.tokenizer(
+            list(texts), add_special_tokens=True, truncation=False, return_special_tokens_mask=True, verbose=False
+        )
+        return [
+            Encoded(tuple(ids), tuple(bool(flag) for flag in flags))
+            for ids, flags in zip(out["input_ids"], out["special_tokens_mask"], strict=True)
+        ]
+
+    def fits(self, ids: Sequence[int]) -> bool:
+        """Say whether an input is within the model's window."""
+        return self.window is None or len(ids) <= self.window
+
+    def ask(
+        self,
+        questions: Sequence[Question],
+        *,
+        on_progress: Progress | None = None,
+        memory: ScoreMemory | None = None,
+    ) -> list[np.ndarray]:
+        """Return the log probabilities (natural, float64) of each question's tokens, in order.
+
+        Args:
+            questions: What to score; equal inputs are computed once, whatever is asked of them.
+            on_progress: Called with (inputs done, distinct inputs).
+            memory: Keeps finished batches. With the same questions a killed run continues there, and its scores
+                equal those of an uninterrupted one, bit for bit.
+
+        Raises:
+            Fault: if an input is longer than the model's window or empty, or a log probability is not a number.
+        """
+        if self.kind == "encoder":
+            raise UserError(f"plm={self.name}: this is an encoder without a language-model head; it has no likelihoods")
+        inputs, owners = distinct([question.ids for question in questions])
+        pairs: list[dict[tuple[int, int], int]] = [{} for _ in inputs]
+        for question, owner in zip(questions, owners, strict=True):
+            self._check(question)
+            for pair in zip(question.places, question.tokens, strict=True):
+                pairs[owner].setdefault(pair, len(pairs[owner]))
+        scores = self._score(inputs, [list(asked) for asked in pairs], on_progress, memory)
+        answers = []
+        for question, owner in zip(questions, owners, strict=True):
+            asked = zip(question.places, question.tokens, strict=True)
+            answer = scores[owner][[pairs[owner][pair] for pair in asked]]
+            if not np.isfinite(answer).all():
+                raise Fault(
+                    f"plm={self.name}: a log probability is not a finite number, at {question.item or 'an input'}"
+                )
+            answers.append(answer)
+        return answers
+
+    def _check(self, question: Question) -> None:
+        if not question.ids or not self.fits(question.ids):
+            size = f"{len(question.ids)} tokens, and the model takes 1 to {self.window}"
+            raise Fault(f"plm={self.name}: {question.item or 'an input'} has {size}")
+
+    def _score(
+        self,
+        inputs: list[tuple[int, ...]],
+        pairs: list[list[tuple[int, int]]],
+        on_progress: Progress | None,
+        memory: ScoreMemory | None,
+    ) -> list[np.ndarray]:
+        """Return for each input the log probabilities of its (place, token) pairs."""
+        batches = by_length([len(ids) for ids in inputs], self.batch_tokens)
+        sizes = [sum(len(pairs[index]) for index in batch) for batch in batches]
+        kept = _Kept(memory, inputs, pairs, sizes)
+        results: list[np.ndarray] = kept.finished
+        done = sum(len(batch) for batch in batches[: len(results)])
+
+        def compute(number: int, model: Any) -> np.ndarray:
+            batch = batches[number]
+            return self._score_batch(model, [inputs[index] for index in batch], [pairs[index] for index in batch])
+
+        for number, result in _dealt(compute, range(len(results), len(batches)), self.models):
+            results.append(result)
+            done += len(batches[number])
+            if (number + 1) % _BATCHES_BETWEEN_KEEPS == 0:
+                kept.keep(results)
+            if on_progress is not None:
+                on_progress(done, len(inputs))
+        kept.keep(results)
+        scores: list[np.ndarray] = [np.empty(0)] * len(inputs)
+        for batch, result in zip(batches, results, strict=True):
+            ends = np.cumsum([len(pairs[index]) for index in batch])
+            for index, part in zip(batch, np.split(result, ends[:-1]), strict=True):
+                scores[index] = part
+        return scores
+
+    def _score_batch(self, model: Any, inputs: list[tuple[int, ...]], pairs: list[list[tuple[int, int]]]) -> np.ndarray:
+        import torch
+
+        device = next(model.parameters()).device
+        longest = max(len(ids) for ids in inputs)
+        filled = torch.full((len(inputs), longest), self._pad, dtype=torch.long)
+        mask = torch.zeros((len(inputs), longest), dtype=torch.long)
+        for row, ids in enumerate(inputs):
+            filled[row, : len(ids)] = torch.tensor(ids)
+            mask[row, : len(ids)] = 1
+        asked = [(row, place, token) for row, some in enumerate(pairs) for place, token in some]
+        spots: dict[tuple[int, int], int] = {}
+        spot_of = torch.tensor([spots.setdefault((row, place), len(spots)) for row, place, _ in asked])
+        tokens = torch.tensor([token for _, _, token in asked])
+        rows = torch.tensor([row for row, _ in spots])
+        places = torch.tensor([place for _, place in spots])
+        padded = bool((mask == 0).any())
+        with torch.inference_mode():
+            hidden = model.base_model(
+                input_ids=filled.to(device), attention_mask=mask.to(device) if padded else None
+            ).last_hidden_state[rows.to(device), places.to(device)]
+            return self._head(model, hidden, spot_of.to(device), tokens.to(device))
+
+    def _head(self, model: Any, hidden: Any, spot_of: Any, tokens: Any) -> np.ndarray:
+        """Return log probabilities of `tokens[i]` at hidden state `spot_of[i]`, some thousands of rows at a time."""
+        import torch
+
+        rows_at_once = max(1, _LOGITS_AT_ONCE // int(model.config.get_text_config().vocab_size))
+        answers = torch.empty(len(tokens), dtype=torch.float64)
+        with _base_model_replaced(model) as head:
+            for start in range(0, len(hidden), rows_at_once):
+                logits = head(hidden[start : start + rows_at_once]).float()
+                inside = ((spot_of >= start) & (spot_of < start + rows_at_once)).nonzero()[:, 0]
+                chosen = spot_of[inside] - start
+                log_probabilities = logits[chosen, tokens[inside]] - torch.logsumexp(logits, dim=-1)[chosen]
+                answers[inside.cpu()] = log_probabilities.double().cpu()
+        return answers.numpy()
+
+
+@contextmanager
+def _base_model_replaced(model: Any) -> Iterator[Callable[[Any], Any]]:
+    """Yield the model's own head as a function of hidden states [rows, hidden size] -> logits [rows, vocabulary].
+
+    Each family writes its head differently (a transform, a bias, soft-capped logits), but every one calls its base
+    model first. For the time of the block the base model answers with the hidden states it is given.
+    """
+    import torch
+    from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
+
+    base = model.base_model
+    given: list[Any] = []
+
+    def answer(*_: Any, **__: Any) -> Any:
+        return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=given.pop())
+
+    def head(hidden: Any) -> Any:
+        given.append(hidden[None])
+        placeholder = torch.zeros((1, len(hidden)), dtype=torch.long, device=hidden.device)
+        return model(input_ids=placeholder, return_dict=True).logits[0]
+
+    before = base.__dict__.get("forward")
+    base.forward = answer
+    try:
+        yield head
+    finally:
+        if before is None:
+            del base.forward
+        else:
+            base.forward = before
+
+
+def _dealt(
+    compute: Callable[[int, Any], np.ndarray], numbers: range, models: Sequence[Any]
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield (number, result) in order; each model works through its own batches, all at the same time."""
+    if len(models) == 1:
+        for number in numbers:
+            yield number, compute(number, models[0])
+        return
+    locks = [threading.Lock() for _ in models]
+
+    def on(number: int) -> np.ndarray:
+        turn = number % len(models)
+        with locks[turn]:
+            return compute(number, models[turn])
+
+    with ThreadPoolExecutor(len(models)) as pool:
+        for number, result in zip(numbers, pool.map(on, numbers), strict=True):
+            yield number, result
+
+
+class _Kept:
+    """The finished batches of one call of `ask`, in a `ScoreMemory` under the digest of what was asked."""
+
+    def __init__(
+        self,
+        memory: ScoreMemory | None,
+        inputs: list[tuple[int, ...]],
+        pairs: list[list[tuple[int, int]]],
+        sizes: list[int],
+    ) -> None:
+        self._memory = memory
+        self.finished: list[np.ndarray] = []
+        if memory is None:
+            return
+        digest = hashlib.blake2b(repr((inputs, pairs, sizes)).encode(), digest_size=16)
+        self._key = digest.hexdigest()
+        values = memory.recall(self._key)
+        if values is not None:
+            ends = np.cumsum(sizes)
+            whole = int(np.searchsorted(ends, len(values), side="right"))
+            starts = [0, *ends]
+            self.finished = [values[starts[number] : ends[number]] for number in range(whole)]
+
+    def keep(self, results: list[np.ndarray]) -> None:
+        if self._memory is not None and results:
+            self._memory.keep(self._key, np.concatenate(results))
+
+
+def devices(device: str) -> list[str]:
+    """Return the devices that `plm.device` names: `auto` is every GPU, or the processor where there is none."""
+    import torch
+
+    if device == "auto":
+        count = torch.cuda.device_count()
+        return [f"cuda:{number}" for number in range(count)] if count else ["cpu"]
+    names = [name.strip() for name in device.split(",")]
+    for name in names:
+        kind = name.split(":")[0]
+        if kind not in ("cpu", "cuda", "mps"):
+            raise UserError.of("plm.device", device, "choose auto, cpu, cuda, or cuda:0,cuda:1")
+        if kind == "cuda" and not torch.cuda.is_available():
+            raise UserError.of("plm.device", device, "no CUDA device is available here")
+    return names
+
+
+def detect_kind(path: str, revision: str | None = None) -> Kind:
+    """Read from a model's configuration whether it is a masked or a causal language model, or has no such head."""
+    from transformers import AutoConfig
+
+    from fairloop.plm.loading import locate, one_line_errors
+
+    with one_line_errors(path, "configuration"):
+        config = AutoConfig.from_pretrained(locate(path), revision=revision or "main")
+    architectures = " ".join(config.architectures or [])
+    if "ForMaskedLM" in architectures or "ForPreTraining" in architectures:
+        return "masked"
+    if "ForCausalLM" in architectures or "LMHead" in architectures:
+        return "causal"
+    if not architectures:
+        raise UserError(f"plm.path={path}: its configuration names no architecture; set plm.kind to masked or causal")
+    return "encoder"

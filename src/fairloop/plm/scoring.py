@@ -1,0 +1,96 @@
+"""Likelihoods of sentences and words: what the benchmarks' formulas are made of."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fairloop.plm.model import Encoded, LanguageModel, Progress, Question, ScoreMemory
+
+
+@dataclass(frozen=True)
+class TokenScores:
+    """Log probabilities (natural) of a sentence's own tokens; special tokens are not scored.
+
+    Attributes:
+        tokens: Token ids, in order.
+        log_probabilities: One for each token, float64.
+    """
+
+    tokens: tuple[int, ...]
+    log_probabilities: np.ndarray
+
+    @property
+    def total(self) -> float:
+        """The sum: log likelihood of a causal model, pseudo-log-likelihood of a masked one."""
+        return float(self.log_probabilities.sum())
+
+    @property
+    def mean(self) -> float:
+        """The mean per token (0 for a sentence without tokens)."""
+        return float(self.log_probabilities.mean()) if len(self.log_probabilities) else 0.0
+
+
+def masked_variants(plm: LanguageModel, encoded: Encoded, places: Sequence[int], item: str = "") -> list[Question]:
+    """Return one question for each place: the input with that token masked, asked for that token."""
+    mask = plm.mask_id
+    return [
+        Question((*encoded.ids[:place], mask, *encoded.ids[place + 1 :]), (place,), (encoded.ids[place],), item)
+        for place in places
+    ]
+
+
+def causal_questions(plm: LanguageModel, encoded: Encoded, item: str = "") -> list[Question]:
+    """Return the questions whose answers, joined, are the log probabilities of a sentence's tokens in order.
+
+    If the tokenizer begins a text with a special token of its own (Gemma, Llama), every token is predicted from it
+    and what follows. If it adds none (GPT-2), the first token is predicted from the start token alone and every
+    other one from the tokens before it, without the start token: this is what the published code of Nadeem et al.
+    (2021) and Meade et al. (2022) computes.
+    """
+    words = encoded.words
+    if not words:
+        return []
+    ids = encoded.ids[: words[-1] + 1]
+    if words[0] > 0:
+        return [Question(ids, tuple(place - 1 for place in words), tuple(ids[place] for place in words), item)]
+    questions = [Question((plm.start_id,), (0,), (ids[0],), item)]
+    if len(words) > 1:
+        questions.append(Question(ids, tuple(range(len(ids) - 1)), ids[1:], item))
+    return questions
+
+
+def token_scores(
+    plm: LanguageModel,
+    sentences: Sequence[str],
+    *,
+    on_progress: Progress | None = None,
+    memory: ScoreMemory | None = None,
+) -> list[TokenScores]:
+    """Score every token of each sentence: masked one at a time (Salazar et al. 2020), or left to right.
+
+    The sum over tokens is the pseudo-log-likelihood (equation 1 of Salazar et al.) of a masked model and the log
+    likelihood of a causal one.
+
+    Raises:
+        Fault: if a sentence is longer than the model's window.
+    """
+    questions: list[Question] = []
+    owners: list[int] = []
+    encoded = plm.encode(sentences)
+    for number, (sentence, tokens) in enumerate(zip(sentences, encoded, strict=True)):
+        item = f"sentence {number}: {sentence[:60]!r}"
+        if plm.kind == "masked":
+            asked = masked_variants(plm, tokens, tokens.words, item)
+        else:
+            asked = causal_questions(plm, tokens, item)
+        questions += asked
+        owners += [number] * len(asked)
+    answers = plm.ask(questions, on_progress=on_progress, memory=memory)
+    parts: list[list[np.ndarray]] = [[] for _ in sentences]
+    for owner, answer in zip(owners, answers, strict=True):
+        parts[owner].append(answer)
+    return [
+        TokenScores(tuple(tokens.ids[place] for place in tokens.words), np.concatenate([*some, np.empty(0)]))
+        for tokens, some in zip(encoded, parts, strict=True)
+    ]
