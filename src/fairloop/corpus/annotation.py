@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
+from fairloop.corpus.coreference import Resolver
 from fairloop.corpus.schema import Gender
-from fairloop.corpus.words import gendered_spans
+from fairloop.corpus.sentence import tokenize
 from fairloop.lexicon import occupation
 
 
@@ -34,11 +35,14 @@ def stereotype_of(gender: Gender, occupation_name: str) -> int:
 
 
 def person_gender(text: str, occupation_name: str) -> Gender:
-    """Return the gender of the person in the occupation."""
-    occupation(occupation_name)
-    sides = {span.side for span in gendered_spans(text) if span.kind == "pronoun"} or {
-        span.side for span in gendered_spans(text)
-    }
+    """Return the gender of the person in the occupation, from the gendered words that refer to that person.
+
+    A sentence that does not name the occupation has nobody for them to refer to: "none".
+
+    Raises:
+        UserError: the occupation is not in the table.
+    """
+    sides = Resolver(tokenize(text, occupation_name)).sides
     if not sides:
         return "none"
-    return sides.pop() if len(sides) == 1 else "mixed"
+    return "mixed" if len(sides) == 2 else next(iter(sides))
