@@ -106,3 +106,7 @@ def test_without_the_occupation_nobody_is_meant() -> None:
 def test_an_unknown_occupation_is_a_users_mistake() -> None:
     with pytest.raises(UserError):
         annotate("She is a wizard.", "wizard")
+
+
+def test_who_is_denied_to_be_one_is_somebody_else() -> None:
+    assert annotate("The nurse is kind, but he is not a nurse.", "nurse").gender == "none"
