@@ -179,13 +179,10 @@ class Identity:
             token = self.tokens[index]
             if token.quote != quote:
                 continue
-            if token.tag == "possessive":
-                # "his job as a nurse": the owner of the job
-                if self.tokens[predicator].lower == "as" and not self._people_between(index, predicator):
-                    return {index}
-                continue
-            if token.tag in ("name", "noun", "capital") and self._is_possessor(index):
-                if self.tokens[predicator].lower == "as" and not self._people_between(index, predicator):
+            if token.tag == "possessive" or (token.tag in ("name", "noun", "capital") and self._is_possessor(index)):
+                # "his job as a nurse", "Maria's dream was to become a nurse": the owner of the job
+                held = self.tokens[predicator].lower == "as" or self._aspires(index)
+                if held and not self._people_between(index, predicator):
                     return {index}
                 continue
             if token.tag in ("name", "noun", "capital", "subject", "object", "person"):
@@ -199,6 +196,9 @@ class Identity:
             if token.tag == "target":
                 return set()
         return set()
+
+    def _aspires(self, index: int) -> bool:
+        return any(token.lower in word_class("aspiration") for token in self.tokens[index + 1 : index + 5])
 
     def _people_between(self, start: int, end: int) -> bool:
         return any(token.tag in PEOPLE or token.tag in ("subject", "object") for token in self.tokens[start + 1 : end])
