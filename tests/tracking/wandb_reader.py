@@ -116,7 +116,7 @@ def _take(run: OfflineRun, record: Any) -> None:
             {
                 "name": artifact.name,
                 "type": artifact.type,
-                "aliases": list(artifact.aliases),
+                "aliases": sorted(artifact.aliases),
                 "metadata": json.loads(artifact.metadata or "{}"),
                 "used": artifact.use_after_commit,
                 "files": {entry.path: entry.local_path for entry in artifact.manifest.contents},

@@ -243,9 +243,9 @@ class WandbTracker:
         """End the run; see `Tracker`. A second call does nothing."""
 
         def finish() -> None:
-            run, self._run = self._run, None
-            run.summary.update({**(summary or {}), "status": status})
-            run.finish(exit_code=0 if status == "complete" else 1)
+            self._run.summary.update({**(summary or {}), "status": status})
+            self._run.finish(exit_code=0 if status == "complete" else 1)
+            self._run = None
 
         self._guarded(finish)
 
