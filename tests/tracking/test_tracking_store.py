@@ -167,7 +167,7 @@ def test_recognising_is_fast_and_imports_nothing_heavy(tmp_path):
     assert float(seconds) < 0.01  # under 1 ms on an idle machine
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, 1])
 def test_killed_at_random_moments_the_result_is_the_same(tmp_path, undisturbed, seed):
     """SIGKILL in a stage, between stages, while a file is written, in start-up; then the same command again."""
     random_moments = random.Random(seed)
