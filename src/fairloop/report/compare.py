@@ -157,7 +157,7 @@ def _by_settings(cells: Sequence[Cell]) -> dict[tuple[str, ...], list[Cell]]:
             for key, value in flatten(cell.config).items()
             if key.split(".")[0] not in _NOT_A_CONDITION and key != _LENGTH
         }
-        | {key: value for key, value in flatten({"mitigation": cell.config.get("mitigation") or {}}).items()}
+        | flatten({"mitigation": cell.config.get("mitigation") or {}})
         for cell in cells
     ]
     keys = sorted({key for one in flat for key in one})

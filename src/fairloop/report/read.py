@@ -217,7 +217,7 @@ def _json(path: Path) -> dict[str, Any]:
 def _config(path: Path) -> dict[str, Any]:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        data = yaml.load(_text(path), Loader=loader)  # noqa: S506 (both loaders are the safe ones)
+        data = yaml.load(_text(path), Loader=loader)  # both are safe loaders
     except (yaml.YAMLError, RecursionError):
         raise _NotUsableError(f"damaged: {path.name} is not YAML") from None
     if not isinstance(data, dict):

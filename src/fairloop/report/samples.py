@@ -67,8 +67,8 @@ def _sample(path: Path, count: int, spans: Spans | None) -> SampledCorpus:
         table = pq.read_table(path, columns=["text", "occupation", "gender", "stereotype", "generation"])
     except (OSError, pa.ArrowException, ValueError, KeyError):
         return SampledCorpus(stage, None, 0, (), "this corpus cannot be read")
-    chosen = np.unique(np.linspace(0, len(table) - 1, min(count, len(table))).round().astype(int)) if len(table) else []
-    rows = table.take(list(map(int, chosen))).to_pylist() if len(chosen) else []
+    spaced = np.linspace(0, len(table) - 1, min(count, len(table))).round().astype(int)
+    rows = table.take(np.unique(spaced).tolist()).to_pylist() if len(table) else []
     samples = tuple(
         Sample(
             tuple(_pieces(visible(row["text"] or ""), spans)),

@@ -30,6 +30,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -133,7 +134,7 @@ def estimate_equilibrium(
     verdict: Verdict = "undecided"
     if slope[0] > 1:
         verdict = "amplification"
-    elif -1 < slope[0] and slope[1] < 1 and _closes_in(trajectories, fitted, test.noise):
+    elif slope[0] > -1 and slope[1] < 1 and _closes_in(trajectories, fitted, test.noise):
         verdict = "equilibrium"
     return Equilibrium(
         level=fitted,
@@ -172,7 +173,7 @@ def _transitions(trajectories: Sequence[Trajectory]) -> tuple[Array, Array, npt.
     before, after, cell = [], [], []
     for index, trajectory in enumerate(trajectories):
         values = trajectory.values
-        for now, then in zip(values, values[1:], strict=False):
+        for now, then in pairwise(values):
             if math.isfinite(now) and math.isfinite(then):
                 before.append(now)
                 after.append(then)
