@@ -24,10 +24,11 @@ HOSTILE = [
 ]
 
 
+VOID = {"meta", "img", "br", "link", "input"}
+
+
 class Reader(HTMLParser):
     """What a browser would see: the tags, their attributes, the text, and whether the tags match."""
-
-    VOID = {"meta", "img", "br", "link", "input"}
 
     def __init__(self, page):
         super().__init__()
@@ -38,7 +39,7 @@ class Reader(HTMLParser):
     def handle_starttag(self, tag, attrs):
         self.tags.add(tag)
         self.attributes += attrs
-        if tag not in self.VOID:
+        if tag not in VOID:
             self.open.append(tag)
 
     def handle_endtag(self, tag):

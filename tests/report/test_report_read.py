@@ -23,10 +23,10 @@ def test_a_finished_cell_comes_back_as_plain_data(tmp_path):
 
 
 def test_cells_are_ordered_by_condition_level_and_seed(tmp_path):
-    make_demo(tmp_path, seeds=(10, 2), mitigations=(("prompt",), ()))
+    make_demo(tmp_path, seeds=(10, 2), mitigations=(("augment",), ()))
     order = [(cell.mitigation, cell.level, cell.seed) for cell in read_runs(tmp_path).cells]
     assert order[:4] == [("none", 0.1, "2"), ("none", 0.1, "10"), ("none", 0.3, "2"), ("none", 0.3, "10")]
-    assert order[6][0] == "prompt"
+    assert order[6][0] == "augment"
 
 
 @pytest.mark.parametrize(

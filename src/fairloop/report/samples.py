@@ -95,17 +95,9 @@ def _pieces(text: str, spans: Spans | None) -> Iterable[Piece]:
 
 
 def _gendered_spans() -> Spans | None:
-    """Return fairloop.corpus's finder of gendered words as (start, end, gender); None where there is none."""
+    """Return the corpus room's finder of gendered words as (start, end, gender); None where it cannot be imported."""
     try:
-        from fairloop.corpus import annotation
+        from fairloop.corpus.words import gendered_spans
     except ImportError:
         return None
-    find = getattr(annotation, "gendered_spans", None)
-    return (lambda text: [_span(found) for found in find(text)]) if find else None
-
-
-def _span(found: object) -> tuple[int, int, str]:
-    if isinstance(found, tuple):
-        start, end, gender = found[:3]
-        return int(start), int(end), str(gender)
-    return int(getattr(found, "start")), int(getattr(found, "end")), str(getattr(found, "gender"))  # noqa: B009
+    return lambda text: [(span.start, span.end, span.side) for span in gendered_spans(text)]
