@@ -134,7 +134,8 @@ def verdict_in_words(settling: Settling) -> str:
     if found.resampled == "nothing":
         return f"undecided: {found.cells} cell(s) with {found.transitions} transition(s) are too few to fit a line"
     if found.verdict == "equilibrium":
-        return f"equilibrium: it settles near {found.level.value:.3f}, from below and from above"
+        low, high = found.level.low, found.level.high
+        return f"equilibrium: it settles near {found.level.value:.3f} ({low:.2f} to {high:.2f}), from below and above"
     if found.verdict == "amplification":
         return "amplification: each generation has more than the one before"
     if found.slope.low <= 1 <= found.slope.high:

@@ -174,8 +174,8 @@ def _resting_level(axes: "Axes", found: Equilibrium) -> None:
     else:
         axes.axhline(found.level.value, color=_REST, lw=1.1, ls=(0, (1, 1.2)), zorder=2, label="resting level $B^*$")
         axes.axhspan(
-            found.level.low, found.level.high, facecolor=(0.2, 0.2, 0.2, 0.06), edgecolor=(0.2, 0.2, 0.2, 0.4),
-            hatch="////", lw=0, zorder=0, label="95% interval of $B^*$",
+            found.level.low, found.level.high, facecolor="#f3f3f3", edgecolor="#b5b5b5", hatch="////", lw=0,
+            zorder=0, label="95% interval of $B^*$",
         )  # fmt: skip
         note = f"{name} = {found.level.value:.3f} [{found.level.low:.2f}, {found.level.high:.2f}]"
     axes.annotate(
