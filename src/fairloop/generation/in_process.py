@@ -70,12 +70,13 @@ class RowCache(Cache):
         self.keys: list[torch.Tensor] = []
         self.values: list[torch.Tensor] = []
         self._rows = slice(0, 0)
-        self._slots = torch.empty(0, 0, dtype=torch.long)
+        self._where: tuple[Any, ...] = ()
         self._visible = 0
 
     def aim(self, rows: slice, slots: torch.Tensor, visible: int) -> None:
         """Set where the next forward pass writes: row range, slot of each token [rows, tokens], slots to attend to."""
-        self._rows, self._slots, self._visible = rows, slots, visible
+        self._rows, self._visible = rows, visible
+        self._where = (torch.arange(rows.start, rows.stop, device=slots.device)[:, None], slice(None), slots)
         if visible > self.size:
             self._grow(-(-visible // _SLOT_STEP) * _SLOT_STEP)
 
@@ -95,13 +96,10 @@ class RowCache(Cache):
             shape = (self.capacity, key_states.shape[1], self.size, key_states.shape[3])
             self.keys.append(key_states.new_zeros(shape))
             self.values.append(value_states.new_zeros((*shape[:3], value_states.shape[3])))
-        views = []
-        for store, new in ((self.keys[layer_idx], key_states), (self.values[layer_idx], value_states)):
-            part = store[self._rows]
-            index = self._slots[:, None, :, None].expand(-1, new.shape[1], -1, new.shape[3])
-            part.scatter_(2, index, new)
-            views.append(part[:, :, : self._visible])
-        return views[0], views[1]
+        keys, values = self.keys[layer_idx], self.values[layer_idx]
+        keys[self._where] = key_states.transpose(1, 2)
+        values[self._where] = value_states.transpose(1, 2)
+        return keys[self._rows, :, : self._visible], values[self._rows, :, : self._visible]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Return 0: positions are always given, nothing may be derived from a common length."""
@@ -225,18 +223,20 @@ class _Decoder:
 
     def _place_beginnings(self, first: int, admitted: list[_Waiting]) -> None:
         """Put the keys and values of each row's shared beginning into its row."""
+        wanted = list(dict.fromkeys(entry.tokens.ids[: entry.tokens.shared] for entry in admitted))
+        new = [beginning for beginning in wanted if beginning and beginning not in self.beginnings]
+        if new:
+            # There are at least as many admitted rows as beginnings: theirs serve as a scratch pad.
+            self._prefill(slice(first, first + len(new)), new, [0] * len(new))
+            for row, beginning in enumerate(new, start=first):
+                self.beginnings[beginning] = self.cache.take(row, len(beginning))
         for row, entry in enumerate(admitted, start=first):
             beginning = entry.tokens.ids[: entry.tokens.shared]
-            if not beginning:
-                continue
-            if beginning not in self.beginnings:
-                self._prefill(slice(row, row + 1), [beginning], [0])
-                self.beginnings[beginning] = self.cache.take(row, len(beginning))
-                if len(self.beginnings) > _BEGINNINGS:
-                    self.beginnings.popitem(last=False)
-            else:
+            if beginning:
                 self.beginnings.move_to_end(beginning)
                 self.cache.put(row, self.beginnings[beginning])
+        while len(self.beginnings) > _BEGINNINGS:
+            self.beginnings.popitem(last=False)
 
     def _prefill(self, rows: slice, pieces: list[tuple[int, ...]], starts: list[int]) -> None:
         """Run pieces of prompts through the layers, each behind what its row holds already; no logits are needed."""
