@@ -4,10 +4,49 @@ from pathlib import Path
 
 import torch
 
-WORDS = (
-    "the a nurse doctor engineer teacher pilot said that he she will be there today his her mother father checked "
-    "chart built wrote report before after lunch and of to in man woman read plan with care early late . ,"
-).split()
+WORDS = [
+    "the",
+    "a",
+    "nurse",
+    "doctor",
+    "engineer",
+    "teacher",
+    "pilot",
+    "said",
+    "that",
+    "he",
+    "she",
+    "will",
+    "be",
+    "there",
+    "today",
+    "his",
+    "her",
+    "mother",
+    "father",
+    "checked",
+    "chart",
+    "built",
+    "wrote",
+    "report",
+    "before",
+    "after",
+    "lunch",
+    "and",
+    "of",
+    "to",
+    "in",
+    "man",
+    "woman",
+    "read",
+    "plan",
+    "with",
+    "care",
+    "early",
+    "late",
+    ".",
+    ",",
+]
 
 
 def write_tokenizer(folder: Path, words=WORDS) -> None:
@@ -73,4 +112,6 @@ ENDINGS = ("will be there today", "wrote the report before lunch", "checked the 
 
 def pairs() -> list[tuple[str, str]]:
     """Twenty sentences with their counterfactuals, of different lengths."""
-    return [(f"the {who} said that he {what} .", f"the {who} said that she {what} .") for who in PEOPLE for what in ENDINGS]
+    return [
+        (f"the {who} said that he {what} .", f"the {who} said that she {what} .") for who in PEOPLE for what in ENDINGS
+    ]

@@ -2,10 +2,10 @@
 
 from collections import deque
 
-import conftest
 import pytest
 import torch
 
+import conftest
 from fairloop.errors import UserError
 from fairloop.generation.in_process import InProcessGenerator
 from fairloop.generation.requests import Ask, Example, plan_requests
