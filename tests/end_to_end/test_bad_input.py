@@ -1,10 +1,11 @@
 """Wrong commands: one line that names key, value and what is allowed; status 2; nothing is written."""
 
-import os
 import subprocess
 import sys
+import time
 
 import pytest
+from command import SMALL, cells, environment, fairloop
 
 MISTAKES = {
     "unknown model": (["model=gema_3_270m"], ["model=gema_3_270m", "gemma_3_270m", "gemma_2_2b_it"]),
@@ -56,18 +57,9 @@ MISTAKES = {
 }
 
 
-def fairloop(*arguments, cwd, env=None):
-    """Run the command in an empty folder as a user does."""
-    command = [sys.executable, "-m", "fairloop", *arguments]
-    environment = {**os.environ, "FAIRLOOP_CACHE": str(cwd / "cache"), **(env or {})}
-    return subprocess.run(
-        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL
-    )
-
-
 @pytest.mark.parametrize(("arguments", "named"), MISTAKES.values(), ids=MISTAKES.keys())
 def test_a_mistake_gets_one_line_and_status_2_and_writes_nothing(arguments, named, tmp_path):
-    done = fairloop(*arguments, cwd=tmp_path)
+    done = fairloop(*arguments, cwd=tmp_path, env={"FAIRLOOP_CACHE": str(tmp_path / "cache")})
     lines = done.stderr.strip().splitlines()
     assert done.returncode == 2, done.stderr
     assert len(lines) == 1, done.stderr
@@ -76,3 +68,82 @@ def test_a_mistake_gets_one_line_and_status_2_and_writes_nothing(arguments, name
         assert part in lines[0]
     assert done.stdout == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def test_help_and_rejections_answer_in_two_seconds_without_torch(tmp_path):
+    code = (
+        "import sys; from fairloop.app import command; status = command(sys.argv[1:]); "
+        "print(status, sorted({'torch', 'transformers', 'datasets', 'wandb'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "seed=-1"], cwd=tmp_path, env=environment(), capture_output=True, text=True
+    )
+    assert done.stdout.strip() == "2 []"
+    for arguments in (["--help"], ["model=gema"]):
+        seconds = []
+        for _ in range(3):
+            began = time.perf_counter()
+            fairloop(*arguments, cwd=tmp_path)
+            seconds.append(time.perf_counter() - began)
+        assert min(seconds) < 2.0, seconds
+
+
+def test_help_lists_choices_and_keys(tmp_path):
+    done = fairloop("--help", cwd=tmp_path)
+    assert done.returncode == 0
+    for part in ("gemma_2_2b_it", "initial_bias", "sentences: 256", "fairloop -m"):
+        assert part in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_extra_says_what_to_install(tmp_path):
+    code = (
+        "import importlib.util as util, sys; find = util.find_spec; "
+        "util.find_spec = lambda name, package=None: None if name.startswith('gemma3') else find(name, package); "
+        "from fairloop.app import command; sys.exit(command(['tracking=none']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 2
+    (line,) = done.stderr.strip().splitlines()
+    assert "pip install fairloop[embedded]" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def model_folder(folder, weights):
+    """Make what looks like a downloaded model; `weights` fills its safetensors file (None: there is none)."""
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "llama", "architectures": ["LlamaForCausalLM"]}')
+    if weights is None:
+        (folder / "pytorch_model.bin").write_bytes(b"pickled")
+    else:
+        (folder / "model.safetensors").write_bytes(weights)
+    return folder
+
+
+def test_pickled_weights_are_refused(tmp_path):
+    model_folder(tmp_path / "model", None)
+    done = fairloop("model.path=./model", "tracking=none", cwd=tmp_path)
+    assert done.returncode == 2
+    (line,) = done.stderr.strip().splitlines()
+    assert "safetensors" in line
+    assert not (tmp_path / "runs").exists()
+
+
+FAULTS = {
+    "no network": (["model.path=nobody/no-such-model-here"], "nobody/no-such-model-here"),
+    "damaged weights": (["model.path=./model"], "model"),
+}
+
+
+@pytest.mark.embedded
+@pytest.mark.parametrize(("arguments", "named"), FAULTS.values(), ids=FAULTS.keys())
+def test_a_fault_gets_one_line_and_status_1_and_no_cell_stays_started(arguments, named, tmp_path):
+    model_folder(tmp_path / "model", b"these are no weights")
+    done = fairloop(*SMALL, *arguments, "tracking=none", cwd=tmp_path)
+    lines = [line for line in done.stderr.strip().splitlines() if line.startswith("fairloop: ")]
+    assert done.returncode == 1, done.stderr
+    assert len(lines) == 1
+    assert named in lines[0]
+    assert "Traceback" not in done.stderr
+    statuses = [(cell / "status.json").read_text() for cell in cells(tmp_path / "runs")]
+    assert all('"failed"' in status for status in statuses)
