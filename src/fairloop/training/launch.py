@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import fairloop
-from fairloop.errors import Fault, FairloopError, UserError
+from fairloop.errors import FairloopError, Fault, UserError
 from fairloop.training.checkpoints import Saved
 from fairloop.training.settings import TrainerSettings
 from fairloop.training.tasks import Job
