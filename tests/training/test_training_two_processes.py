@@ -67,7 +67,13 @@ def test_a_training_started_in_two_workers_matches_one_process(tmp_path, started
     trained, progress, saved = {}, [], []
     for devices, launcher in ((1, ()), (2, started_by)):
         trainer = TrainerSettings(
-            accelerator="cpu", devices=devices, strategy="ddp", precision="float32", threads=1, checkpoint_every_steps=2
+            accelerator="cpu",
+            devices=devices,
+            strategy="ddp",
+            precision="float32",
+            threads=1,
+            checkpoint_every_steps=2,
+            launcher=launcher,
         )
         trained[devices] = train_encoder(
             pairs(),
