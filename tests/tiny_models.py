@@ -4,49 +4,11 @@ from pathlib import Path
 
 import torch
 
-WORDS = [
-    "the",
-    "a",
-    "nurse",
-    "doctor",
-    "engineer",
-    "teacher",
-    "pilot",
-    "said",
-    "that",
-    "he",
-    "she",
-    "will",
-    "be",
-    "there",
-    "today",
-    "his",
-    "her",
-    "mother",
-    "father",
-    "checked",
-    "chart",
-    "built",
-    "wrote",
-    "report",
-    "before",
-    "after",
-    "lunch",
-    "and",
-    "of",
-    "to",
-    "in",
-    "man",
-    "woman",
-    "read",
-    "plan",
-    "with",
-    "care",
-    "early",
-    "late",
-    ".",
-    ",",
-]
+TEXT = """
+the a nurse doctor engineer teacher pilot said that he she will be there today his her mother father checked chart built
+wrote report before after lunch and of to in man woman read plan with care . ,
+"""
+WORDS = TEXT.split()
 
 
 def write_tokenizer(folder: Path, words=WORDS) -> None:
@@ -112,6 +74,5 @@ ENDINGS = ("will be there today", "wrote the report before lunch", "checked the 
 
 def pairs() -> list[tuple[str, str]]:
     """Twenty sentences with their counterfactuals, of different lengths."""
-    return [
-        (f"the {who} said that he {what} .", f"the {who} said that she {what} .") for who in PEOPLE for what in ENDINGS
-    ]
+    stories = [f"the {who} said that %s {what} ." for who in PEOPLE for what in ENDINGS]
+    return [(story % "he", story % "she") for story in stories]

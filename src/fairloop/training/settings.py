@@ -35,7 +35,7 @@ class TrainerSettings(Settings):
     checkpoint_every_steps: int = incidental(
         50, ge=1, description="a checkpoint each time so many steps are done, besides the one after every epoch"
     )
-    deterministic: bool = incidental(True, description="refuse operations whose result varies from run to run")
+    deterministic: bool = incidental(True, description="repeatable operations only; on a GPU where there are such")
     timeout_seconds: int = incidental(
         600, ge=10, description="how long a process waits for the others before the training is given up"
     )

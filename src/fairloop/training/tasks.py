@@ -6,10 +6,8 @@ workers of its own (`training.launch`): a study stays one process, with one run 
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fairloop.errors import Fault, UserError
+from fairloop.errors import UserError
+from fairloop.files import computing_into, folder_written_aside, write_json
 from fairloop.training import causal_lm, classifier, contrastive
 from fairloop.training.checkpoints import BEST, LAST, Saved, read_checkpoint
 from fairloop.training.data import TrainingData, fingerprint
@@ -40,12 +39,13 @@ class Job:
     seed: int
     stage: str
     folder: str
+    revision: str | None = None  # of a Hub id
 
     def write(self) -> Path:
         """Write the job for workers to read."""
         path = Path(self.folder) / "job.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(asdict(self)), encoding="utf-8")
+        write_json(path, asdict(self))
         return path
 
     @classmethod
@@ -88,10 +88,13 @@ def train_causal_lm(
     seed: int,
     stage: str,
     base: str | None = None,
+    revision: str | None = None,
     on_progress: Progress | None = None,
     on_saved: Callable[[Saved], None] | None = None,
 ) -> Trained:
-    """Fine-tune a causal language model; read the result with `causal_lm.load_causal_lm`.
+    """Fine-tune a causal language model.
+
+    The result is an adapter of a few MB, which `causal_lm.merge_adapter` adds to its base; a model with `weights=full`.
 
     Args:
         examples: sentences with their prompts.
@@ -102,6 +105,7 @@ def train_causal_lm(
         seed: of the study.
         stage: names this training's random numbers.
         base: what an adapter shall call its base model; by default `model` as given.
+        revision: of a Hub id; None is the newest.
         on_progress: called with (steps done, all steps).
         on_saved: called after each checkpoint.
 
@@ -110,7 +114,7 @@ def train_causal_lm(
         Fault: the checkpoint in `folder` is damaged or another training's.
     """
     data = [[example.prompt, example.sentence, example.ended] for example in examples]
-    job = _job("causal_lm", model, data, settings, trainer, seed, stage, folder)
+    job = replace(_job("causal_lm", model, data, settings, trainer, seed, stage, folder), revision=revision)
     built, fitted = _run(job, on_progress, on_saved)
 
     def export(target: Path) -> None:
@@ -241,15 +245,22 @@ def build(job: Job) -> Built:
 
 
 def _causal_lm(job: Job) -> Built:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     settings = CausalLMSettings.model_validate(job.settings)
-    tokenizer = AutoTokenizer.from_pretrained(job.model)
+    tokenizer = AutoTokenizer.from_pretrained(job.model, revision=job.revision or "main")
     examples = [causal_lm.CausalExample(*row) for row in job.data]
     data = causal_lm.causal_data(examples, tokenizer, settings, seed=job.seed, stage=job.stage)
     # Frozen weights may be kept in bfloat16; those that are trained need float32 to take small steps.
     frozen = settings.weights == "lora" and uses_bfloat16(job.trainer_settings)
-    model = AutoModelForCausalLM.from_pretrained(job.model, dtype=torch.bfloat16 if frozen else torch.float32)
+    config = AutoConfig.from_pretrained(job.model, revision=job.revision or "main")
+    model = AutoModelForCausalLM.from_pretrained(
+        job.model,
+        revision=job.revision or "main",
+        dtype=torch.bfloat16 if frozen else torch.float32,
+        attn_implementation=causal_lm.attention_of(config),
+        use_safetensors=True,
+    )
     if settings.weights == "lora":
         model = causal_lm.add_lora(model, settings, seed=job.seed, stage=job.stage)
     _set_up(model, job.trainer_settings)
@@ -264,7 +275,7 @@ def _contrastive(job: Job) -> Built:
     tokenizer = AutoTokenizer.from_pretrained(job.model)
     pairs = [(first, second) for first, second in job.data]
     data = contrastive.contrastive_data(pairs, tokenizer, settings, seed=job.seed, stage=job.stage)
-    model = AutoModel.from_pretrained(job.model, dtype=torch.float32)
+    model = AutoModel.from_pretrained(job.model, dtype=torch.float32, use_safetensors=True)
     _drop_unused(model)
     _set_up(model, job.trainer_settings)
     module = contrastive.ContrastiveModule(
@@ -290,7 +301,7 @@ def _classifier(job: Job) -> Built:
 
     tokenizer = AutoTokenizer.from_pretrained(job.model)
     data = classifier.sentence_data(job.data["sentences"], labels, tokenizer, settings, **shared)
-    encoder = AutoModel.from_pretrained(job.model, dtype=torch.float32)
+    encoder = AutoModel.from_pretrained(job.model, dtype=torch.float32, use_safetensors=True)
     _drop_unused(encoder)
     _set_up(encoder, job.trainer_settings)
     width = encoder.config.hidden_size
@@ -331,6 +342,13 @@ def _job(
 
 
 def _run(job: Job, on_progress: Progress | None, on_saved: Callable[[Saved], None] | None) -> tuple[Built, Fitted]:
+    with computing_into(Path(job.folder)):
+        return _run_anywhere(job, on_progress, on_saved)
+
+
+def _run_anywhere(
+    job: Job, on_progress: Progress | None, on_saved: Callable[[Saved], None] | None
+) -> tuple[Built, Fitted]:
     if job.trainer_settings.world_size == 1 and not job.trainer_settings.launcher:
         return work(job, on_progress, on_saved)
     from fairloop.training.launch import launch
@@ -347,13 +365,8 @@ def _run(job: Job, on_progress: Progress | None, on_saved: Callable[[Saved], Non
 
 def _export(job: Job, fitted: Fitted, write: Callable[[Path], None]) -> Trained:
     target = Path(job.folder) / TRAINED
-    partial = target.with_suffix(".partial")
-    for leftover in (partial, target):
-        shutil.rmtree(leftover, ignore_errors=True)
-    write(partial)
-    if not any(partial.iterdir()):
-        raise Fault(f"{target}: the trained model could not be written")
-    os.replace(partial, target)  # noqa: PTH105 - a folder
+    with folder_written_aside(target) as aside, computing_into(target):
+        write(aside)
     return Trained(target, fitted.last, fitted.best, fitted.steps)
 
 

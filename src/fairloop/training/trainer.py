@@ -57,7 +57,8 @@ def build_trainer(
         precision="bf16-mixed" if uses_bfloat16(settings) else "32-true",
         max_steps=max_steps,
         max_epochs=-1,
-        deterministic=settings.deterministic,
+        # On a GPU some operations have no repeatable form: better those few than no training at all.
+        deterministic=settings.deterministic and ("warn" if accelerator == "gpu" else True),
         benchmark=False,
         use_distributed_sampler=False,
         callbacks=[*callbacks],

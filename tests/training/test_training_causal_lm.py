@@ -1,0 +1,130 @@
+import numpy as np
+import pytest
+import torch
+
+from fairloop.errors import Fault, UserError
+from fairloop.training.causal_lm import CausalExample, CausalLMModule, base_of, causal_data, merge_adapter, tokenize
+from fairloop.training.settings import CausalLMSettings, TrainerSettings
+from fairloop.training.tasks import train_causal_lm
+from tiny_models import pairs, tiny_generator
+
+CPU = TrainerSettings(accelerator="cpu", precision="float32", threads=1)
+EXAMPLES = [CausalExample(" ".join(a.split()[:2]), a[len(" ".join(a.split()[:2])) :]) for a, _ in pairs()]
+
+
+@pytest.fixture(scope="module")
+def generator(tmp_path_factory):
+    return tiny_generator(tmp_path_factory.mktemp("generator"))
+
+
+@pytest.fixture(scope="module")
+def loaded(generator):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    return AutoModelForCausalLM.from_pretrained(generator).eval(), AutoTokenizer.from_pretrained(generator)
+
+
+def one_by_one(model, tokenizer, examples):
+    """Negative log-likelihood of the sentences' tokens: one sentence at a time, no padding, all positions."""
+    total, count = 0.0, 0
+    for example in examples:
+        prompt = tokenizer(example.prompt)["input_ids"]
+        ids = tokenizer(example.prompt + example.sentence)["input_ids"] + [tokenizer.eos_token_id] * example.ended
+        with torch.inference_mode():
+            log_p = model(input_ids=torch.tensor([ids])).logits[0].double().log_softmax(dim=-1)
+        for position in range(max(1, len(prompt)), len(ids)):
+            total -= float(log_p[position - 1, ids[position]])
+            count += 1
+    return total, count
+
+
+@pytest.mark.parametrize(
+    "examples",
+    [
+        EXAMPLES,
+        [CausalExample("", first) for first, _ in pairs()],
+        [CausalExample(e.prompt, e.sentence, False) for e in EXAMPLES],
+    ],
+)
+def test_the_loss_is_the_sentences_likelihood_whatever_the_padding(loaded, examples):
+    model, tokenizer = loaded
+    settings = CausalLMSettings(batch_size=len(examples), weights="full")
+    data = causal_data(examples, tokenizer, settings, seed=0, stage="s")
+    module = CausalLMModule(model, settings, seed=0, stage="s", total_steps=1)
+    (batch,) = data.train_dataloader()
+    assert len(set(batch["attention_mask"].sum(dim=1).tolist())) > 1
+    with torch.inference_mode():
+        total, count = module.loss_parts(batch)
+    expected, tokens = one_by_one(model, tokenizer, examples)
+    assert int(count) == tokens
+    assert float(total) == pytest.approx(expected, rel=1e-5)
+
+
+def test_long_prompts_lose_their_beginning_and_long_sentences_their_end(loaded):
+    _, tokenizer = loaded
+    ids = tokenizer("the nurse said that he will be there today")["input_ids"]
+    (row,) = tokenize([CausalExample("the nurse said that he will be", " there today")], tokenizer, 5)
+    assert row.ids == [*ids[-4:], tokenizer.eos_token_id]
+    assert row.start == 2
+    (row,) = tokenize([CausalExample("the", " nurse said that he will be there today")], tokenizer, 5)
+    assert row.ids == ids[:5]
+    assert row.start == 1
+
+
+def test_a_prompt_that_begins_the_text_itself_is_not_begun_twice(tmp_path):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_generator(tmp_path))
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer._tokenizer.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    plain, begun = tokenize([CausalExample("the", " nurse"), CausalExample("<s> the", " nurse")], tokenizer, 32)
+    assert plain == begun
+
+
+def likelihood(folder, base=None):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(base or folder)
+    model, tokenizer = merge_adapter(model, folder) if base else model, AutoTokenizer.from_pretrained(folder)
+    total, count = one_by_one(model.eval(), tokenizer, EXAMPLES)
+    return total / count
+
+
+@pytest.mark.parametrize("weights", ["lora", "full"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_fine_tuning_raises_the_likelihood_and_the_result_loads(generator, tmp_path, weights, precision):
+    settings = CausalLMSettings(batch_size=10, epochs=15, learning_rate=1e-2, weights=weights)
+    trainer = CPU.model_copy(update={"precision": precision, "gradient_checkpointing": precision == "bfloat16"})
+    trained = train_causal_lm(EXAMPLES, generator, settings, trainer, tmp_path, seed=0, stage="s", base="embedded:tiny")
+    assert base_of(trained.folder) == ("embedded:tiny" if weights == "lora" else None)
+    assert (
+        likelihood(trained.folder, generator if weights == "lora" else None) < likelihood(generator) - 0.3
+    )  # a random head is frozen with LoRA
+    size = sum(path.stat().st_size for path in trained.folder.glob("*.safetensors"))
+    full = (generator / "model.safetensors").stat().st_size
+    assert (size < 0.8 * full) == (weights == "lora")
+
+
+def test_an_adapter_of_another_model_is_refused_in_one_line(generator, tmp_path):
+    settings = CausalLMSettings(batch_size=10, max_steps=1)
+    trained = train_causal_lm(EXAMPLES, generator, settings, CPU, tmp_path / "run", seed=0, stage="s")
+    wide = tiny_generator(tmp_path / "wide", width=64)
+    with pytest.raises(Fault, match=r"this adapter was trained for another model than"):
+        likelihood(trained.folder, wide)
+
+
+def test_no_sentence_or_too_few_for_a_batch_is_one_line(generator, tmp_path):
+    for examples, line in (([], "there are no sentences to train on"), (EXAMPLES[:1], "batch_size=16: at most 1, ")):
+        with pytest.raises(UserError, match=f"^{line}"):
+            train_causal_lm(examples, generator, CausalLMSettings(), CPU, tmp_path, seed=0, stage="s")
+    one = CausalLMSettings(batch_size=1)
+    assert train_causal_lm(EXAMPLES[:1], generator, one, CPU, tmp_path, seed=0, stage="s").steps == 1
+
+
+def test_the_learning_rate_rises_and_falls():
+    module = CausalLMModule(
+        torch.nn.Linear(2, 2), CausalLMSettings(warmup_share=0.25), seed=0, stage="s", total_steps=8
+    )
+    rates = [module.learning_rate_factor(step) for step in range(9)]
+    assert np.allclose(rates, [1 / 3, 2 / 3, 1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6, 0])

@@ -1,0 +1,176 @@
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from fairloop.errors import Fault
+from fairloop.training.causal_lm import CausalExample
+from fairloop.training.settings import CausalLMSettings, ContrastiveSettings, LoraSettings, TrainerSettings
+from fairloop.training.tasks import train_causal_lm, train_encoder
+from tiny_models import pairs, tiny_encoder, tiny_generator
+
+CPU = TrainerSettings(accelerator="cpu", precision="float32", threads=1, checkpoint_every_steps=2)
+SETTINGS = ContrastiveSettings(batch_size=8, epochs=3, learning_rate=1e-3, validation_share=0.1)
+
+
+class StoppedError(Exception):
+    pass
+
+
+def checksum(folder: Path) -> str:
+    return hashlib.sha256(next(folder.glob("*.safetensors")).read_bytes()).hexdigest()
+
+
+def train(model, folder, settings=SETTINGS, stop_at=None, data=None, seed=0):
+    seen = []
+
+    def on_progress(done, total):
+        seen.append(done)
+        if done == stop_at:
+            raise StoppedError
+
+    torch.manual_seed(len(seen) + os.getpid())  # what ran before must not matter
+    trained = train_encoder(
+        data or pairs(), model, settings, CPU, folder, seed=seed, stage="s", on_progress=on_progress
+    )
+    return trained, seen
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory):
+    return tiny_encoder(tmp_path_factory.mktemp("encoder"), dropout=0.2)
+
+
+@pytest.mark.parametrize("keep", ["last", "best"])
+def test_a_training_interrupted_after_any_step_ends_with_the_same_weights(encoder, tmp_path, keep):
+    settings = SETTINGS.model_copy(update={"keep": keep})
+    whole, steps = train(encoder, tmp_path / "whole", settings)
+    assert steps == list(range(1, 10))  # 18 pairs, 3 batches of 6, 3 epochs
+    for stop in range(1, 10):
+        folder = tmp_path / str(stop)
+        with pytest.raises(StoppedError):
+            train(encoder, folder, settings, stop_at=stop)
+        resumed, rest = train(encoder, folder, settings)
+        assert checksum(resumed.folder) == checksum(whole.folder)
+        assert rest[0] == max([0, *(step for step in (2, 3, 4, 6, 8) if step < stop)]) + 1, "did not go on"
+
+
+def test_a_finished_training_is_not_repeated(encoder, tmp_path):
+    first, _ = train(encoder, tmp_path)
+    before = checksum(first.folder)
+    again, steps = train(encoder, tmp_path)
+    assert steps == []
+    assert checksum(again.folder) == before
+
+
+def test_max_steps_ends_inside_an_epoch_and_is_resumed(encoder, tmp_path):
+    settings = SETTINGS.model_copy(update={"max_steps": 5})
+    whole, steps = train(encoder, tmp_path / "whole", settings)
+    assert steps == [1, 2, 3, 4, 5]
+    with pytest.raises(StoppedError):
+        train(encoder, tmp_path / "parts", settings, stop_at=5)
+    resumed, steps = train(encoder, tmp_path / "parts", settings)
+    assert steps == [5]
+    assert checksum(resumed.folder) == checksum(whole.folder)
+
+
+def test_dropout_and_order_depend_on_the_seed(encoder, tmp_path):
+    sums = {checksum(train(encoder, tmp_path / str(seed), seed=seed)[0].folder) for seed in (0, 1)}
+    assert len(sums) == 2
+
+
+EXAMPLES = [CausalExample("the ", first[4:]) for first, _ in pairs()]
+LORA = CausalLMSettings(batch_size=8, epochs=3, learning_rate=1e-2, lora=LoraSettings(dropout=0.2))
+
+
+def test_killed_in_the_middle_and_started_again_gives_the_same_weights(tmp_path):
+    model = tiny_generator(tmp_path / "model", dropout=0.1)
+    script = f"""
+import os, signal, sys
+sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parents[1])]!r}
+from pathlib import Path
+from test_training_resume import CPU, EXAMPLES, LORA, train_causal_lm
+def kill(done, total):
+    if done == 6:
+        os.kill(os.getpid(), signal.SIGKILL)
+model, folder = Path({str(model)!r}), Path({str(tmp_path / "killed")!r})
+train_causal_lm(EXAMPLES, model, LORA, CPU, folder, seed=0, stage="s", on_progress=kill)
+"""
+    killed = subprocess.run([sys.executable, "-c", script], timeout=240, capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert not (tmp_path / "killed" / "trained").exists()
+    seen = []
+    again = train_causal_lm(
+        EXAMPLES,
+        model,
+        LORA,
+        CPU,
+        tmp_path / "killed",
+        seed=0,
+        stage="s",
+        on_progress=lambda done, _: seen.append(done),
+    )
+    assert seen == [5, 6, 7, 8, 9]  # the checkpoint after step 4, in the second epoch
+    whole = train_causal_lm(EXAMPLES, model, LORA, CPU, tmp_path / "whole", seed=0, stage="s")
+    assert checksum(again.folder) == checksum(whole.folder)
+    for name in ("adapter_config.json", "tokenizer.json"):
+        assert (again.folder / name).read_bytes() == (whole.folder / name).read_bytes()
+
+
+def test_a_checkpoint_of_another_model_data_or_settings_is_refused_in_one_line(encoder, tmp_path):
+    train(encoder, tmp_path / "run")
+    wide = tiny_encoder(tmp_path / "wide", width=64)
+    for change in (
+        {"model": wide},
+        {"data": pairs()[:-1]},
+        {"settings": SETTINGS.model_copy(update={"temperature": 0.1})},
+        {"seed": 1},
+    ):
+        with pytest.raises(
+            Fault, match=r"last.ckpt: a checkpoint of another model, other data or other settings"
+        ) as info:
+            train(**{"model": encoder, "folder": tmp_path / "run"} | change)
+        assert "\n" not in str(info.value)
+
+
+def test_a_damaged_checkpoint_is_named(encoder, tmp_path):
+    trained, _ = train(encoder, tmp_path)
+    content = trained.last.read_bytes()
+    trained.last.write_bytes(content[: len(content) // 2])
+    with pytest.raises(Fault, match=r"last.ckpt: not a readable checkpoint"):
+        train(encoder, tmp_path)
+
+
+def test_checkpoints_are_read_without_running_code_and_hold_trained_weights_only(tmp_path):
+    model = tiny_generator(tmp_path / "model")
+    trained = train_causal_lm(EXAMPLES, model, LORA, CPU, tmp_path / "run", seed=0, stage="s")
+    content = torch.load(trained.last, weights_only=True)
+    assert content["state_dict"]
+    assert all("lora_" in name for name in content["state_dict"])
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"last.ckpt", "best.ckpt", "trained"}
+
+
+def test_training_prints_nothing_and_leaves_the_process_as_it_was(encoder, tmp_path, capfd, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(5)
+    state, threads = torch.get_rng_state(), torch.get_num_threads()
+    train_encoder(pairs(), encoder, SETTINGS, CPU, tmp_path / "run", seed=0, stage="s")
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.get_num_threads() == threads
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    output = capfd.readouterr()
+    assert output.out == ""
+    assert "Tip" not in output.err
+    assert "GPU available" not in output.err
+
+
+def test_a_loss_that_is_no_number_ends_the_training(tmp_path, encoder, monkeypatch):
+    monkeypatch.setattr("fairloop.training.contrastive.info_nce", lambda vectors, *_: vectors.sum() * float("inf"))
+    with pytest.raises(Fault, match=r"^training: the loss became (nan|inf|-inf) at step 1$"):
+        train(encoder, tmp_path)

@@ -1,0 +1,109 @@
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from fairloop.training.settings import ContrastiveSettings, TrainerSettings
+from tiny_models import pairs, tiny_encoder, tiny_generator
+
+SCRIPT = Path(__file__).with_name("two_processes.py")
+
+
+@pytest.fixture(scope="module")
+def gradients(tmp_path_factory):
+    """Loss and gradients of one step, by one process and by two (CPU, gloo, Lightning's DDP)."""
+    folder = tmp_path_factory.mktemp("two")
+    tiny_generator(folder / "generator")
+    tiny_encoder(folder / "encoder")
+    sys.path.append(str(SCRIPT.parent))
+    from two_processes import step_of_each
+
+    one = step_of_each(folder, 1)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    environment = os.environ | {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+        "OMP_NUM_THREADS": "1",
+        "NODE_RANK": "0",
+    }
+    command = [sys.executable, str(SCRIPT), str(folder), "2"]
+    workers = [subprocess.Popen(command, env=environment | {"LOCAL_RANK": str(rank)}) for rank in (0, 1)]
+    try:
+        assert [worker.wait(timeout=240) for worker in workers] == [0, 0]
+    finally:
+        for worker in workers:
+            worker.kill()
+    return one, torch.load(folder / "two.pt", weights_only=True)
+
+
+@pytest.mark.parametrize("name", ["contrastive", "causal_lm lora", "causal_lm full", "classifier"])
+def test_two_processes_give_the_loss_and_gradients_of_one(gradients, name):
+    one, two = gradients[0][name], gradients[1][name]
+    assert one.keys() == two.keys()
+    assert len(one) > 2
+    for key in one:
+        assert torch.allclose(one[key], two[key], rtol=1e-5, atol=1e-6), key
+    assert max(float(value.abs().max()) for key, value in two.items() if key != "loss") > 1e-4
+
+
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--no-python")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("started_by", [(), TORCHRUN], ids=["itself", "torchrun"])
+def test_a_training_started_in_two_workers_matches_one_process(tmp_path, started_by):
+    from safetensors.torch import load_file
+
+    from fairloop.training.tasks import train_encoder
+
+    model = tiny_encoder(tmp_path / "encoder")
+    settings = ContrastiveSettings(batch_size=7, epochs=2, learning_rate=1e-3)
+    trained, progress, saved = {}, [], []
+    for devices, launcher in ((1, ()), (2, started_by)):
+        trainer = TrainerSettings(
+            accelerator="cpu",
+            devices=devices,
+            strategy="ddp",
+            precision="float32",
+            threads=1,
+            checkpoint_every_steps=2,
+            launcher=launcher,
+        )
+        trained[devices] = train_encoder(
+            pairs(),
+            model,
+            settings,
+            trainer,
+            tmp_path / str(devices),
+            seed=0,
+            stage="s",
+            on_progress=lambda done, total: progress.append((done, total)),
+            on_saved=saved.append,
+        )
+    one, two = (load_file(trained[n].folder / "model.safetensors") for n in (1, 2))
+    assert all(torch.allclose(one[key], two[key], atol=1e-4) for key in one)
+    assert progress == [(n, 6) for n in range(1, 7)] * 2
+    assert {item.kind for item in saved} == {"last", "best"}
+    assert not list(tmp_path.rglob("lightning_logs"))
+
+
+@pytest.mark.slow
+def test_a_worker_that_fails_ends_the_training_with_one_line(tmp_path, monkeypatch):
+    from fairloop.errors import Fault
+    from fairloop.training import launch, tasks
+    from fairloop.training.tasks import train_encoder
+
+    model = tiny_encoder(tmp_path / "encoder")
+    trainer = TrainerSettings(accelerator="cpu", devices=2, strategy="ddp", precision="float32", threads=1)
+    wrong = launch.launch
+    monkeypatch.setattr(
+        launch, "launch", lambda job, *rest: wrong(tasks.Job(**{**vars(job), "model": str(tmp_path / "absent")}), *rest)
+    )
+    with pytest.raises(Fault, match=r"^training: process \d ended with status 1: .*absent"):
+        train_encoder(pairs(), model, ContrastiveSettings(batch_size=4), trainer, tmp_path / "x", seed=0, stage="s")
