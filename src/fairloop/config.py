@@ -3,10 +3,7 @@
 Nothing here imports torch, so that a wrong override is answered at once.
 """
 
-import difflib
 import re
-import types
-import typing
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,12 +15,14 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from fairloop.errors import UserError
 from fairloop.generation.settings import ModelSettings
+from fairloop.mitigation.compose import compose as compose_strategies
+from fairloop.mitigation.compose import validate as validate_strategies
 from fairloop.plm.locate import fingerprint
-from fairloop.settings import Settings, incidental
+from fairloop.settings import Settings, incidental, known_keys, mistake, suggestion
 from fairloop.tracking.settings import TrackingSettings
 from fairloop.training.settings import TrainerSettings
 
@@ -67,6 +66,11 @@ class Configuration(Settings):
     seed: int = Field(ge=0, lt=2**31, description="seed of every random number of the cell")
     runs_dir: str = incidental(min_length=1, description="folder of the run store")
 
+    @field_validator("mitigation", mode="before")
+    @classmethod
+    def _strategies_are_known(cls, chosen: Any) -> Any:
+        return validate_strategies(chosen) if isinstance(chosen, dict) else chosen
+
     @model_validator(mode="after")
     def _choices_go_together(self) -> "Configuration":
         study = self.study
@@ -76,12 +80,13 @@ class Configuration(Settings):
                 study.examples,
                 f"at most study.sentences ({study.sentences}), which they are drawn from",
             )
+        compose_strategies(self.mitigation).check(self.model, study.sentences)
         return self
 
     @property
     def strategies(self) -> str:
         """The mitigation as one word for names and tables: `none`, or its strategies joined by `+`."""
-        return "+".join(self.mitigation) or "none"
+        return compose_strategies(self.mitigation).name
 
     def deciding(self) -> dict[str, Any]:
         """Return what decides the cell's result. Weights are named by their contents, not by where they lie."""
@@ -129,7 +134,7 @@ def validate(composed: DictConfig) -> Configuration:
     try:
         return Configuration.model_validate(plain)
     except ValidationError as error:
-        raise UserError(_validation_line(error)) from error
+        raise UserError(mistake(error, Configuration)) from error
 
 
 def expand_sweep(overrides: Sequence[str], sweeper_params: dict[str, Any] | None) -> list[list[str]]:
@@ -164,11 +169,11 @@ def _hydra_line(error: Exception, overrides: Sequence[str]) -> str:
         group, option = found.groups()
         options = re.search(r"Available options in '[^']+':\n((?:\t.+\n?)+)", text)
         names = options.group(1).split() if options else _options(group)
-        return f"{group}={option}: no such choice{_suggest(option, names)}; allowed: {', '.join(sorted(names))}"
+        return f"{group}={option}: no such choice{suggestion(option, names)}; allowed: {', '.join(sorted(names))}"
     if found := re.search(r"Could not override '([^']+)'", text):
         key = found.group(1)
         given = next((line for line in overrides if line.lstrip("+~").startswith(key + "=")), key)
-        return f"{given}: unknown key{_suggest(key, known_keys())}; `fairloop --help` lists every key"
+        return f"{given}: unknown key{suggestion(key, known_keys(Configuration))}; `fairloop --help` lists every key"
     if found := re.search(r"Ambiguous value for argument '([^']+)'", text):
         return f"{found.group(1)}: several values make a sweep, which needs the flag -m"
     if "Config group override must be" in text:
@@ -177,88 +182,8 @@ def _hydra_line(error: Exception, overrides: Sequence[str]) -> str:
     return _first_line(text)
 
 
-def _validation_line(error: ValidationError) -> str:
-    first, *others = error.errors()
-    parent, leaf, key = _locate(first["loc"])
-    more = f" (and {len(others)} more)" if others else ""
-    if first["type"] == "extra_forbidden":
-        siblings = [".".join([*key[:-1], name]) for name in parent.model_fields]
-        return f"{'.'.join(key)}={first['input']}: unknown key{_suggest('.'.join(key), siblings)}; allowed: {', '.join(siblings)}{more}"
-    if first["type"] == "missing":
-        return f"{'.'.join(key)}: missing; allowed: {allowed(parent, leaf)}{more}"
-    return f"{'.'.join(key)}={_shown(first['input'])}: allowed is {allowed(parent, leaf)}{more}"
-
-
-def _locate(location: tuple[int | str, ...]) -> tuple[type[Settings], str, list[str]]:
-    """Return the settings class that holds the field at `location`, the field's name, and its dotted key."""
-    parent: type[Settings] = Configuration
-    key = [str(location[0])]
-    for part in location[1:]:
-        field = parent.model_fields.get(key[-1])
-        inner = _settings_class(field.annotation) if field else None
-        if inner is None:
-            break
-        parent = inner
-        key.append(str(part))
-    return parent, key[-1], key
-
-
-def _settings_class(annotation: Any) -> type[Settings] | None:
-    if isinstance(annotation, type) and issubclass(annotation, Settings):
-        return annotation
-    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
-        return next(filter(None, map(_settings_class, typing.get_args(annotation))), None)
-    return None
-
-
-def allowed(parent: type[Settings], name: str) -> str:
-    """Say in words what the field `name` of `parent` may be, from its declared type and range."""
-    schema = parent.model_json_schema()["properties"].get(name, {})
-    choices = [_one_allowed(option) for option in schema.get("anyOf", [schema])]
-    meaning = schema.get("description")
-    return " or ".join(choices) + (f" ({meaning})" if meaning else "")
-
-
-_TYPE_WORDS = {"integer": "a whole number", "number": "a number", "string": "text", "boolean": "true or false"}
-_MORE_TYPE_WORDS = {"array": "a list", "object": "a group of keys", "null": "null"}
-
-
-def _one_allowed(schema: dict[str, Any]) -> str:
-    if "enum" in schema or "const" in schema:
-        return "one of " + ", ".join(map(str, schema.get("enum", [schema.get("const")])))
-    words = (_TYPE_WORDS | _MORE_TYPE_WORDS).get(schema.get("type", "object"), "a group of keys")
-    limits = [
-        ("minimum", "at least"),
-        ("exclusiveMinimum", "above"),
-        ("maximum", "at most"),
-        ("exclusiveMaximum", "below"),
-    ]
-    bounds = [f"{word} {schema[limit]:.12g}" for limit, word in limits if limit in schema]
-    return " ".join([words, " and ".join(bounds)]).strip()
-
-
-def known_keys(parent: type[Settings] = Configuration, prefix: str = "") -> list[str]:
-    """Return every dotted key of the configuration."""
-    keys = []
-    for name, field in parent.model_fields.items():
-        keys.append(prefix + name)
-        if inner := _settings_class(field.annotation):
-            keys += known_keys(inner, f"{prefix}{name}.")
-    return keys
-
-
 def _options(group: str) -> list[str]:
     return [path.stem for path in (conf_dir() / group).glob("*.yaml")]
-
-
-def _suggest(given: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(given, known, n=1)
-    return f" (did you mean {close[0]}?)" if close else ""
-
-
-def _shown(value: Any) -> str:
-    text = "null" if value is None else str(value)
-    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _first_line(text: str) -> str:

@@ -4,9 +4,13 @@ Each room declares its own settings as a subclass of `Settings`, in a module tha
 so that the whole configuration is validated before anything heavy is loaded.
 """
 
+import difflib
+import types
+import typing
+from collections.abc import Sequence
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 
 class Settings(BaseModel):
@@ -41,3 +45,107 @@ def _plain(value: Any) -> Any:
 def incidental(default: Any = ..., **constraints: Any) -> Any:
     """Declare a field that does not decide a result (a path, a device, logging, a worker count)."""
     return Field(default, json_schema_extra={"incidental": True}, **constraints)
+
+
+# --- the one line of a mistake --------------------------------------------------------------------------------------
+
+
+def mistake(error: ValidationError, root: type[Settings], prefix: str = "") -> str:
+    """Return the one line for the first mistake in the settings `root`: key, value, and what is allowed.
+
+    Args:
+        error: what pydantic raised for `root.model_validate`.
+        root: the settings that were given.
+        prefix: the dotted key of the group that holds them, with a final dot; empty for the whole configuration.
+    """
+    first, *others = error.errors()
+    if first["type"] == "value_error":  # a check of several fields together, which words its own line
+        return str(first["msg"]).removeprefix("Value error, ")
+    if not first["loc"]:
+        return f"{prefix.removesuffix('.')}={_shown(first['input'])}: allowed is {_TYPE_WORDS['object']}"
+    parent, leaf, key = _locate(first["loc"], root)
+    dotted = prefix + ".".join(key)
+    more = f" (and {len(others)} more)" if others else ""
+    if first["type"] == "extra_forbidden":
+        siblings = [prefix + ".".join([*key[:-1], name]) for name in parent.model_fields]
+        choices = ", ".join(siblings)
+        return f"{dotted}={first['input']}: unknown key{suggestion(dotted, siblings)}; allowed: {choices}{more}"
+    if first["type"] == "missing":
+        return f"{dotted}: missing; allowed: {allowed(parent, leaf)}{more}"
+    return f"{dotted}={_shown(first['input'])}: allowed is {allowed(parent, leaf)}{more}"
+
+
+def _locate(location: tuple[int | str, ...], root: type[Settings]) -> tuple[type[Settings], str, list[str]]:
+    """Return the settings class that holds the field at `location`, the field's name, and its dotted key."""
+    parent = root
+    key = [str(location[0])]
+    for part in location[1:]:
+        field = parent.model_fields.get(key[-1])
+        inner = _settings_class(field.annotation) if field else None
+        if inner is None:
+            break
+        parent = inner
+        key.append(str(part))
+    return parent, key[-1], key
+
+
+def _settings_class(annotation: Any) -> type[Settings] | None:
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        return annotation
+    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
+        return next(filter(None, map(_settings_class, typing.get_args(annotation))), None)
+    return None
+
+
+def allowed(parent: type[Settings], name: str) -> str:
+    """Say in words what the field `name` of `parent` may be, from its declared type and range."""
+    schema = parent.model_json_schema()["properties"].get(name, {})
+    choices = [_one_allowed(option) for option in schema.get("anyOf", [schema])]
+    meaning = schema.get("description")
+    return " or ".join(choices) + (f" ({meaning})" if meaning else "")
+
+
+_TYPE_WORDS = {
+    "integer": "a whole number",
+    "number": "a number",
+    "string": "text",
+    "boolean": "true or false",
+    "array": "a list",
+    "object": "a group of keys",
+    "null": "null",
+}
+
+
+def _one_allowed(schema: dict[str, Any]) -> str:
+    if "enum" in schema or "const" in schema:
+        return "one of " + ", ".join(map(str, schema.get("enum", [schema.get("const")])))
+    words = _TYPE_WORDS[schema.get("type", "object")]
+    limits = [
+        ("minimum", "at least"),
+        ("exclusiveMinimum", "above"),
+        ("maximum", "at most"),
+        ("exclusiveMaximum", "below"),
+    ]
+    bounds = [f"{word} {schema[limit]:.12g}" for limit, word in limits if limit in schema]
+    return " ".join([words, " and ".join(bounds)]).strip()
+
+
+def known_keys(parent: type[Settings], prefix: str = "") -> list[str]:
+    """Return every dotted key below `parent`."""
+    keys = []
+    for name, field in parent.model_fields.items():
+        keys.append(prefix + name)
+        if inner := _settings_class(field.annotation):
+            keys += known_keys(inner, f"{prefix}{name}.")
+    return keys
+
+
+def suggestion(given: str, known: Sequence[str]) -> str:
+    """Return ` (did you mean …?)` if a known word is close to the given one, else nothing."""
+    close = difflib.get_close_matches(given, known, n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _shown(value: Any) -> str:
+    text = "null" if value is None else str(value)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -155,7 +155,7 @@ def test_prompt_adds_its_instruction_to_every_prompt():
         ({"finetune": {"lora": {"rank": 0}}}, "mitigation.finetune.lora.rank=0: Input should be greater"),
         ({"augment": {"share": 1}}, "mitigation.augment.share=1: Extra inputs are not permitted"),
         ({"prompt": {"instruction": ""}}, "mitigation.prompt.instruction=: String should have at least 1 character"),
-        ({"prompt": 3}, "mitigation.prompt=3: Input should be a valid dictionary"),
+        ({"prompt": 3}, "mitigation.prompt=3: allowed is a group of keys"),
     ],
 )
 def test_a_wrong_choice_is_one_line_that_names_the_key(choices, line):

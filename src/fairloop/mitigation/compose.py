@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from fairloop.errors import UserError
 from fairloop.mitigation.base import Mitigation, Training
-from fairloop.settings import Settings
+from fairloop.settings import Settings, mistake
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -39,9 +39,7 @@ def validate(choices: Mapping[str, Any]) -> dict[str, Settings]:
         try:
             settings[name] = _module(name).StrategySettings.model_validate(choices[name] or {})
         except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(map(str, ("mitigation", name, *first["loc"])))
-            raise UserError.of(key, first["input"], first["msg"]) from error
+            raise UserError(mistake(error, _module(name).StrategySettings, f"mitigation.{name}.")) from error
     return settings
 
 
@@ -72,6 +70,7 @@ class Composition(Mitigation):
         self.name = "+".join(part.name for part in parts) or "none"
         self.trains_encoder = any(part.trains_encoder for part in parts)
         self.trains_generator = any(part.trains_generator for part in parts)
+        self.changes_corpus = any(type(part).change_corpus is not Mitigation.change_corpus for part in parts)
 
     def check(self, model: "ModelSettings", sentences: int) -> None:
         """Check every part."""

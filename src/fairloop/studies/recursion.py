@@ -3,15 +3,17 @@
 "Equilibrium Dynamics and Mitigation of Gender Bias in Synthetically Generated Data" (arXiv 2511.10689).
 
     generation 0       the seed corpus, whose net stereotype rate is the chosen initial bias
-    generation g       new sentences, each prompted with k sentences of generation g - 1
-    every generation   rule-based, embedding-based, downstream and diversity measures, with intervals
+    generation g       new sentences, each prompted with k sentences of generation g - 1 as the mitigation left it
+    every generation   rule-based, embedding-based, downstream and diversity measures, with intervals,
+                       of the corpus as written and again after the mitigation
 """
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import asdict
-from functools import cached_property
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,8 @@ from fairloop.corpus.table import load_corpus, make_corpus, save_corpus
 from fairloop.files import write_json
 from fairloop.lexicon import occupations
 from fairloop.metrics.measurement import Measurement
+from fairloop.mitigation.base import Training
+from fairloop.mitigation.compose import compose
 from fairloop.plm.locate import torch_device
 from fairloop.seeding import derive
 from fairloop.tracking.stages import Stage
@@ -36,6 +40,7 @@ if TYPE_CHECKING:
 CORPUS_FILE = "corpus.parquet"
 WRITING_FILE = "writing.json"
 MEASURES_FILE = "measures.json"
+ADAPTED_FOLDER = "adapted"
 
 
 def run(configuration: Configuration, cell: Cell, tracker: Tracker) -> None:
@@ -49,30 +54,68 @@ def run(configuration: Configuration, cell: Cell, tracker: Tracker) -> None:
     Raises:
         Fault: the generator's yield stays under `study.min_yield`.
     """
-    study = Recursion(configuration)
-    corpus = cell.stage("seed-corpus", study.write_seed_corpus)
+    study = Recursion(configuration, cell)
     results: dict[int | None, Sequence[Measurement]] = {}
+    shown: Stage | None = None  # what the next generation is written from
     for generation in range(study.generations + 1):
-        if generation > 0:
-            corpus = cell.stage(f"generation-{generation}", study.writer(generation, corpus), inputs=[corpus])
-        measures = cell.stage(f"measures-{generation}", study.measurer(generation, corpus), inputs=[corpus])
-        results[generation] = read_measures(measures)
-        path = corpus.folder / CORPUS_FILE
-        tracker.log_generation(generation, results[generation], load_corpus(path).to_list(), path)
+        written = study.write(generation, shown)
+        shown = study.mitigate(generation, written)
+        results[generation] = study.measure(generation, written, shown)
+        corpus = written.folder / CORPUS_FILE
+        tracker.log_generation(generation, results[generation], load_corpus(corpus).to_list(), corpus)
     cell.write_results(results)
     tracker.finish("complete", json.loads((cell.folder / "result.json").read_text()))
 
 
 class Recursion:
-    """The steps of the study for one configuration; models are loaded when the first step needs them."""
+    """The stages of the study for one cell; models are loaded when the first stage needs them."""
 
-    def __init__(self, configuration: Configuration) -> None:
-        """Take the cell's resolved configuration."""
+    def __init__(self, configuration: Configuration, cell: Cell) -> None:
+        """Take the resolved configuration, and the cell held by this process."""
         self.configuration = configuration
+        self.cell = cell
         self.study = configuration.study
         self.seed = configuration.seed
         self.generations = configuration.study.generations
-        self.label = f"initial bias {configuration.initial_bias.level:g}, seed {configuration.seed}"
+        self.mitigation = compose(configuration.mitigation)
+        self.label = (
+            f"level {configuration.initial_bias.level:g}, {configuration.strategies}, seed {configuration.seed}"
+        )
+
+    def write(self, generation: int, shown: Stage | None) -> Stage:
+        """Return the corpus of a generation as written: the seed corpus, or N sentences of the generator."""
+        if shown is None:
+            return self.cell.stage("seed-corpus", self.write_seed_corpus)
+        inputs = [shown]
+        if self.mitigation.trains_generator:
+            adapt = partial(self.adapt_generator, generation, shown)
+            inputs.append(self.cell.stage(f"generator-{generation}", adapt, inputs=[shown]))
+        return self.cell.stage(
+            f"generation-{generation}", partial(self.write_generation, generation, inputs), inputs=inputs
+        )
+
+    def mitigate(self, generation: int, written: Stage) -> Stage:
+        """Return the corpus that the next generation and the classifier see."""
+        if not self.mitigation.changes_corpus:
+            return written
+        return self.cell.stage(
+            f"mitigated-{generation}", partial(self.change_corpus, generation, written), inputs=[written]
+        )
+
+    def measure(self, generation: int, written: Stage, changed: Stage) -> list[Measurement]:
+        """Return the measures of a generation as written and, where the mitigation changes something, after it."""
+        compute = partial(self.write_measures, generation, written, None)
+        measured = read_measures(self.cell.stage(f"measures-{generation}", compute, inputs=[written]))
+        if changed is written and not self.mitigation.trains_encoder:
+            return measured
+        inputs, encoder = [changed], None
+        if self.mitigation.trains_encoder:
+            train = partial(self.train_encoder, generation, written)
+            encoder = self.cell.stage(f"encoder-{generation}", train, inputs=[written])
+            inputs.append(encoder)
+        compute = partial(self.write_measures, generation, changed, encoder)
+        after = read_measures(self.cell.stage(f"measures-mitigated-{generation}", compute, inputs=inputs))
+        return measured + [replace(one, metric=f"mitigated/{one.metric}") for one in after]
 
     def write_seed_corpus(self, folder: Path) -> None:
         """Generation 0: sentences whose net stereotype rate is the initial bias, by construction."""
@@ -82,84 +125,115 @@ class Recursion:
         corpus = seed_corpus(initial.level, self.study.sentences, initial.neutral_share, self.seed)
         save_corpus(corpus, folder / CORPUS_FILE)
 
-    def writer(self, generation: int, previous: Stage) -> Any:
-        """Return the computation of generation g: as many new sentences, prompted with sentences of g - 1."""
+    def adapt_generator(self, generation: int, shown: Stage, folder: Path) -> None:
+        """The mitigation's training of the generator, on the corpus that the generation is written from."""
+        corpus = load_corpus(shown.folder / CORPUS_FILE)
+        with self.training(f"generation {generation}: fine-tuning the generator") as training:
+            self.mitigation.generator(corpus, self.configuration.model, folder / ADAPTED_FOLDER, generation, training)
 
-        def compute(folder: Path) -> dict[str, Any]:
-            from fairloop.generation.requests import Example, plan_requests
-            from fairloop.generation.writer import write_corpus
+    def write_generation(self, generation: int, inputs: Sequence[Stage], folder: Path) -> dict[str, Any]:
+        """Generation g: as many new sentences, each prompted with k sentences of the corpus before it."""
+        from fairloop.generation.requests import Example, plan_requests
+        from fairloop.generation.writer import write_corpus
 
-            shown = load_corpus(previous.folder / CORPUS_FILE)
-            stage = f"generation-{generation}"
-            requests = plan_requests(
-                [Example(row["occupation"], row["text"]) for row in shown],
-                [occupation.name for occupation in occupations()],
-                sentences=self.study.sentences,
-                examples=self.study.examples,
-                group_size=self.study.prompt_group,
+        shown = load_corpus(inputs[0].folder / CORPUS_FILE)
+        stage = f"generation-{generation}"
+        requests = plan_requests(
+            [Example(row["occupation"], row["text"]) for row in shown],
+            [occupation.name for occupation in occupations()],
+            sentences=self.study.sentences,
+            examples=self.study.examples,
+            group_size=self.study.prompt_group,
+            seed=self.seed,
+            stage=stage,
+            instruction=self.mitigation.instruction(generation),
+        )
+        generator = self.adapted_generator(inputs[1]) if self.mitigation.trains_generator else self.generator
+        with self.progress(f"generation {generation} of {self.generations}") as on_progress:
+            written = write_corpus(
+                generator,
+                requests,
                 seed=self.seed,
                 stage=stage,
+                max_attempts=self.study.max_attempts,
+                min_yield=self.study.min_yield,
+                on_progress=on_progress,
             )
-            with console.progress(f"{self.label}: generation {generation} of {self.generations}") as on_progress:
-                written = write_corpus(
-                    self.generator,
-                    requests,
-                    seed=self.seed,
-                    stage=stage,
-                    max_attempts=self.study.max_attempts,
-                    min_yield=self.study.min_yield,
-                    on_progress=on_progress,
-                )
-            save_corpus(labelled(written.rows, generation), folder / CORPUS_FILE)
-            stats = written.stats
-            write_json(
-                folder / WRITING_FILE,
-                {"accepted": stats.accepted, "asked": stats.asked, "tokens": stats.tokens, "rejected": stats.reasons},
-            )
-            return {
-                "tokens_per_second": stats.tokens / stats.seconds,
-                "sentences_per_second": stats.accepted / stats.seconds,
-            }
+        save_corpus(labelled(written.rows, generation), folder / CORPUS_FILE)
+        stats = written.stats
+        write_json(
+            folder / WRITING_FILE,
+            {"accepted": stats.accepted, "asked": stats.asked, "tokens": stats.tokens, "rejected": stats.reasons},
+        )
+        return {"tokens_per_second": stats.tokens_per_second, "sentences_per_second": stats.sentences_per_second}
 
-        return compute
+    def change_corpus(self, generation: int, written: Stage, folder: Path) -> None:
+        """The mitigation's change of the corpus."""
+        changed = self.mitigation.change_corpus(load_corpus(written.folder / CORPUS_FILE), generation)
+        save_corpus(changed, folder / CORPUS_FILE)
 
-    def measurer(self, generation: int, corpus: Stage) -> Any:
-        """Return the computation of a generation's measures."""
+    def train_encoder(self, generation: int, written: Stage, folder: Path) -> None:
+        """The mitigation's training of the sentence encoder, on the corpus as written."""
+        corpus = load_corpus(written.folder / CORPUS_FILE)
+        with self.training(f"generation {generation}: training the encoder") as training:
+            self.mitigation.encoder(corpus, self.study.encoder, folder / ADAPTED_FOLDER, generation, training)
 
-        def compute(folder: Path) -> None:
-            from fairloop.corpus.heldout import counterfactual_pairs
-            from fairloop.metrics.measures import measure_corpus
+    def write_measures(self, generation: int, corpus: Stage, encoder: Stage | None, folder: Path) -> None:
+        """All measures of one corpus, with the untouched encoder or with the one that the mitigation trained."""
+        from fairloop.corpus.heldout import counterfactual_pairs
+        from fairloop.metrics.measures import measure_corpus
 
-            measured = measure_corpus(
-                load_corpus(corpus.folder / CORPUS_FILE),
-                self.embed,
-                counterfactual_pairs(),
-                seed=derive(self.seed, f"measures-{generation}"),
-                resamples=self.study.resamples,
-            )
-            if generation > 0:
-                measured.append(yield_of(corpus))
-            write_measures(measured, folder)
+        measured = measure_corpus(
+            load_corpus(corpus.folder / CORPUS_FILE),
+            self.embed if encoder is None else self.load_encoder(str(encoder.folder / ADAPTED_FOLDER)),
+            counterfactual_pairs(),
+            seed=derive(self.seed, f"measures-{generation}"),
+            resamples=self.study.resamples,
+        )
+        if (corpus.folder / WRITING_FILE).exists():
+            measured.append(yield_of(corpus))
+        write_measures(measured, folder)
 
-        return compute
+    def adapted_generator(self, adapted: Stage) -> "InProcessGenerator":
+        """The language model as the mitigation fine-tuned it."""
+        from fairloop.mitigation.generators import load_generator
+
+        return load_generator(self.configuration.model, adapted.folder / ADAPTED_FOLDER, self.device)
 
     @cached_property
     def generator(self) -> "InProcessGenerator":
-        """The language model that writes."""
+        """The language model as it is."""
         from fairloop.generation.in_process import InProcessGenerator
 
-        return InProcessGenerator.load(
-            self.configuration.model, device=torch_device(self.configuration.trainer.accelerator)
-        )
+        return InProcessGenerator.load(self.configuration.model, self.device)
 
     @cached_property
     def embed(self) -> "Embed":
         """The sentence encoder of the measures; what every generation asks (anchors, test pairs) is computed once."""
         from fairloop.metrics.embedding import remembering
+
+        return remembering(self.load_encoder(self.study.encoder))
+
+    def load_encoder(self, path: str) -> "Embed":
+        """Load a sentence encoder: packaged, from the Hub, or trained by the mitigation."""
         from fairloop.plm.encoder import SentenceEncoder
 
-        encoder = SentenceEncoder.load(self.study.encoder, device=torch_device(self.configuration.trainer.accelerator))
-        return remembering(encoder.embed)
+        return SentenceEncoder.load(path, device=self.device).embed
+
+    @cached_property
+    def device(self) -> str:
+        """The torch device that the group `trainer` chooses."""
+        return torch_device(self.configuration.trainer.accelerator)
+
+    def progress(self, what: str) -> AbstractContextManager[console.OnProgress]:
+        """Show what this cell is doing, and how long it will take."""
+        return console.progress(f"{self.label}: {what}")
+
+    @contextmanager
+    def training(self, what: str) -> Iterator[Training]:
+        """Yield what a hook that trains needs: devices, seed, and a folder for checkpoints that outlives a kill."""
+        with self.progress(what) as on_progress:
+            yield Training(self.configuration.trainer, self.seed, self.cell.scratch(), on_progress)
 
 
 def labelled(rows: Sequence[dict[str, Any]], generation: int) -> "Dataset":
