@@ -69,7 +69,9 @@ def mistake(error: ValidationError, root: type[Settings], prefix: str = "") -> s
     if first["type"] == "extra_forbidden":
         siblings = [prefix + ".".join([*key[:-1], name]) for name in parent.model_fields]
         choices = ", ".join(siblings)
-        return f"{dotted}={first['input']}: unknown key{suggestion(dotted, siblings)}; allowed: {choices}{more}"
+        return (
+            f"{dotted}={first['input']}: unknown key{suggestion(dotted, siblings)}; allowed: {choices or 'none'}{more}"
+        )
     if first["type"] == "missing":
         return f"{dotted}: missing; allowed: {allowed(parent, leaf)}{more}"
     return f"{dotted}={_shown(first['input'])}: allowed is {allowed(parent, leaf)}{more}"
@@ -119,7 +121,7 @@ _TYPE_WORDS = {
 def _one_allowed(schema: dict[str, Any]) -> str:
     if "enum" in schema or "const" in schema:
         return "one of " + ", ".join(map(str, schema.get("enum", [schema.get("const")])))
-    words = _TYPE_WORDS[schema.get("type", "object")]
+    words = "non-empty text" if schema.get("minLength") else _TYPE_WORDS[schema.get("type", "object")]
     limits = [
         ("minimum", "at least"),
         ("exclusiveMinimum", "above"),

@@ -150,11 +150,11 @@ def test_prompt_adds_its_instruction_to_every_prompt():
         ({"base": {}}, "mitigation=base: use none, "),
         (
             {"contrastive": {"temperature": 0.0}},
-            "mitigation.contrastive.temperature=0.0: Input should be greater than 0",
+            "mitigation.contrastive.temperature=0.0: allowed is a number above 0",
         ),
-        ({"finetune": {"lora": {"rank": 0}}}, "mitigation.finetune.lora.rank=0: Input should be greater"),
-        ({"augment": {"share": 1}}, "mitigation.augment.share=1: Extra inputs are not permitted"),
-        ({"prompt": {"instruction": ""}}, "mitigation.prompt.instruction=: String should have at least 1 character"),
+        ({"finetune": {"lora": {"rank": 0}}}, "mitigation.finetune.lora.rank=0: allowed is a whole number at least 1"),
+        ({"augment": {"share": 1}}, "mitigation.augment.share=1: unknown key"),
+        ({"prompt": {"instruction": ""}}, "mitigation.prompt.instruction=: allowed is non-empty text"),
         ({"prompt": 3}, "mitigation.prompt=3: allowed is a group of keys"),
     ],
 )
