@@ -20,8 +20,7 @@ _ARTEFACT = re.compile(
     r"|\b(?:sentences?|example|paragraph) (?:about|\d)|\bAs an AI\b|language model|^(?:Sure|Certainly|Here(?:'s| is| are))\b"
 )
 _COMMON = frozenset(
-    "a an the and or but of to in on at by for from with as is was are were has had have be been his her he she they "
-    "their it its that this who which while after before when because will would can could into every all not".split()
+    ["a", "an", "the", "and", "or", "but", "of", "to", "in", "on", "at", "by", "for", "from", "with", "as", "is", "was", "are", "were", "has", "had", "have", "be", "been", "his", "her", "he", "she", "they", "their", "it", "its", "that", "this", "who", "which", "while", "after", "before", "when", "because", "will", "would", "can", "could", "into", "every", "all", "not"]
 )
 
 
