@@ -154,7 +154,7 @@ class InProcessGenerator:
         return cls(model, tokenizer, settings)
 
     def complete(self, queue: deque[Ask]) -> Iterator[Completion]:
-        """Write a text for every ask: see `Generator.complete`. A second run yields the same texts in the same order."""
+        """Write a text for every ask: see `Generator.complete`. A second run yields the same in the same order."""
         return _Decoder(self).run(queue)
 
     def tokens_of(self, asks: list[Ask]) -> list[Tokens]:

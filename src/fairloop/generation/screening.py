@@ -3,6 +3,7 @@
 import re
 from collections.abc import Container
 from enum import StrEnum
+from itertools import pairwise
 
 from fairloop.generation.prompts import plain
 from fairloop.generation.requests import Request
@@ -17,61 +18,14 @@ _ABBREVIATION = re.compile(
 )
 _ARTEFACT = re.compile(
     r"[<>\[\]{}|\\_#*=~^`@•→]|https?:|www\.|\.{4,}|--|^\W*\d+\s*[.)]|^[-–—]|^[\w' /-]{1,40}:"
-    r"|\b(?:sentences?|example|paragraph) (?:about|\d)|\bAs an AI\b|language model|^(?:Sure|Certainly|Here(?:'s| is| are))\b"
+    r"|\b(?:sentences?|example|paragraph) (?:about|\d)|\bAs an AI\b|language model"
+    r"|^(?:Sure|Certainly|Here(?:'s| is| are))\b"
 )
 _COMMON = frozenset(
-    [
-        "a",
-        "an",
-        "the",
-        "and",
-        "or",
-        "but",
-        "of",
-        "to",
-        "in",
-        "on",
-        "at",
-        "by",
-        "for",
-        "from",
-        "with",
-        "as",
-        "is",
-        "was",
-        "are",
-        "were",
-        "has",
-        "had",
-        "have",
-        "be",
-        "been",
-        "his",
-        "her",
-        "he",
-        "she",
-        "they",
-        "their",
-        "it",
-        "its",
-        "that",
-        "this",
-        "who",
-        "which",
-        "while",
-        "after",
-        "before",
-        "when",
-        "because",
-        "will",
-        "would",
-        "can",
-        "could",
-        "into",
-        "every",
-        "all",
-        "not",
-    ]
+    """
+    a an the and or but of to in on at by for from with as is was are were has had have be been his her he she they
+    their it its that this who which while after before when because will would can could into every all not
+    """.split()  # noqa: SIM905
 )
 
 
@@ -178,7 +132,7 @@ def _is_english(text: str) -> bool:
 
 def _repeats(words: list[str]) -> bool:
     """Tell whether two successive words, or any phrase of four words, occur twice in a row or twice at all."""
-    if any(first == second for first, second in zip(words, words[1:], strict=False) if first not in {"that", "had"}):
+    if any(first == second for first, second in pairwise(words) if first not in {"that", "had"}):
         return True
     phrases = [tuple(words[i : i + 4]) for i in range(len(words) - 3)]
     return len(set(phrases)) < len(phrases)

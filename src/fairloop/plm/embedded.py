@@ -127,7 +127,9 @@ def _converted(model: EmbeddedModel) -> Path:
             if not folder.exists():
                 _convert(model, folder)
     except OSError as error:
-        raise Fault(f"cannot prepare {PREFIX}{model.name} in {models}: {error}; FAIRLOOP_CACHE names another folder")
+        raise Fault(
+            f"cannot prepare {PREFIX}{model.name} in {models}: {error}; FAIRLOOP_CACHE names another folder"
+        ) from error
     verify_manifest(folder)
     return folder
 

