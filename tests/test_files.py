@@ -138,7 +138,7 @@ def test_failed_folder_leaves_the_old_one(tmp_path):
     target = tmp_path / "out"
     with files.folder_written_aside(target) as aside:
         (aside / "a").write_text("old")
-    with pytest.raises(KeyError), files.folder_written_aside(target) as aside:  # noqa: PT012
+    with pytest.raises(KeyError), files.folder_written_aside(target) as aside:
         (aside / "a").write_text("new")
         raise KeyError
     assert (target / "a").read_text() == "old"

@@ -11,9 +11,8 @@ torch.set_num_threads(1)
 @pytest.fixture
 def tiny_plm():
     """Build a LanguageModel over a random model of one family."""
-    from tiny_models import tiny
-
     from fairloop.plm.model import LanguageModel
+    from tiny_models import tiny
 
     def build(family, *, batch_tokens=2048, window=64):
         model, tokenizer, kind = tiny(family, window)

@@ -59,16 +59,19 @@ def make_cell(
         share = SHARES[min(generation, 3)] + 0.02 * generator.standard_normal()
         for prefix, factor in (("", 1.0), *((("mitigated/", 0.0),) if mitigated and generation else ())):
             half = 1.96 * math.sqrt(share / sentences)
-            rows += [
-                (generation, f"{prefix}rule/net_stereotype_rate", bias * factor, bias * factor - half, bias * factor + half, sentences),
-                (generation, f"{prefix}rule/gendered_share", share, share - half / 2, share + half / 2, sentences),
-                (generation, f"{prefix}rule/net_rate_among_gendered", bias * factor / share, bias * factor / share - 0.1, bias * factor / share + 0.1, round(share * sentences)),
-                (generation, f"{prefix}rule/male_share", 0.6, 0.54, 0.66, round(share * sentences)),
-                (generation, f"{prefix}embedding/effect_size", 0.4 + bias, 0.2 + bias, 0.6 + bias, sentences),
-                (generation, f"{prefix}downstream/bias", bias / 2, bias / 2 - 0.03, bias / 2 + 0.03, 120),
-                (generation, f"{prefix}downstream/accuracy", 0.61, 0.55, 0.67, 120),
-                (generation, f"{prefix}diversity/distinct_2", 0.8 - 0.1 * generation, None, None, sentences),
-            ]  # fmt: skip
+            rate, count = bias * factor, round(share * sentences)
+            among = rate / share
+            measures = {
+                "rule/net_stereotype_rate": (rate, rate - half, rate + half, sentences),
+                "rule/gendered_share": (share, share - half / 2, share + half / 2, sentences),
+                "rule/net_rate_among_gendered": (among, among - 0.1, among + 0.1, count),
+                "rule/male_share": (0.6, 0.54, 0.66, count),
+                "embedding/effect_size": (0.4 + bias, 0.2 + bias, 0.6 + bias, sentences),
+                "downstream/bias": (bias / 2, bias / 2 - 0.03, bias / 2 + 0.03, 120),
+                "downstream/accuracy": (0.61, 0.55, 0.67, 120),
+                "diversity/distinct_2": (0.8 - 0.1 * generation, None, None, sentences),
+            }
+            rows += [(generation, prefix + metric, *numbers) for metric, numbers in measures.items()]
         if generation:
             rows.append((generation, "generation/yield", 0.93, None, None, 300))
     rows = [row for row in rows if row[1] not in drop]

@@ -119,8 +119,8 @@ def test_the_interval_ends_where_the_brute_force_test_crosses_five_percent():
     found = estimate_equilibrium(trajectories)
     assert found.resampled == "cells"
     for end, outwards in ((found.level.low, -1), (found.level.high, 1)):
-        assert brute_force_p_value(trajectories, end - outwards * 0.002) > 0.05
-        assert brute_force_p_value(trajectories, end + outwards * 0.002) <= 0.05
+        assert brute_force_p_value(trajectories, end - outwards * 0.0003) > 0.05
+        assert brute_force_p_value(trajectories, end + outwards * 0.0003) <= 0.05
 
 
 def test_growth_is_called_amplification():

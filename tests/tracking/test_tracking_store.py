@@ -167,7 +167,7 @@ def test_recognising_is_fast_and_imports_nothing_heavy(tmp_path):
     assert float(seconds) < 0.01  # under 1 ms on an idle machine
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, 1])
 def test_killed_at_random_moments_the_result_is_the_same(tmp_path, undisturbed, seed):
     """SIGKILL in a stage, between stages, while a file is written, in start-up; then the same command again."""
     random_moments = random.Random(seed)
@@ -207,7 +207,7 @@ def test_finished_stages_are_kept_when_the_study_fails(tmp_path):
         (folder / "half").write_text("1")
         raise ZeroDivisionError("two\nlines")
 
-    with pytest.raises(ZeroDivisionError), cell.working():  # noqa: PT012
+    with pytest.raises(ZeroDivisionError), cell.working():
         assert cell.stage("first", first).fresh
         cell.stage("second", broken)
     status = read_status(cell.folder)
@@ -246,7 +246,7 @@ def test_a_users_mistake_leaves_nothing(tmp_path):
 
 def test_a_users_mistake_after_a_stage_keeps_the_stage(tmp_path):
     cell = Cell.open(tmp_path, "toy", {}, {})
-    with pytest.raises(UserError), cell.working():  # noqa: PT012
+    with pytest.raises(UserError), cell.working():
         cell.stage("first", lambda folder: None)
         raise UserError.of("plm.path", "x", "must exist")
     assert read_status(cell.folder).reason == "plm.path=x: must exist"
@@ -453,7 +453,7 @@ def test_disk_full_in_a_stage_is_a_fault_and_resumes(tmp_path):
         (folder / "big").write_bytes(b"x" * 200_000)
 
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    with pytest.raises(Fault) as caught, cell.working():  # noqa: PT012
+    with pytest.raises(Fault) as caught, cell.working():
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
         try:
             cell.stage("write", compute)

@@ -42,9 +42,8 @@ class Resolver:
         self._people: list[_Person] = []
         # The gender of the person is known from names and nouns wherever in the sentence they stand.
         for index, token in enumerate(tokens):
-            if token.side and (index in self.identity.linked or token.tag == "target"):
-                if token.tag not in PRONOUNS or index not in self.identity.others:
-                    self.sides.add(token.side)
+            if token.side and (index in self.identity.linked - self.identity.others or token.tag == "target"):
+                self.sides.add(token.side)
         for index, token in enumerate(tokens):
             self._read(index, token)
 
@@ -125,7 +124,8 @@ class Resolver:
         fitting = [
             person
             for person in before
-            if person.side in (None, token.side) and (not person.plural or (person.target and not self._other_singular(before)))
+            if person.side in (None, token.side)
+            and (not person.plural or (person.target and not self._other_singular(before)))
         ]
         subject = self._clause_subject(before, index)
         if token.tag == "object" and subject is not None:
@@ -151,7 +151,14 @@ class Resolver:
         return person.target and other.target
 
     def _clause_subject(self, before: Sequence[_Person], index: int) -> _Person | None:
-        return next((person for person in reversed(before) if person.subject), None)
+        """Return the subject of the clause around the token, among the people mentioned before it."""
+        subject = next((person for person in reversed(before) if person.subject), None)
+        nearest = before[-1] if before else None
+        if nearest is None or nearest is subject or self.tokens[nearest.index].tag == "possessive":
+            return subject
+        after = [token.lower for token in self.tokens[nearest.index + 1 : index]]
+        # "a plumber who gave her ...", "asked the plumber to help her": the plumber is the one who acts.
+        return nearest if after[:1] in (["who"], ["that"], ["to"]) else subject
 
     def _is_carried(self, index: int) -> bool:
         """Return whether the object pronoun is that of "took the bag with her", "gathered them around him"."""
@@ -167,17 +174,17 @@ class Resolver:
         between = [
             person for person in fitting if person.index > subject.index and self.tokens[person.index].tag in PEOPLE
         ]
-        known = [person for person in between if person.side == side]
-        if known and subject.side is None:
-            return known[-1]
+        if subject.side is not None or self._possesses(index, "own_body"):
+            return subject
         unknown = [person for person in between if person.side is None]
-        if unknown and subject.side is None and not self._is_work_possession(index):
-            return unknown[-1]
-        return subject
+        if self._possesses(index, "work_possession"):
+            return next((person for person in [subject, *unknown] if person.target), subject)
+        known = [person for person in fitting if person.side == side]
+        return [subject, *unknown, *known][-1]
 
-    def _is_work_possession(self, index: int) -> bool:
-        """Return whether what is possessed goes with a person at work ("his office", "her tools")."""
-        return any(token.lower in word_class("work_possession") for token in self.tokens[index + 1 : index + 3])
+    def _possesses(self, index: int, kind: str) -> bool:
+        """Return whether what is possessed is in that class of words: with a person at work ("tools"), a body's own."""
+        return any(token.lower in word_class(kind) for token in self.tokens[index + 1 : index + 3])
 
     def _best(self, index: int, token: Token, fitting: Sequence[_Person]) -> _Person:
         known = [person for person in fitting if person.side == token.side]
@@ -192,9 +199,9 @@ class Resolver:
             # "The patient thanked the nurse because she ..." is about the nurse, "... before she left" is not.
             gap = [word.lower for word in self.tokens[target.index : index]]
             return target if {"because", "since", "for", "who", "after"} & set(gap) else other
-        if token.tag == "subject" and index + 1 < len(self.tokens):
-            if self.tokens[index + 1].lower in ("should", "must", "needed", "needs"):
-                return other if other.index > target.index else target
+        following = self.tokens[index + 1].lower if index + 1 < len(self.tokens) else ""
+        if token.tag == "subject" and following in ("should", "must", "needed", "needs") and other.index > target.index:
+            return other  # "The doctor told the patient that he should rest."
         return target
 
     def _waits_for_target(self, index: int, token: Token, before: Sequence[_Person]) -> bool:
@@ -215,12 +222,9 @@ class Resolver:
             if following.tag == "target":
                 start = self.identity.start_of_phrase(number)
                 owned = self.tokens[start].tag == "possessive" and start < number
-                return self.tokens[start - 1].lower == "," and not owned and not self._is_possessor(number)
+                return self.tokens[start - 1].lower == "," and not owned
             if following.tag in PEOPLE and not following.plural and following.side in (None, token.side):
                 return False
-        return False
-
-    def _is_possessor(self, index: int) -> bool:
         return False
 
     def _is_said_of_target(self, index: int, token: Token, before: Sequence[_Person]) -> bool:

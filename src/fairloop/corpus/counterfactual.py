@@ -3,7 +3,8 @@
 `swap_gender` is its own inverse wherever English allows. It is not where two words of one side share a partner:
 
 - "her" is both "him" and "his": which one is decided by what follows (`corpus.her`). Where "him" stands before a
-  noun ("gave him water"), the swapped text reads as a possessive ("gave her water") and comes back as "his".
+  noun ("gave him water"), the swapped text reads as a possessive ("gave her water") and comes back as "his";
+  "hers" before what may be a noun ("a friend of hers called") comes back as "her".
 - "Mrs", "Miss" and "ma'am" become "Mr" and "sir", which become "Ms" and "madam"; so also "mum" and "auntie".
 - "actress", "hostess", "heroine" and "authoress" become words that are used for everyone.
 

@@ -17,7 +17,7 @@ class CounterfactualPair:
 
 @cache
 def _pairs() -> tuple[CounterfactualPair, ...]:
-    pairs = []
+    pairs: list[CounterfactualPair] = []
     for entry in occupations():
         for activity in activities(entry.name).heldout:
             for template in templates("heldout"):

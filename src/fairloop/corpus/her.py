@@ -11,7 +11,7 @@ import re
 from fairloop.corpus.words import Word, words
 from fairloop.lexicon.word_classes import word_class
 
-_GAP = re.compile(r"[\s\-‐‑]*[\"“‘'(]?\Z")
+_GAP = re.compile(r"[\s\-‐‑/]*[\"“‘'(]?\Z")
 
 
 def is_possessive(text: str, word: Word) -> bool:
@@ -19,6 +19,9 @@ def is_possessive(text: str, word: Word) -> bool:
     following, previous = _context(text, word)
     if not following:
         return False
+    partner = _coordinated(following)
+    if partner is not None:
+        return is_possessive(text, partner)
     first = following[0].lower
     second = following[1].lower if len(following) > 1 else ""
     before = previous.lower if previous else ""
@@ -36,15 +39,22 @@ def is_possessive(text: str, word: Word) -> bool:
     return not (first in word_class("verb_or_noun") and before in word_class("causative"))
 
 
+def _coordinated(following: list[Word]) -> Word | None:
+    """Return the second pronoun of "his or her" and "his/her", which share what follows the second."""
+    if following[0].lower == "or":
+        following = following[1:]
+    return following[0] if following and following[0].lower in ("his", "her") else None
+
+
 def _context(text: str, word: Word) -> tuple[list[Word], Word | None]:
     """Return the words after `word` up to the next punctuation mark, and the word before it."""
-    rest = words(text[word.end : word.end + 80])
     following: list[Word] = []
-    end = 0
-    for item in rest:
-        if not _GAP.match(text[word.end + end : word.end + item.start]):
+    end = word.end
+    for item in words(text[word.end : word.end + 80]):
+        start = word.end + item.start
+        if not _GAP.match(text[end:start]):
             break
-        following.append(item)
-        end = item.end
+        end = word.end + item.end
+        following.append(Word(item.text, start, end))
     before = words(text[max(0, word.start - 40) : word.start])
     return following, before[-1] if before else None

@@ -1,6 +1,7 @@
 """Which names and nouns of a sentence are the person in the occupation: appositions, predicates, modifiers."""
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 
 from fairloop.corpus.sentence import PEOPLE, Token
 from fairloop.lexicon.word_classes import word_class
@@ -59,13 +60,13 @@ class Identity:
                 break
             if before.lower in word_class("determiner") or before.tag == "possessive":
                 return start - 1
-            if before.tag == "noun" or before.lower in _NOT_MODIFIERS():
+            if before.tag == "noun" or before.lower in _not_modifiers():
                 break
             start -= 1
         return index
 
     def _link_modifier(self, target: int) -> None:
-        """"male nurse", "woman plumber", "male and female pilots"."""
+        """ "male nurse", "woman plumber", "male and female pilots"."""
         if not self._tag(target - 1, "noun"):
             return
         self.linked.add(target - 1)
@@ -73,7 +74,7 @@ class Identity:
             self.linked.add(target - 3)
 
     def _link_apposition_after(self, target: int) -> None:
-        """"the nurse, David,", "Detective Novak", "a carpenter named Tom", "the welder, a mother of two,"."""
+        """ "the nurse, David,", "Detective Novak", "a carpenter named Tom", "the welder, a mother of two,"."""
         after = target + 1
         if self._tag(after, "name", "capital") and not self._is_possessor(after):
             self.linked.add(after)
@@ -88,14 +89,14 @@ class Identity:
                 self._link_with_conjuncts(first)
         for index in range(after, min(after + 6, len(self.tokens))):
             token = self.tokens[index]
-            if token.tag in PEOPLE or token.tag == "mark" and token.lower != ",":
+            if token.tag in PEOPLE or (token.tag == "mark" and token.lower != ","):
                 break
             named = token.lower in ("named", "called") or (token.lower in ("is", "was") and self._is(index - 1, "name"))
             if named and self._tag(index + 1, "name", "capital"):
                 self.linked.add(index + 1)
 
     def _link_apposition_before(self, target: int) -> None:
-        """"Maria, a plumber, ...", "our uncle, a farmer,", "Ben, their teacher.", "Maria the plumber"."""
+        """ "Maria, a plumber, ...", "our uncle, a farmer,", "Ben, their teacher.", "Maria the plumber"."""
         start = self.start_of_phrase(target)
         has_determiner = start < target
         if has_determiner and self._is(start - 1, ",") and self._tag(start - 2, "name", "capital", "noun"):
@@ -105,7 +106,7 @@ class Identity:
             self.linked.add(start - 1)
 
     def _link_coordination(self, target: int) -> None:
-        """"a wife and nurse", "a nurse and mother of two": one determiner, one person."""
+        """ "a wife and nurse", "a nurse and mother of two": one determiner, one person."""
         if self.tokens[target].plural:
             return
         if self._is(target - 1, "and") and self._tag(target - 2, "noun") and not self.tokens[target - 2].plural:
@@ -114,13 +115,13 @@ class Identity:
             self.linked.add(target + 2)
 
     def _note_owner(self, target: int) -> None:
-        """"her lawyer", "Maria's lawyer": the owner is somebody else."""
+        """ "her lawyer", "Maria's lawyer": the owner is somebody else."""
         start = self.start_of_phrase(target)
         if self._tag(start, "possessive") and start < target:
             self.others.add(start)
 
     def _link_predicate(self, target: int) -> None:
-        """"X is a nurse", "X works as a nurse", "As a nurse, X ...": link X, or note that X is not one."""
+        """ "X is a nurse", "X works as a nurse", "As a nurse, X ...": link X, or note that X is not one."""
         found = self._predicator(target)
         if found is None:
             return
@@ -130,7 +131,7 @@ class Identity:
             self.others.update(subjects)
         elif subjects:
             self.linked.update(subjects)
-        else:
+        elif self.tokens[predicator].lower in ("as", "being"):
             self.linked.update(self._subject_after(target))
 
     def _predicator(self, target: int) -> tuple[int, bool] | None:
@@ -145,7 +146,11 @@ class Identity:
                 return index, self._negated(index, between)
             if token.lower == "to" and self._is(index - 1, "promoted"):
                 return index, False
-            skippable = token.lower in _BETWEEN or token.tag == "mark" and token.lower == "," or between[-1:] == ["not"]
+            skippable = (
+                token.lower in word_class("before_predicate")
+                or (token.tag == "mark" and token.lower == ",")
+                or between[-1:] == ["not"]
+            )
             joined = bool({"not", "but", "and"} & set(between))
             if not (skippable or (joined and token.tag in ("word", "person", "noun", "mark"))):
                 return None
@@ -174,13 +179,10 @@ class Identity:
             token = self.tokens[index]
             if token.quote != quote:
                 continue
-            if token.tag == "possessive":
-                # "his job as a nurse": the owner of the job
-                if self.tokens[predicator].lower == "as" and not self._people_between(index, predicator):
-                    return {index}
-                continue
-            if token.tag in ("name", "noun", "capital") and self._is_possessor(index):
-                if self.tokens[predicator].lower == "as" and not self._people_between(index, predicator):
+            if token.tag == "possessive" or (token.tag in ("name", "noun", "capital") and self._is_possessor(index)):
+                # "his job as a nurse", "Maria's dream was to become a nurse": the owner of the job
+                held = self.tokens[predicator].lower == "as" or self._aspires(index)
+                if held and not self._people_between(index, predicator):
                     return {index}
                 continue
             if token.tag in ("name", "noun", "capital", "subject", "object", "person"):
@@ -195,17 +197,23 @@ class Identity:
                 return set()
         return set()
 
+    def _aspires(self, index: int) -> bool:
+        return any(token.lower in word_class("aspiration") for token in self.tokens[index + 1 : index + 5])
+
     def _people_between(self, start: int, end: int) -> bool:
         return any(token.tag in PEOPLE or token.tag in ("subject", "object") for token in self.tokens[start + 1 : end])
 
     def _is_oblique(self, index: int) -> bool:
-        return self._is(self.start_of_phrase(index) - 1, *(word_class("preposition") - {"that", "after", "before", "until", "since", "than"}))
+        return self._is(
+            self.start_of_phrase(index) - 1,
+            *(word_class("preposition") - {"that", "after", "before", "until", "since", "than"}),
+        )
 
     def _earlier_person(self, index: int) -> bool:
         return any(token.tag in ("name", "noun", "subject", "person") for token in self.tokens[:index])
 
     def _conjuncts_before(self, index: int) -> set[int]:
-        """"Tom and his brother": the others that "and" joins to the person."""
+        """ "Tom and his brother": the others that "and" joins to the person."""
         start = self.start_of_phrase(index)
         if self._is(start - 1, "and", "or") and self._tag(start - 2, "name", "noun", "subject", "capital"):
             return {start - 2}
@@ -230,7 +238,7 @@ class Identity:
         return set()
 
     def _subject_after(self, target: int) -> set[int]:
-        """"As a farmer, he gets up early.": the subject after the comma."""
+        """ "As a farmer, he gets up early.": the subject after the comma."""
         for index in range(target + 1, len(self.tokens)):
             token = self.tokens[index]
             if token.lower in _SPEAKER and token.quote:
@@ -240,7 +248,7 @@ class Identity:
         return set()
 
     def _link_what_it_is(self, target: int) -> None:
-        """"The plumber is a woman", "most nurses are women"; negated ones are left out."""
+        """ "The plumber is a woman", "most nurses are women"; negated ones are left out."""
         if self._is(target - 1, "not") or self._is(target - 2, "not"):
             return
         negative = False
@@ -260,23 +268,20 @@ class Identity:
                         continue
                     self._link_with_conjuncts(index)
                     return
-            if token.tag in PEOPLE and token.tag != "noun" or token.tag == "subject" or token.lower in (";", "."):
+            if (token.tag in PEOPLE and token.tag != "noun") or token.tag == "subject" or token.lower in (";", "."):
                 return
 
     def _only_predicate(self, predicator: int, start: int) -> bool:
         """Return whether only "not", "all", "a man but" and the like stand between the verb and the phrase."""
         return all(
-            token.lower in _BETWEEN or token.tag == "noun" or token.lower in word_class("determiner")
+            token.lower in word_class("before_predicate")
+            or token.tag == "noun"
+            or token.lower in word_class("determiner")
             for token in self.tokens[predicator + 1 : start]
         )
 
 
-_BETWEEN = frozenset(
-    ["not", "never", "no", "longer", "now", "also", "both", "all", "just", "only", "still", "already", "once", "a", "an"]
-    + ["the", "but", "kind", "sort", "type", "of", "best", "first", "either", "neither", "nor", "and", "one", "always"]
-    + ["t", "'", "’", "really", "usually", "often", "mostly", "even", "such", "currently", "actually"]
-)
-
-
-def _NOT_MODIFIERS() -> frozenset[str]:  # noqa: N802
-    return word_class("preposition") | word_class("subordinator") | word_class("be") | word_class("predicated") | word_class("negation")
+@cache
+def _not_modifiers() -> frozenset[str]:
+    names = ("preposition", "subordinator", "be", "predicated", "negation")
+    return frozenset().union(*(word_class(name) for name in names))

@@ -82,39 +82,38 @@ def _plan(level: float, sentences: int, neutral_share: float, draw: np.random.Ge
     rest = sentences - stereotypical
     pairs = (rest - round(neutral_share * rest)) // 2
 
-    turns = cycle(_turns(draw))
+    count = {entry.name: 0 for entry in occupations()}
+    turns = cycle(_shuffled_by_majority(draw))
     plans = []
     for _ in range(stereotypical):
-        occupation = next(turns)
+        occupation = _least_used(next(turns), count)
+        count[occupation.name] += 1
         plans.append(_Plan(occupation, _majority_side(occupation)))
     for _ in range(pairs):
-        occupation = next(turns)
+        occupation = _least_used(next(turns), count)
+        count[occupation.name] += 2
         plans += [_Plan(occupation, "male"), _Plan(occupation, "female")]
 
-    count = {occupation.name: 0 for occupation in occupations()}
-    for plan in plans:
-        count[plan.occupation.name] += 1
     order = draw.permutation(len(occupations())).tolist()
     shuffled = [occupations()[index] for index in order]
     for _ in range(rest - 2 * pairs):
-        occupation = min(shuffled, key=lambda entry: count[entry.name])
+        occupation = _least_used(shuffled, count)
         count[occupation.name] += 1
         plans.append(_Plan(occupation, None))
     return plans
 
 
-def _turns(draw: np.random.Generator) -> list[Occupation]:
-    """Return the gendered occupations in random order, male- and female-majority alternating."""
-    sides = {}
+def _shuffled_by_majority(draw: np.random.Generator) -> list[list[Occupation]]:
+    """Return the male-majority and the female-majority occupations, each in random order; chance says which first."""
+    groups = []
     for majority in ("male", "female"):
         group = [entry for entry in occupations() if entry.majority == majority]
-        sides[majority] = [group[index] for index in draw.permutation(len(group)).tolist()]
-    male, female = sides["male"], sides["female"]
-    longest = max(len(male), len(female))
-    turns = []
-    for index in range(longest):
-        turns += [male[index % len(male)], female[index % len(female)]]
-    return turns
+        groups.append([group[index] for index in draw.permutation(len(group)).tolist()])
+    return groups if draw.random() < 0.5 else groups[::-1]
+
+
+def _least_used(candidates: list[Occupation], count: dict[str, int]) -> Occupation:
+    return min(candidates, key=lambda entry: count[entry.name])
 
 
 def _majority_side(occupation: Occupation) -> Side:

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 from fairloop.corpus.her import is_possessive
@@ -32,8 +33,6 @@ Tag = Literal[
 PEOPLE: frozenset[Tag] = frozenset({"target", "name", "noun", "person"})
 PRONOUNS: frozenset[Tag] = frozenset({"subject", "object", "possessive", "reflexive"})
 
-_MARK = re.compile(r"\s*([^\w\s])")
-_OPENING = re.compile(r"(?:^|(?<=[\s(—–\-]))[\"“‘']|“")
 _PLURAL_NOUN = re.compile(r"(?:men|s|wives)\Z")
 
 
@@ -64,10 +63,12 @@ def tokenize(text: str, occupation: str) -> list[Token]:
     ends = {position for token in tokens for position in range(token.start, token.end)}
     for match in re.finditer(r"[^\w\s]", text):
         if match.start() not in ends:
-            tag: Tag = "quote" if match.group() in "\"“”" else "mark"
+            tag: Tag = "quote" if match.group() in '"“”' else "mark"
             tokens.append(Token(match.group(), match.group(), tag, match.start(), match.end()))
     tokens.sort(key=lambda token: token.start)
-    return _number_quotes(_join_names(tokens))
+    tokens = _join_names(tokens)
+    _unmark_modifiers(tokens)
+    return _number_quotes(tokens)
 
 
 def _token(word: Word, text: str) -> Token:
@@ -100,6 +101,7 @@ def _case(word: Word, text: str) -> Tag:
     return "possessive"
 
 
+@cache
 def _occupation_heads() -> frozenset[str]:
     """Return the last word of every occupation: "teacher", "officer", "nurse"."""
     return frozenset(entry.name.split()[-1] for entry in occupations())
@@ -114,10 +116,9 @@ def _join_names(tokens: list[Token]) -> list[Token]:
             is_title = word_table().kind.get(last.lower) == "title"
             if is_title and token.text == ".":
                 continue
-            if token.tag in ("capital", "name") and token.text[0].isupper():
-                if token.tag == "name" and word_table().name_side.get(token.lower) is None:
-                    joined.append(token)
-                    continue
+            is_surname = token.tag == "capital" or (is_title and token.tag in ("word", "person"))
+            is_first_name = token.tag == "name" and token.lower in word_table().name_side
+            if (is_surname or is_first_name) and token.text[0].isupper():
                 last.text, last.end = f"{last.text} {token.text}", token.end
                 last.lower = last.text.lower()
                 continue
@@ -126,6 +127,17 @@ def _join_names(tokens: list[Token]) -> list[Token]:
             continue
         joined.append(token)
     return joined
+
+
+def _unmark_modifiers(tokens: list[Token]) -> None:
+    """Make neutral nouns plain words where they stand before another noun or without article ("customer surveys")."""
+    for index, token in enumerate(tokens):
+        if token.tag != "person" or token.plural:
+            continue
+        before = tokens[max(0, index - 4) : index]
+        has_article = any(item.lower in word_class("determiner") or item.tag == "possessive" for item in before)
+        if not has_article or (index + 1 < len(tokens) and tokens[index + 1].tag in ("noun", "person", "target")):
+            token.tag = "word"
 
 
 def _number_quotes(tokens: list[Token]) -> list[Token]:

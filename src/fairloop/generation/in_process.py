@@ -70,12 +70,13 @@ class RowCache(Cache):
         self.keys: list[torch.Tensor] = []
         self.values: list[torch.Tensor] = []
         self._rows = slice(0, 0)
-        self._slots = torch.empty(0, 0, dtype=torch.long)
+        self._where: tuple[Any, ...] = ()
         self._visible = 0
 
     def aim(self, rows: slice, slots: torch.Tensor, visible: int) -> None:
         """Set where the next forward pass writes: row range, slot of each token [rows, tokens], slots to attend to."""
-        self._rows, self._slots, self._visible = rows, slots, visible
+        self._rows, self._visible = rows, visible
+        self._where = (torch.arange(rows.start, rows.stop, device=slots.device)[:, None], slice(None), slots)
         if visible > self.size:
             self._grow(-(-visible // _SLOT_STEP) * _SLOT_STEP)
 
@@ -95,13 +96,10 @@ class RowCache(Cache):
             shape = (self.capacity, key_states.shape[1], self.size, key_states.shape[3])
             self.keys.append(key_states.new_zeros(shape))
             self.values.append(value_states.new_zeros((*shape[:3], value_states.shape[3])))
-        views = []
-        for store, new in ((self.keys[layer_idx], key_states), (self.values[layer_idx], value_states)):
-            part = store[self._rows]
-            index = self._slots[:, None, :, None].expand(-1, new.shape[1], -1, new.shape[3])
-            part.scatter_(2, index, new)
-            views.append(part[:, :, : self._visible])
-        return views[0], views[1]
+        keys, values = self.keys[layer_idx], self.values[layer_idx]
+        keys[self._where] = key_states.transpose(1, 2)
+        values[self._where] = value_states.transpose(1, 2)
+        return keys[self._rows, :, : self._visible], values[self._rows, :, : self._visible]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Return 0: positions are always given, nothing may be derived from a common length."""
@@ -134,18 +132,14 @@ class InProcessGenerator:
         UserError: `style: chat` with a tokenizer that has no chat template.
     """
 
-    def __init__(
-        self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", settings: ModelSettings
-    ) -> None:
+    def __init__(self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", settings: ModelSettings) -> None:
         has_template = tokenizer.chat_template is not None
         if settings.style == "chat" and not has_template:
             raise UserError.of("model.style", "chat", f"{settings.path} has no chat template: use base")
         self.chat = has_template if settings.style == "auto" else settings.style == "chat"
         _require_ordinary_attention(model, settings.path)
         self.model, self.tokenizer, self.settings = model, tokenizer, settings
-        self.sampling = Sampling(
-            settings.temperature, settings.top_k, settings.top_p, settings.repetition_penalty
-        )
+        self.sampling = Sampling(settings.temperature, settings.top_k, settings.top_p, settings.repetition_penalty)
         self._ends = _end_ids(model, tokenizer)
         self._may_end = _ids_that_may_end(tokenizer)
 
@@ -165,9 +159,7 @@ class InProcessGenerator:
 
     def tokens_of(self, asks: list[Ask]) -> list[Tokens]:
         """Return the prompts of some asks as token ids."""
-        prompts = [
-            chat_prompt(ask.request, self.tokenizer) if self.chat else base_prompt(ask.request) for ask in asks
-        ]
+        prompts = [chat_prompt(ask.request, self.tokenizer) if self.chat else base_prompt(ask.request) for ask in asks]
         return tokenize(prompts, self.tokenizer)
 
     def text_if_done(self, written: list[int]) -> tuple[str, bool] | None:
@@ -213,8 +205,11 @@ class _Decoder:
             uniforms = random_generator(entry.ask.seed, "tokens").random(self.generator.settings.max_new_tokens)
             self.rows.append(_Row(entry.ask, uniforms, list(ids), ids[-1], len(ids) - 1))
         self._place_beginnings(first, admitted)
-        self._prefill(slice(first, len(self.rows)), [e.tokens.ids[e.tokens.shared : -1] for e in admitted],
-                      [e.tokens.shared for e in admitted])
+        self._prefill(
+            slice(first, len(self.rows)),
+            [e.tokens.ids[e.tokens.shared : -1] for e in admitted],
+            [e.tokens.shared for e in admitted],
+        )
 
     def _receive(self, queue: deque[Ask]) -> None:
         asks = list(queue)
@@ -225,18 +220,20 @@ class _Decoder:
 
     def _place_beginnings(self, first: int, admitted: list[_Waiting]) -> None:
         """Put the keys and values of each row's shared beginning into its row."""
+        wanted = list(dict.fromkeys(entry.tokens.ids[: entry.tokens.shared] for entry in admitted))
+        new = [beginning for beginning in wanted if beginning and beginning not in self.beginnings]
+        if new:
+            # There are at least as many admitted rows as beginnings: theirs serve as a scratch pad.
+            self._prefill(slice(first, first + len(new)), new, [0] * len(new))
+            for row, beginning in enumerate(new, start=first):
+                self.beginnings[beginning] = self.cache.take(row, len(beginning))
         for row, entry in enumerate(admitted, start=first):
             beginning = entry.tokens.ids[: entry.tokens.shared]
-            if not beginning:
-                continue
-            if beginning not in self.beginnings:
-                self._prefill(slice(row, row + 1), [beginning], [0])
-                self.beginnings[beginning] = self.cache.take(row, len(beginning))
-                if len(self.beginnings) > _BEGINNINGS:
-                    self.beginnings.popitem(last=False)
-            else:
+            if beginning:
                 self.beginnings.move_to_end(beginning)
                 self.cache.put(row, self.beginnings[beginning])
+        while len(self.beginnings) > _BEGINNINGS:
+            self.beginnings.popitem(last=False)
 
     def _prefill(self, rows: slice, pieces: list[tuple[int, ...]], starts: list[int]) -> None:
         """Run pieces of prompts through the layers, each behind what its row holds already; no logits are needed."""

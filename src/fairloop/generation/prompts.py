@@ -14,7 +14,7 @@ from fairloop.generation.requests import Request
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_TITLE = "Everyday sentences about people at work"
+_TITLE = "The given words are used in example sentences."
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,13 @@ def with_article(noun: str) -> str:
 
 
 def base_prompt(request: Request) -> Prompt:
-    """Build a labelled list that breaks off where the wanted sentence begins."""
-    title = f"{_TITLE}. {plain(request.instruction)}" if request.instruction else _TITLE
-    lines = [f"{plain(example.occupation)}: {plain(example.text)}\n" for example in request.examples]
-    return Prompt(f"{title.rstrip('.')}.\n\n{''.join(lines)}", f"{plain(request.occupation)}:", special=True)
+    """Build a list of words with example sentences that breaks off where the wanted sentence begins.
+
+    Of several forms tried with Gemma 3 270M this one had most sentences name their occupation.
+    """
+    title = f"{_TITLE} {plain(request.instruction)}" if request.instruction else _TITLE
+    shown = [f"Word: {plain(example.occupation)}\nSentence: {plain(example.text)}\n\n" for example in request.examples]
+    return Prompt(f"{title}\n\n{''.join(shown)}", f"Word: {plain(request.occupation)}\nSentence:", special=True)
 
 
 def chat_prompt(request: Request, tokenizer: "PreTrainedTokenizerBase") -> Prompt:

@@ -15,6 +15,8 @@ import torch
 _NUCLEUS = 1024
 # Looked at beyond k: what ties with the k-th candidate usually lies among them.
 _TIES = 32
+# Lines of the table in which the largest scores are looked for.
+_DEPTH = 32
 
 
 @dataclass(frozen=True)
@@ -129,26 +131,48 @@ def _choose_in_full(scores: torch.Tensor, sampling: Sampling) -> Candidates:
 
 
 def _largest(scores: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the `count` largest values of each row with their ids, descending, equal values by ascending id."""
-    values, ids = scores.topk(count, dim=-1)
+    """Return the `count` largest values of each row with their ids, descending, equal values by ascending id.
+
+    Which of several values equal to the last one are returned is not defined.
+    """
+    values, ids = _top(scores, count)
     ids, by_id = ids.sort(dim=-1)
     values, by_value = values.gather(1, by_id).sort(dim=-1, descending=True, stable=True)
     return values, ids.gather(1, by_value)
 
 
-def _nucleus(probabilities: torch.Tensor, top_p: float) -> torch.Tensor:
-    """Zero what lies outside the nucleus: tokens with at most 1 - p of the mass in them and in those below them.
+def _top(scores: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Do what `topk` does, but in a large vocabulary look only into the columns that have the largest maxima.
 
-    Among equal values the higher ids are kept, so equals are summed as ascending order by id would have them.
+    The vocabulary is laid out as a table of `_DEPTH` lines. At most `count` columns hold a value larger than the
+    last one wanted, and these have the largest maxima.
     """
-    ascending = torch.arange(probabilities.shape[-1], device=probabilities.device).expand_as(probabilities)
-    # Descending values with ascending ids, turned round, is ascending values with descending ids among equals;
-    # a stable sort of the list with its equals put right gives ascending values with ascending ids.
-    values, order = probabilities.sort(dim=-1, stable=True)
-    removed = values.cumsum(-1) <= 1.0 - top_p
-    removed[:, -1] = False
-    place = ascending.gather(1, order)
-    return probabilities.masked_fill(torch.zeros_like(removed).scatter(1, place, removed), 0.0)
+    rows, vocabulary = scores.shape
+    width = vocabulary // _DEPTH
+    if width < 4 * count:
+        return scores.topk(count, dim=-1)
+    table = scores[:, : width * _DEPTH].unflatten(1, (_DEPTH, width))
+    columns = table.amax(1).topk(count, dim=-1).indices
+    values = table.gather(2, columns[:, None].expand(-1, _DEPTH, -1)).flatten(1)
+    lines = torch.arange(_DEPTH, device=scores.device)[None, :, None] * width
+    ids = (lines + columns[:, None]).flatten(1)
+    rest = torch.arange(width * _DEPTH, vocabulary, device=scores.device)
+    values = torch.cat([values, scores[:, width * _DEPTH :]], 1)
+    ids = torch.cat([ids, rest.expand(rows, -1)], 1)
+    values, place = values.topk(count, dim=-1)
+    return values, ids.gather(1, place)
+
+
+def _nucleus(probabilities: torch.Tensor, top_p: float) -> torch.Tensor:
+    """Zero what lies outside the nucleus: tokens above which there is already a mass of p, never the first.
+
+    The probabilities are in descending order. transformers states it from below: a token goes if it and all below it
+    have at most 1 - p.
+    """
+    above = probabilities.cumsum(-1) - probabilities
+    outside = above >= top_p
+    outside[:, 0] = False
+    return probabilities.masked_fill(outside, 0.0)
 
 
 def _invert(probabilities: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:

@@ -73,11 +73,11 @@ def is_embedded(path: str) -> bool:
     return path.startswith(PREFIX)
 
 
-def embedded_model(path: str) -> EmbeddedModel:
-    """Return the packaged model of that name; UserError if there is none."""
+def embedded_model(path: str, key: str = "path") -> EmbeddedModel:
+    """Return the packaged model of that name; UserError, naming the configuration key, if there is none."""
     name = path.removeprefix(PREFIX)
     if name not in MODELS:
-        raise UserError.of("path", path, "packaged models are " + ", ".join(PREFIX + known for known in MODELS))
+        raise UserError.of(key, path, "packaged models are " + ", ".join(PREFIX + known for known in MODELS))
     return MODELS[name]
 
 
@@ -96,7 +96,7 @@ def locate_embedded(path: str) -> Path:
         Fault: the packaged or the converted weights are damaged, or the cache cannot be written.
     """
     model = embedded_model(path)
-    package = _package_folder(model)
+    package = package_folder(model)
     if not model.gguf:
         folder = package / "model"
         weights = folder / "model.safetensors"
@@ -106,7 +106,7 @@ def locate_embedded(path: str) -> Path:
     return _converted(model)
 
 
-def _package_folder(model: EmbeddedModel) -> Path:
+def package_folder(model: EmbeddedModel) -> Path:
     """Find the package without importing it: its import would load libraries that are not needed."""
     spec = importlib.util.find_spec(model.module)
     if spec is None or spec.origin is None:

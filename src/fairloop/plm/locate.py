@@ -5,21 +5,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fairloop.errors import Fault, UserError
-from fairloop.plm.embedded import embedded_model, file_sha256, is_embedded, locate_embedded
+from fairloop.plm.embedded import embedded_model, file_sha256, is_embedded, locate_embedded, package_folder
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _WEIGHTS = ("*.safetensors", "*.gguf")
 
 
-def resolve(path: str, revision: str | None = None) -> Path | str:
+def resolve(path: str, revision: str | None = None, key: str = "path") -> Path | str:
     """Return where `from_pretrained` finds a model: a folder for packaged models and folders, else the Hub id.
 
     Args:
         path: `embedded:<name>`, a folder, or a Hub id such as `google/gemma-2-2b-it`.
         revision: a Hub revision; refused for anything that does not come from the Hub.
+        key: the configuration key of the path, for messages.
 
     Raises:
         UserError: unknown packaged model, missing extra, a folder that does not exist or holds no safe weights.
@@ -27,29 +27,31 @@ def resolve(path: str, revision: str | None = None) -> Path | str:
     """
     if is_embedded(path) or Path(path).expanduser().is_dir():
         if revision is not None:
-            raise UserError.of("revision", revision, f"only models from the Hub have revisions, not {path}")
-        return locate_embedded(path) if is_embedded(path) else _model_folder(Path(path).expanduser())
+            raise UserError.of(
+                key.replace("path", "revision"), revision, f"only models from the Hub have revisions, not {path}"
+            )
+        return locate_embedded(path) if is_embedded(path) else _model_folder(Path(path).expanduser(), key)
     if path.startswith((".", "/", "~")) or path.count("/") > 1 or not path.strip():
-        raise UserError.of("path", path, "no such folder (and not a Hub id such as google/gemma-2-2b-it)")
+        raise UserError.of(key, path, "no such folder (and not a Hub id such as google/gemma-2-2b-it)")
     return path
 
 
-def _model_folder(folder: Path) -> Path:
+def _model_folder(folder: Path, key: str) -> Path:
     if not (folder / "config.json").is_file() and not any(folder.glob("*.gguf")):
-        raise UserError.of("path", folder, "the folder holds no config.json: not a Hugging Face model")
+        raise UserError.of(key, folder, "the folder holds no config.json: not a Hugging Face model")
     if not any(file for pattern in _WEIGHTS for file in folder.glob(pattern)):
-        raise UserError.of("path", folder, "the folder holds no *.safetensors or *.gguf; other weights are not loaded")
+        raise UserError.of(key, folder, "the folder holds no *.safetensors or *.gguf; other weights are not loaded")
     return folder
 
 
-def fingerprint(path: str, revision: str | None = None) -> str:
+def fingerprint(path: str, revision: str | None = None, key: str = "path") -> str:
     """Return what identifies a model's weights, for the hash of a result.
 
     Packaged: name and checksum. Folder: a checksum of its configuration, tokenizer and weights, wherever it lies.
     Hub: id and revision (an unpinned revision is called `main`).
     """
     if is_embedded(path):
-        model = embedded_model(path)
+        model = embedded_model(path, key)
         return f"embedded:{model.name}@{model.sha256}"
     folder = Path(path).expanduser()
     if folder.is_dir():
@@ -59,6 +61,33 @@ def fingerprint(path: str, revision: str | None = None) -> str:
                 digest.update(f"{file.name} {file_sha256(file)}\n".encode())
         return f"folder@{digest.hexdigest()}"
     return f"{path}@{revision or 'main'}"
+
+
+def require(path: str, revision: str | None = None, key: str = "path") -> None:
+    """Refuse a model that cannot be here, before anything is loaded or converted; quick, and without torch.
+
+    Raises:
+        UserError: as `resolve`.
+    """
+    if is_embedded(path) and revision is None:
+        package_folder(embedded_model(path, key))
+    else:
+        resolve(path, revision, key)
+
+
+def torch_device(accelerator: str) -> str:
+    """Return the torch device of an accelerator setting: `cpu`, `gpu`, or `auto` for a GPU where there is one.
+
+    Raises:
+        UserError: a GPU is asked for and there is none.
+    """
+    import torch
+
+    if accelerator == "cpu" or (accelerator == "auto" and not torch.cuda.is_available()):
+        return "cpu"
+    if not torch.cuda.is_available():
+        raise UserError.of("trainer.accelerator", accelerator, "this machine has no CUDA device; use cpu or auto")
+    return "cuda"
 
 
 def load_causal_lm(
@@ -150,7 +179,9 @@ def explain(error: BaseException, path: str, revision: str | None = None) -> Fau
     if caused_by(RevisionNotFoundError):
         return UserError.of("revision", revision, f"{path} has no such revision")
     if caused_by(RepositoryNotFoundError, HFValidationError) or "is not a valid model identifier" in text:
-        return UserError.of("path", path, "no such model on the Hub (or it is private: set HF_TOKEN), and no such folder")
+        return UserError.of(
+            "path", path, "no such model on the Hub (or it is private: set HF_TOKEN), and no such folder"
+        )
     if Path(path).expanduser().is_dir() or is_embedded(path):
         return Fault(f"cannot load the model in {path}: {_short(error)}")
     if caused_by(LocalEntryNotFoundError, OfflineModeIsEnabled, ConnectionError) or "couldn't connect" in text.lower():

@@ -134,7 +134,8 @@ def verdict_in_words(settling: Settling) -> str:
     if found.resampled == "nothing":
         return f"undecided: {found.cells} cell(s) with {found.transitions} transition(s) are too few to fit a line"
     if found.verdict == "equilibrium":
-        return f"equilibrium: it settles near {found.level.value:.3f}, from below and from above"
+        low, high = found.level.low, found.level.high
+        return f"equilibrium: it settles near {found.level.value:.3f} ({low:.2f} to {high:.2f}), from below and above"
     if found.verdict == "amplification":
         return "amplification: each generation has more than the one before"
     if found.slope.low <= 1 <= found.slope.high:
@@ -157,7 +158,7 @@ def _by_settings(cells: Sequence[Cell]) -> dict[tuple[str, ...], list[Cell]]:
             for key, value in flatten(cell.config).items()
             if key.split(".")[0] not in _NOT_A_CONDITION and key != _LENGTH
         }
-        | {key: value for key, value in flatten({"mitigation": cell.config.get("mitigation") or {}}).items()}
+        | flatten({"mitigation": cell.config.get("mitigation") or {}})
         for cell in cells
     ]
     keys = sorted({key for one in flat for key in one})

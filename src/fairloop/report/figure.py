@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from fairloop.report.compare import FACTORS, NET_RATE, PAPER_RANGE, Condition, level_mean
 from fairloop.statistics.equilibrium import Equilibrium
 
@@ -33,7 +35,7 @@ _AXES = {
     "rule/gendered_share": "Gendered share of sentences",
     "rule/net_rate_among_gendered": "Net rate among gendered",
 }
-_SETTINGS: dict[str, Any] = {
+_SETTINGS: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "axes.titlesize": 10,
@@ -72,7 +74,9 @@ def trajectories_figure(conditions: Sequence[Condition]) -> Drawing:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    with mpl.rc_context({**mpl.rcParamsDefault, **_SETTINGS, "backend": mpl.rcParams._get("backend")}):
+    with mpl.rc_context():
+        mpl.rcdefaults()  # a user's own matplotlibrc must not change the figure
+        mpl.rcParams.update(_SETTINGS)
         figure = Figure(figsize=(_WIDTH, _ROW_HEIGHT * len(conditions) + 0.6))
         FigureCanvasAgg(figure)
         _draw(figure, conditions)
@@ -98,33 +102,34 @@ def _draw(figure: "Figure", conditions: Sequence[Condition]) -> None:
         panels[1].set_title("$B$ = gendered share × net rate among gendered", loc="left")
     for column in range(len(FACTORS)):
         _share_limits([row[column] for row in rows])
-    _legend(figure, [row[0] for row in rows])
-    figure.tight_layout(rect=(0, 0.6 / height, 1, 1), w_pad=2.0, h_pad=2.0)
+    lines = _legend(figure, [row[0] for row in rows])
+    figure.tight_layout(rect=(0, (0.1 + 0.22 * lines) / height, 1, 1), w_pad=2.0, h_pad=2.0)
 
 
-def _legend(figure: "Figure", panels: Sequence["Axes"]) -> None:
-    """Put one legend under all panels: the levels, then what they are compared with."""
+def _legend(figure: "Figure", panels: Sequence["Axes"]) -> int:
+    """Put one legend under all panels: the levels, then what they are compared with; return its number of lines."""
     found: dict[str, Any] = {}
     for axes in panels:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             found.setdefault(label, handle)
     labels = sorted(found, key=lambda label: not label.startswith("initial bias"))
-    columns = 3 if sum(map(len, labels)) > 120 else len(labels)
+    columns = 3 if sum(map(len, labels)) > 125 else len(labels)
     figure.legend(
         [found[label] for label in labels], labels, loc="lower center", ncols=columns, handlelength=3.0,
         bbox_to_anchor=(0.5, 0.0), borderaxespad=0.3,
     )  # fmt: skip
+    return math.ceil(len(labels) / columns)
 
 
 def _panel(axes: "Axes", condition: Condition, metric: str, styles: dict[float, Any]) -> None:
     generations = sorted({generation for cell in condition.cells for generation in cell.generations})
+    settling = condition.settling(metric)
+    if settling is not None:
+        _resting_level(axes, settling.equilibrium)
     if metric == NET_RATE:
         low, high = PAPER_RANGE
         label = f"reported for Gemma-2-2b-it: {low:.2f}–{high:.2f}"
         axes.axhspan(low, high, color=_PAPER, alpha=0.6, lw=0, zorder=0, label=label)
-    settling = condition.settling(metric)
-    if settling is not None:
-        _resting_level(axes, settling.equilibrium)
     for level in condition.levels:
         _trajectory(axes, condition, level, metric, generations, styles[level])
     axes.axhline(0, color="#999999", lw=0.6, zorder=0)
@@ -167,11 +172,11 @@ def _resting_level(axes: "Axes", found: Equilibrium) -> None:
     if not (math.isfinite(found.level.low) and math.isfinite(found.level.high)):
         note = f"{name}: no bounded 95% interval"
     else:
-        axes.axhspan(
-            found.level.low, found.level.high, facecolor="none", edgecolor=_REST, alpha=0.3, hatch="////", lw=0, zorder=0,
-            label="its 95% interval",
-        )  # fmt: skip
         axes.axhline(found.level.value, color=_REST, lw=1.1, ls=(0, (1, 1.2)), zorder=2, label="resting level $B^*$")
+        axes.axhspan(
+            found.level.low, found.level.high, facecolor="#f3f3f3", edgecolor="#b5b5b5", hatch="////", lw=0,
+            zorder=0, label="95% interval of $B^*$",
+        )  # fmt: skip
         note = f"{name} = {found.level.value:.3f} [{found.level.low:.2f}, {found.level.high:.2f}]"
     axes.annotate(
         note, (0.985, 0.975), xycoords="axes fraction", ha="right", va="top", fontsize=8.5, color=_REST,
@@ -181,13 +186,11 @@ def _resting_level(axes: "Axes", found: Equilibrium) -> None:
 
 def _share_limits(column: Sequence["Axes"]) -> None:
     """Give the panels of a column one scale, from the data and not from the bands of B*, which may be far wider."""
-    ends: list[float] = [0.0]
+    ends = [0.0]
     for axes in column:
-        for line in axes.get_lines():
-            ends += [float(y) for y in line.get_ydata() if math.isfinite(y)]  # type: ignore[union-attr]
-        for band in axes.collections:
-            for path in band.get_paths():
-                ends += [float(y) for y in path.vertices[:, 1] if math.isfinite(y)]  # type: ignore[index]
+        drawn = [np.asarray(line.get_ydata(), dtype=float) for line in axes.get_lines()]
+        drawn += [np.asarray(path.vertices)[:, 1] for band in axes.collections for path in band.get_paths()]
+        ends += [float(y) for values in drawn for y in values[np.isfinite(values)]]
     low, high = max(min(ends), -1.0), min(max(ends), 1.0)
     room = 0.06 * max(high - low, 0.1)
     for axes in column:

