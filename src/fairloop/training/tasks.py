@@ -21,10 +21,21 @@ from fairloop.training import causal_lm, classifier, contrastive
 from fairloop.training.checkpoints import BEST, LAST, Saved, read_checkpoint
 from fairloop.training.data import TrainingData, fingerprint
 from fairloop.training.module import TrainingModule
-from fairloop.training.settings import CausalLMSettings, ClassifierSettings, ContrastiveSettings, TrainerSettings
+from fairloop.training.settings import (
+    CausalLMSettings,
+    ClassifierSettings,
+    ContrastiveSettings,
+    OptimizationSettings,
+    TrainerSettings,
+)
 from fairloop.training.trainer import Fitted, Progress, fit, uses_bfloat16
 
 TRAINED = "trained"
+_SETTINGS: dict[str, type[OptimizationSettings]] = {
+    "causal_lm": CausalLMSettings,
+    "contrastive": ContrastiveSettings,
+    "classifier": ClassifierSettings,
+}
 
 
 @dataclass(frozen=True)
@@ -337,7 +348,9 @@ def _job(
     stage: str,
     folder: Path,
 ) -> Job:
-    plain = (settings.model_dump(mode="python"), json.loads(trainer.model_dump_json()))
+    # A caller's settings may have fields of its own: what the training knows is what its checkpoints belong to.
+    known = set(_SETTINGS[task].model_fields)
+    plain = (settings.model_dump(include=known), json.loads(trainer.model_dump_json()))
     return Job(task, str(model), data, *plain, seed, stage, str(folder))
 
 
