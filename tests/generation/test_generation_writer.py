@@ -2,9 +2,9 @@
 
 from collections import Counter, deque
 
-import conftest
 import pytest
 
+import conftest
 from fairloop.errors import Fault, UserError
 from fairloop.generation.generator import Completion
 from fairloop.generation.prompts import base_prompt, chat_prompt, tokenize

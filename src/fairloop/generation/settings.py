@@ -4,15 +4,18 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from fairloop.settings import Settings
+from fairloop.settings import Settings, incidental
 
 
 class ModelSettings(Settings):
-    """The generator: a causal language model and its sampling."""
+    """The generator: a causal language model and its sampling.
 
-    name: str = Field(min_length=1, description="short name for tables and figures")
-    path: str = Field(min_length=1, description="Hub id, folder, or embedded:gemma-3-270m")
-    revision: str | None = Field(None, description="Hub revision (a commit hash pins it); null is the newest")
+    Path and revision do not decide a result themselves: the fingerprint of the weights they lead to does.
+    """
+
+    name: str = incidental(min_length=1, description="short name for tables and figures")
+    path: str = incidental(min_length=1, description="Hub id, folder, or embedded:gemma-3-270m")
+    revision: str | None = incidental(None, description="Hub revision (a commit hash pins it); null is the newest")
     style: Literal["auto", "chat", "base"] = Field(
         "auto", description="chat: the model's chat template; base: a list to continue; auto: chat if it has a template"
     )
@@ -35,5 +38,5 @@ class ModelSettings(Settings):
     @model_validator(mode="after")
     def _temperature_is_usable(self) -> "ModelSettings":
         if 0.0 < self.temperature < 0.01:
-            raise ValueError("temperature must be 0 (greedy) or at least 0.01")
+            raise ValueError(f"model.temperature={self.temperature:g}: allowed is 0 (greedy) or at least 0.01")
         return self
