@@ -123,8 +123,9 @@ def race_tokens(generator: InProcessGenerator, tokens: int, repeats: int) -> Rac
     requests = bench_requests(settings.batch_size)
     asks = [Ask.of(request, 0, 0, "bench") for request in requests]
     speeds: tuple[list[float], list[float]] = ([], [])
+    runners: tuple[Generator, Generator] = (theirs, ours)
     for _ in range(repeats):
-        for speed, runner in zip(speeds, (theirs, ours), strict=True):
+        for speed, runner in zip(speeds, runners, strict=True):
             start = time.perf_counter()
             written = sum(done.tokens for done in runner.complete(deque(asks)))
             speed.append(written / (time.perf_counter() - start))

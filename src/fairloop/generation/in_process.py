@@ -57,7 +57,7 @@ class _Row:
     written: list[int] = field(default_factory=list)
 
 
-class RowCache(Cache):
+class RowCache(Cache):  # type: ignore[misc]
     """Keys and values of all rows, preallocated: per layer [rows, heads, slots, head size].
 
     `rows` and `slots` say where the next forward pass writes; it attends to the first `visible` slots of these rows.

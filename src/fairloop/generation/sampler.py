@@ -151,7 +151,7 @@ def _top(scores: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     width = vocabulary // _DEPTH
     if width < 4 * count:
         return scores.topk(count, dim=-1)
-    table = scores[:, : width * _DEPTH].unflatten(1, (_DEPTH, width))
+    table = scores[:, : width * _DEPTH].reshape(rows, _DEPTH, width)
     columns = table.amax(1).topk(count, dim=-1).indices
     values = table.gather(2, columns[:, None].expand(-1, _DEPTH, -1)).flatten(1)
     lines = torch.arange(_DEPTH, device=scores.device)[None, :, None] * width
