@@ -35,7 +35,7 @@ def load_tokenizer(path: str, revision: str | None = None) -> Any:
     """
     from transformers import AutoTokenizer
 
-    with one_line_errors(path, "tokenizer"), _quiet():
+    with one_line_errors(path, "tokenizer"), quiet():
         tokenizer = AutoTokenizer.from_pretrained(locate(path), revision=revision or "main", use_fast=True)
     if not tokenizer.is_fast:
         raise UserError(f"plm.path={path}: its tokenizer has no fast implementation, which scoring needs")
@@ -54,7 +54,7 @@ def load_model(
     import transformers
 
     auto_class = getattr(transformers, _AUTO_CLASS[head])
-    with one_line_errors(path, "model"), _quiet():
+    with one_line_errors(path, "model"), quiet():
         model = auto_class.from_pretrained(locate(path), revision=revision or "main", dtype=getattr(torch, dtype))
     return model.eval().to(device)
 
@@ -73,7 +73,7 @@ def one_line_errors(path: str, what: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep transformers from reporting unused heads and drawing bars: the caller chose the head on purpose."""
     from transformers.utils import logging
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from fairloop.errors import Fault
 from fairloop.plm.batching import by_length
-from fairloop.plm.loading import locate, one_line_errors, pad_id
+from fairloop.plm.loading import locate, one_line_errors, pad_id, quiet
 from fairloop.plm.model import LanguageModel, Progress
 
 
@@ -23,7 +23,7 @@ def _load(path: str) -> Any:
     from transformers import AutoConfig, AutoModelForNextSentencePrediction
     from transformers.models.auto.modeling_auto import MODEL_FOR_NEXT_SENTENCE_PREDICTION_MAPPING
 
-    with one_line_errors(path, "next-sentence head"):
+    with one_line_errors(path, "next-sentence head"), quiet():
         config = AutoConfig.from_pretrained(locate(path))
         if type(config) not in MODEL_FOR_NEXT_SENTENCE_PREDICTION_MAPPING:
             return None
