@@ -45,9 +45,7 @@ def distinct_by_hand(texts, n):
 
 def jackknife_by_hand(texts, groups, statistic):
     names = sorted(set(groups))
-    left = [
-        statistic([text for text, group in zip(texts, groups, strict=True) if group != name]) for name in names
-    ]
+    left = [statistic([text for text, group in zip(texts, groups, strict=True) if group != name]) for name in names]
     count = len(names)
     return math.sqrt((count - 1) / count * sum((value - np.mean(left)) ** 2 for value in left))
 

@@ -82,9 +82,7 @@ def test_gendered_sentences_have_the_larger_effect(embed):
 
     def corpus(male_word, female_word):
         words = [male_word, male_word, female_word, female_word]
-        return [
-            f"{words[item % 4]} is {fillers[item // 4]} today." for item in range(4 * len(fillers))
-        ]
+        return [f"{words[item % 4]} is {fillers[item // 4]} today." for item in range(4 * len(fillers))]
 
     stereotyped, test = measure_embedding(corpus("He", "She"), occupations, embed, seed=0)
     opposite, opposite_test = measure_embedding(corpus("She", "He"), occupations, embed, seed=0)

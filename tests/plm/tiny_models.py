@@ -1,6 +1,7 @@
 """Random models of every family, small enough for exhaustive checks, with tokenizers trained on a few sentences."""
 
 import functools
+import json
 
 import torch
 import transformers
@@ -28,7 +29,7 @@ def wordpiece():
     tokenizer.decoder = decoders.WordPiece(prefix="##")
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     trainer = trainers.WordPieceTrainer(vocab_size=110, special_tokens=special, show_progress=False)
-    tokenizer.train_from_iterator(SENTENCES, trainer)
+    tokenizer.train_from_iterator(SENTENCES + ["He is here.", "She is here."] * 40, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
@@ -51,6 +52,10 @@ def unigram(special, *, single, mask=None, **roles):
     tokenizer.decoder = decoders.Metaspace()
     trainer = trainers.UnigramTrainer(vocab_size=120, special_tokens=special, unk_token="<unk>", show_progress=False)
     tokenizer.train_from_iterator(SENTENCES, trainer)
+    # The trainer splits the pronouns; the tokenizers of real models keep them whole.
+    state = json.loads(tokenizer.to_str())
+    state["model"]["vocab"] += [["▁he", -3.0], ["▁she", -3.0]]
+    tokenizer = Tokenizer.from_str(json.dumps(state))
     tokenizer.post_processor = processors.TemplateProcessing(
         single=single, special_tokens=[(token, special.index(token)) for token in special]
     )
@@ -63,13 +68,14 @@ def byte_level(special, *, roberta):
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
+    pronouns = ["He is here.", "She is here."] * 40
     trainer = trainers.BpeTrainer(
         vocab_size=360,
         special_tokens=special,
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(SENTENCES, trainer)
+    tokenizer.train_from_iterator(SENTENCES + pronouns, trainer)
     if not roberta:
         return transformers.PreTrainedTokenizerFast(
             tokenizer_object=tokenizer, bos_token=special[0], eos_token=special[0], unk_token=special[0]

@@ -78,8 +78,8 @@ def run(task: Task, settings: LpbsSettings) -> BenchmarkResult:
 
 def _target_token(plm: LanguageModel, target: str) -> int:
     """Return the single token of *He* or *She* at the beginning of a sentence."""
-    words = [plm.encode([f"{target} is here."])[0]]
-    token = words[0].ids[words[0].words[0]]
+    encoded = plm.encode([f"{target} is here."])[0]
+    token = encoded.ids[encoded.words[0]]
     if plm.tokenizer.decode([token]).strip().lower() != target.lower():
         raise Fault(f"plm={plm.name}: its tokenizer splits {target!r} into several tokens, which LPBS cannot score")
     return token
@@ -108,25 +108,29 @@ def _masked(task: Task, cases: Sequence[tuple[Occupation, str]]) -> list[float]:
 
 
 def _without(plm: LanguageModel, full: Encoded, person: str, template: str, named: str, name: str) -> tuple[int, ...]:
-    """Return the ids of the sentence with every token of the occupation masked."""
+    """Return the ids of the sentence with every token of the occupation (and of the space before it) masked."""
     text = template.format(person=person, occupation=named)
-    start = text.index(named) + len(named) - len(name)
+    end = text.index(named) + len(named)
     offsets = plm.tokenizer(text, return_offsets_mapping=True, verbose=False)["offset_mapping"]
-    inside = [right > start and left < start + len(name) and right > left for left, right in offsets]
+    inside = [right > end - len(name) - 1 and left < end for left, right in offsets]
     return tuple(plm.mask_id if hide else token for token, hide in zip(full.ids, inside, strict=True))
 
 
 def _causal(task: Task, cases: Sequence[tuple[Occupation, str]]) -> list[float]:
     plm = task.plm
+    texts = [
+        template.format(person=target, occupation=with_article(occupation.name))
+        for occupation, template in cases
+        for target in TARGETS
+    ]
+    encoded = plm.encode(texts)
+    offsets = plm.tokenizer(texts, return_offsets_mapping=True, verbose=False)["offset_mapping"]
     questions = []
-    for occupation, template in cases:
-        for target in TARGETS:
-            _target_token(plm, target)
-            text = template.format(person=target, occupation=with_article(occupation.name))
-            encoded = plm.encode([text])[0]
-            rest = encoded.words[1:]
-            places, tokens = tuple(place - 1 for place in rest), tuple(encoded.ids[place] for place in rest)
-            questions.append(Question(encoded.ids, places, tokens, text))
+    for number, (text, tokens, spans) in enumerate(zip(texts, encoded, offsets, strict=True)):
+        pronoun = len(TARGETS[number % len(TARGETS)])
+        rest = [place for place in tokens.words if spans[place][1] > pronoun]
+        asked = tuple(tokens.ids[place] for place in rest)
+        questions.append(Question(tokens.ids, tuple(place - 1 for place in rest), asked, text))
     answers = task.ask(questions)
     return [float(he.sum() - she.sum()) for he, she in zip(answers[::2], answers[1::2], strict=True)]
 

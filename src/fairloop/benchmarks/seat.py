@@ -55,7 +55,7 @@ class SeatSettings(BenchmarkSettings):
 
     name: Literal["seat"] = Field("seat", description="The benchmark")
     tests: tuple[str, ...] = Field(
-        (), description="Names of tests, such as sent-weat6; empty is every test of the folder"
+        (), strict=False, description="Names of tests, such as sent-weat6; empty is every test of the folder"
     )
     pooling: Literal["mean", "cls", "last"] = Field("mean", description="How token vectors become a sentence's vector")
     p_value: Literal["exact", "sampled"] = Field("exact", description="Exact, or 100,000 samples as published")

@@ -169,9 +169,9 @@ def run(task: Task, settings: WinoBiasSettings) -> BenchmarkResult:
 
 
 def prompt(version: Version, candidate: str) -> tuple[str, int, int]:
-    """Return (text, where the candidate begins in it, where it ends)."""
-    before = f'{version.sentence} "{version.pronoun.capitalize()}" refers to the '
-    return f"{before}{candidate}.", len(before), len(before) + len(candidate)
+    """Return (text, where the candidate begins in it, the space before it included, where it ends)."""
+    before = f'{version.sentence} "{version.pronoun.capitalize()}" refers to the'
+    return f"{before} {candidate}.", len(before), len(before) + 1 + len(candidate)
 
 
 def _candidate_scores(
