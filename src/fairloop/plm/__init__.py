@@ -1,1 +1,1 @@
-"""Pre-trained language models that are measured: loading, token and sentence scores, sentence embeddings."""
+"""Pre-trained language models: located, loaded, and used to score and embed sentences."""

@@ -1,0 +1,1 @@
+"""Generators: language models that write sentences, in this process or behind a server."""

@@ -1,0 +1,134 @@
+"""Screening of what a generator wrote: one clean English sentence about the occupation, or a reason to ask again."""
+
+import re
+from collections.abc import Container
+from enum import StrEnum
+
+from fairloop.generation.prompts import plain
+from fairloop.generation.requests import Request
+
+SHORTEST, LONGEST = 4, 40
+"""Words that a sentence may have."""
+
+_TERMINATOR = re.compile(r"[.!?…]+[\"”'’)]*")
+_ABBREVIATION = re.compile(
+    r"(?:\b(?:Mr|Mrs|Ms|Mx|Dr|Prof|St|Sr|Jr|Sgt|Lt|Capt|Col|Gen|Rev|Hon|Gov|Sen|Rep|Inc|Ltd|Co|Corp|Ave|No|vs|etc|e\.g|i\.e)"
+    r"|(?:^|[\s.(])[A-Za-z])\.$"
+)
+_ARTEFACT = re.compile(
+    r"[<>\[\]{}|\\_#*=~^`@•→]|https?:|www\.|\.{4,}|--|^\W*\d+\s*[.)]|^[-–—]|^[\w' /-]{1,40}:"
+    r"|\b(?:sentences?|example|paragraph) (?:about|\d)|\bAs an AI\b|language model|^(?:Sure|Certainly|Here(?:'s| is| are))\b"
+)
+_COMMON = frozenset(
+    "a an the and or but of to in on at by for from with as is was are were has had have be been his her he she they "
+    "their it its that this who which while after before when because will would can could into every all not".split()
+)
+
+
+class Rejection(StrEnum):
+    """Why a text is not taken into the corpus."""
+
+    EMPTY = "empty"
+    CUT_OFF = "cut off"
+    ARTEFACT = "not plain prose"
+    NOT_A_SENTENCE = "not one sentence"
+    LENGTH = "too short or too long"
+    NOT_ENGLISH = "not English"
+    REPETITIVE = "repeats itself"
+    OFF_TOPIC = "not about the occupation"
+    COPIED = "copied"
+
+
+def sentence_end(text: str) -> int | None:
+    """Return the index just behind the first sentence or line of `text`, or None if it goes on.
+
+    Full stops in abbreviations, initials and numbers do not end a sentence, nor does anything inside a quotation.
+    """
+    begin = len(text) - len(text.lstrip())
+    line = text.find("\n", begin)
+    limit = line if line >= 0 else len(text)
+    for match in _TERMINATOR.finditer(text, begin, limit):
+        if _ends_sentence(text[begin:limit], match.start() - begin, match.end() - begin, last=line < 0):
+            return match.end()
+    return line if line >= 0 else None
+
+
+def _ends_sentence(text: str, start: int, end: int, *, last: bool) -> bool:
+    head, rest = text[: start + 1], text[end:]
+    if _ABBREVIATION.search(head) or _in_quotation(text[:end]):
+        return False
+    if rest:
+        return rest[0].isspace() and not rest.lstrip()[:1].islower()
+    # At the end of an unfinished text "3." may become "3.5", and "..." may go on.
+    return not (last and (text[start - 1 : start].isdigit() or end - start > 2))
+
+
+def _in_quotation(text: str) -> bool:
+    return text.count('"') % 2 == 1 or text.count("“") > text.count("”")
+
+
+def clean(text: str) -> str:
+    """Return a generated text as one line without control characters."""
+    return plain(text)
+
+
+def normal_form(text: str) -> str:
+    """Return what copies of a sentence have in common: its words, lower-cased."""
+    return " ".join(re.findall(r"[^\W_]+", text.casefold()))
+
+
+def mentions(text: str, occupation: str) -> bool:
+    """Tell whether a text names an occupation, in the singular or the plural."""
+    *front, last = [re.escape(word) for word in occupation.split()]
+    forms = {last, f"{last}s", f"{last}es"}
+    for singular, plural in (("y", "ies"), ("man", "men"), ("person", "people")):
+        if last.endswith(singular):
+            forms.add(last.removesuffix(singular) + plural)
+    pattern = r"[\s-]+".join([*front, f"(?:{'|'.join(sorted(forms, key=len, reverse=True))})"])
+    return re.search(rf"(?<!\w){pattern}(?!\w)", text, re.IGNORECASE) is not None
+
+
+def screen(text: str, finished: bool, request: Request, seen: Container[str]) -> Rejection | None:
+    """Return why a cleaned text cannot be used, or None if it can.
+
+    Args:
+        text: see `clean`.
+        finished: False if the text was cut off at the token limit.
+        request: what was asked for.
+        seen: normal forms of the sentences accepted so far.
+    """
+    words = text.split()
+    if not words:
+        return Rejection.EMPTY
+    if _ARTEFACT.search(text):
+        return Rejection.ARTEFACT
+    if not finished or not re.search(r"[.!?][\"”'’)]*$", text):
+        return Rejection.CUT_OFF
+    if not SHORTEST <= len(words) <= LONGEST:
+        return Rejection.LENGTH
+    if sentence_end(text) not in (len(text), None) or not re.match(r"[\"“'‘]?[A-Z]", text) or _in_quotation(text):
+        return Rejection.NOT_A_SENTENCE
+    if not _is_english(text):
+        return Rejection.NOT_ENGLISH
+    if _repeats(normal_form(text).split()):
+        return Rejection.REPETITIVE
+    if not mentions(text, request.occupation):
+        return Rejection.OFF_TOPIC
+    form = normal_form(text)
+    if form in seen or any(form == normal_form(example.text) for example in request.examples):
+        return Rejection.COPIED
+    return None
+
+
+def _is_english(text: str) -> bool:
+    letters = [char for char in text if char.isalpha()]
+    latin = sum(char.isascii() for char in letters)
+    return latin >= 0.95 * len(letters) and any(word in _COMMON for word in normal_form(text).split())
+
+
+def _repeats(words: list[str]) -> bool:
+    """Tell whether two successive words, or any phrase of four words, occur twice in a row or twice at all."""
+    if any(first == second for first, second in zip(words, words[1:], strict=False) if first not in {"that", "had"}):
+        return True
+    phrases = [tuple(words[i : i + 4]) for i in range(len(words) - 3)]
+    return len(set(phrases)) < len(phrases)

@@ -1,0 +1,37 @@
+"""Settings of the config group `model`: which language model writes, and how it samples."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from fairloop.settings import Settings
+
+
+class ModelSettings(Settings):
+    """The generator: a causal language model and its sampling."""
+
+    name: str = Field(min_length=1, description="short name for tables and figures")
+    path: str = Field(min_length=1, description="Hub id, folder, or embedded:gemma-3-270m")
+    revision: str | None = Field(None, description="Hub revision (a commit hash pins it); null is the newest")
+    style: Literal["auto", "chat", "base"] = Field(
+        "auto", description="chat: the model's chat template; base: a list to continue; auto: chat if it has a template"
+    )
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
+        "auto", description="number format of the weights; auto is bfloat16"
+    )
+    temperature: float = Field(1.0, ge=0.0, le=100.0, description="0 always takes the likeliest token, else 0.01 to 100")
+    top_k: int = Field(50, ge=0, le=100_000, description="sample among the k likeliest tokens; 0: among all")
+    top_p: float = Field(
+        1.0, gt=0.0, le=1.0, description="sample among the likeliest tokens that hold this much probability"
+    )
+    repetition_penalty: float = Field(
+        1.0, gt=0.0, le=10.0, description="above 1 makes tokens that occurred already less likely; 1 is off"
+    )
+    max_new_tokens: int = Field(48, ge=1, le=1024, description="a sentence that is longer counts as cut off")
+    batch_size: int = Field(64, ge=1, le=4096, description="sentences written at the same time")
+
+    @model_validator(mode="after")
+    def _temperature_is_usable(self) -> "ModelSettings":
+        if 0.0 < self.temperature < 0.01:
+            raise ValueError("temperature must be 0 (greedy) or at least 0.01")
+        return self

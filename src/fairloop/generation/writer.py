@@ -1,0 +1,146 @@
+"""Write a corpus: ask, screen, ask again, until every requested sentence is there."""
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from fairloop.errors import Fault
+from fairloop.generation.generator import Completion, Generator
+from fairloop.generation.requests import Ask, Request
+from fairloop.generation.screening import clean, normal_form, screen
+from fairloop.seeding import random_generator
+
+ENOUGH_ASKS = 200
+"""Answers after which the yield is held against its floor: fewer say too little."""
+
+
+@dataclass
+class GenerationStats:
+    """How a corpus came about.
+
+    Attributes:
+        accepted: sentences taken.
+        asked: answers seen.
+        tokens: tokens sampled for them, for rejected ones too.
+        seconds: wall time.
+        reasons: how many answers were rejected, by reason.
+    """
+
+    accepted: int = 0
+    asked: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    reasons: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def yield_(self) -> float:
+        """Accepted sentences per answer (0 before the first)."""
+        return self.accepted / self.asked if self.asked else 0.0
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Tokens sampled per second of wall time."""
+        return self.tokens / self.seconds if self.seconds else 0.0
+
+    @property
+    def sentences_per_second(self) -> float:
+        """Accepted sentences per second of wall time."""
+        return self.accepted / self.seconds if self.seconds else 0.0
+
+
+@dataclass(frozen=True)
+class Written:
+    """A new corpus, one row per request in the order of items, and how it came about.
+
+    Each row holds `text`, `occupation`, `item`, `group` and `attempt`.
+    """
+
+    rows: list[dict[str, Any]]
+    stats: GenerationStats
+
+
+def write_corpus(
+    generator: Generator,
+    requests: Sequence[Request],
+    *,
+    seed: int,
+    stage: str,
+    max_attempts: int = 4,
+    min_yield: float = 0.2,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Written:
+    """Have every requested sentence written.
+
+    An unusable answer is asked for again, with other random numbers. After `max_attempts` answers a request gets the
+    examples of another group, drawn at random, and so on: what stops this is the floor of the yield, which bounds the
+    number of answers by max(ENOUGH_ASKS, sentences / min_yield) plus those in flight.
+
+    Args:
+        generator: who writes.
+        requests: what to write, items distinct.
+        seed: of the cell.
+        stage: of the cell; random numbers depend on (seed, stage, item, attempt).
+        max_attempts: answers per set of examples.
+        min_yield: floor of accepted sentences per answer, above 0.
+        on_progress: called with (sentences accepted, sentences wanted).
+
+    Raises:
+        Fault: the yield lies under its floor; the line names the commonest reasons.
+    """
+    by_item = {request.item: request for request in requests}
+    queue = deque(Ask.of(request, 0, seed, stage) for request in requests)
+    rows: dict[int, dict[str, Any]] = {}
+    seen: set[str] = set()
+    stats = GenerationStats()
+    start = time.perf_counter()
+    for completion in generator.complete(queue):
+        request, attempt = completion.ask.request, completion.ask.attempt
+        text, rejection = _judge(completion, seen, stats)
+        if rejection is None:
+            seen.add(normal_form(text))
+            rows[request.item] = {
+                "text": text,
+                "occupation": request.occupation,
+                "item": request.item,
+                "group": request.group,
+                "attempt": attempt,
+            }
+            if on_progress is not None:
+                on_progress(len(rows), len(by_item))
+        else:
+            _require_yield(stats, min_yield, text)
+            if (attempt + 1) % max_attempts == 0:
+                request = _other_examples(request, requests, seed, stage, attempt)
+            queue.append(Ask.of(request, attempt + 1, seed, stage))
+    stats.seconds = time.perf_counter() - start
+    return Written([rows[item] for item in sorted(rows)], stats)
+
+
+def _judge(completion: Completion, seen: set[str], stats: GenerationStats) -> tuple[str, str | None]:
+    text = clean(completion.text)
+    rejection = screen(text, completion.finished, completion.ask.request, seen)
+    stats.asked += 1
+    stats.tokens += completion.tokens
+    if rejection is None:
+        stats.accepted += 1
+    else:
+        stats.reasons[str(rejection)] += 1
+    return text, rejection
+
+
+def _require_yield(stats: GenerationStats, floor: float, last: str) -> None:
+    if stats.asked < ENOUGH_ASKS or stats.yield_ >= floor:
+        return
+    reasons = ", ".join(f"{reason} {count}" for reason, count in stats.reasons.most_common(3))
+    raise Fault(
+        f"the generator's yield is {stats.yield_:.3f} after {stats.asked} answers, under the floor of {floor}: "
+        f"rejected as {reasons}; the last one was {last[:80]!r}"
+    )
+
+
+def _other_examples(request: Request, requests: Sequence[Request], seed: int, stage: str, attempt: int) -> Request:
+    draw = random_generator(seed, stage, "other examples", request.item, attempt)
+    other = requests[int(draw.integers(len(requests)))]
+    return replace(request, group=other.group, examples=other.examples)
