@@ -1,0 +1,218 @@
+"""The one place that writes files: a file or a folder is there whole, or it is not there.
+
+Everything is written aside under a name that begins with `ASIDE`, flushed to the disk, and then renamed. A process
+that is killed leaves at most such a name behind; `clean_aside` removes them when no other process can be writing.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from fairloop.errors import Fault
+
+ASIDE = ".aside-"
+
+# What the surroundings can do to a writer. Other errors of the system are left to the caller, who knows what they mean.
+_SURROUNDINGS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the file is larger than this process may write",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "permission denied",
+    errno.EPERM: "permission denied",
+    errno.EIO: "the disk reports an input/output error",
+    errno.ENOTDIR: "a part of this path is a file, not a folder",
+    errno.EEXIST: "a part of this path is a file, not a folder",
+    errno.EMFILE: "too many open files",
+    errno.ENAMETOOLONG: "the name is too long for the file system",
+}
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+
+
+def explain(error: OSError, path: Path | str) -> Fault | None:
+    """Return the line for a full disk, a missing permission and the like; None for any other error."""
+    reason = _SURROUNDINGS.get(error.errno or 0)
+    return Fault(f"cannot write {path}: {reason}") if reason else None
+
+
+@contextmanager
+def writing(path: Path | str) -> Iterator[None]:
+    """Turn what the surroundings do to a writer of `path` into a `Fault` of one line that names the path."""
+    try:
+        yield
+    except OSError as error:
+        fault = explain(error, path)
+        if fault is None:
+            raise
+        raise fault from error
+
+
+@contextmanager
+def computing_into(folder: Path) -> Iterator[None]:
+    """Turn a full disk into a `Fault` that names the folder, whichever library met it while it wrote there.
+
+    Only the disk: other errors of a computation, which also reads, are not about this folder.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in _DISK:
+            raise Fault(f"cannot write {folder}: {_SURROUNDINGS[error.errno]}") from error
+        if os.strerror(errno.ENOSPC) in str(error):  # torch and safetensors wrap the system's error in their own
+            raise Fault(f"cannot write {folder}: {_SURROUNDINGS[errno.ENOSPC]}") from error
+        raise
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file whole: aside, flushed to the disk, renamed. Its folder is made if it is missing.
+
+    Raises:
+        Fault: the disk is full, permission is missing, or the like; the old file, if any, is untouched.
+    """
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, aside = tempfile.mkstemp(prefix=ASIDE, dir=path.parent)
+        try:
+            with os.fdopen(descriptor, "wb") as stream:
+                os.fchmod(stream.fileno(), 0o666 & ~_umask())
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(aside, path)  # noqa: PTH105 (one way to replace a file, for paths and strings alike)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(aside)  # noqa: PTH108
+            raise
+        _flush_folder(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole, as UTF-8, line ends untouched."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write JSON whole, always in the same bytes: sorted keys, two spaces, a final newline, no NaN.
+
+    Raises:
+        ValueError: the data holds NaN or an infinity, which JSON does not have.
+    """
+    write_text(path, json.dumps(data, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def canonical_json(data: Any) -> str:
+    """Return one line of JSON that equal data share: sorted keys, and 1.0 the same as 1.
+
+    Raises:
+        ValueError: the data holds NaN or an infinity.
+        TypeError: the data holds something that is not plain (a path, an array), or a key that is not a string.
+    """
+    return json.dumps(_canonical(data), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def _canonical(data: Any) -> Any:
+    if isinstance(data, dict):
+        strange = [key for key in data if not isinstance(key, str)]
+        if strange:
+            raise TypeError(f"keys must be strings, not {strange[0]!r}")
+        return {key: _canonical(item) for key, item in data.items()}
+    if isinstance(data, list | tuple):
+        return [_canonical(item) for item in data]
+    if isinstance(data, float) and data.is_integer():
+        return int(data)
+    return data
+
+
+def digest_text(text: str) -> str:
+    """Return the SHA-256 of a text, in hex."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def files_below(folder: Path) -> list[Path]:
+    """Return every file below a folder, in the order of their names; links are not followed."""
+    return sorted(Path(root, name) for root, _, names in os.walk(folder) for name in names)
+
+
+@contextmanager
+def folder_written_aside(target: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `target` that becomes `target` at once, flushed to the disk, when the block ends.
+
+    An older `target` is replaced. When the block raises, the folder is removed and `target` is untouched.
+    """
+    with writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=f"{ASIDE}{target.name}-", dir=target.parent))
+        aside.chmod(0o777 & ~_umask())
+    try:
+        yield aside
+        with writing(target):
+            _flush_tree(aside)
+            remove_folder(target)
+            aside.rename(target)
+            _flush_folder(target.parent)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder at once (renamed first, so that no half of it is ever seen); nothing if it is not there."""
+    doomed = Path(tempfile.mkdtemp(prefix=ASIDE, dir=folder.parent)) if folder.is_dir() else None
+    if doomed is not None:
+        folder.rename(doomed)  # onto an empty folder: allowed
+        shutil.rmtree(doomed, ignore_errors=True)
+
+
+def clean_aside(folder: Path) -> None:
+    """Remove what killed processes left half written in a folder. Call only while no other process writes there."""
+    if not folder.is_dir():
+        return
+    for left in folder.iterdir():
+        if left.name.startswith(ASIDE):
+            if left.is_dir() and not left.is_symlink():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
+
+
+def _flush_tree(folder: Path) -> None:
+    for path in files_below(folder):
+        if not path.is_symlink():
+            _flush(path, os.O_RDONLY)
+    for root, _, _ in os.walk(folder):
+        _flush_folder(Path(root))
+
+
+def _flush_folder(folder: Path) -> None:
+    # Some file systems do not flush folders (EINVAL): the rename is then as durable as they make it.
+    with suppress(OSError):
+        _flush(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+
+
+def _flush(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _umask() -> int:
+    # mkstemp and mkdtemp keep files private; the store's files follow the user's umask like any other file.
+    # The mask can only be read by setting it; POSIX offers nothing better.
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask

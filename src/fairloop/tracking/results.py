@@ -1,0 +1,100 @@
+"""`metrics.csv` and `result.json`: the measures of a cell, always in the same bytes."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+COLUMNS = ("generation", "metric", "value", "low", "high", "n")
+
+
+class Measured(Protocol):
+    """What is written of a measure: its name, its value, its interval and the number of items behind it."""
+
+    @property
+    def metric(self) -> str:
+        """The name, `family/what`."""
+
+    @property
+    def value(self) -> float | None:
+        """The measure; None or NaN where it is undefined."""
+
+    @property
+    def low(self) -> float | None:
+        """The lower end of its interval, if it has one."""
+
+    @property
+    def high(self) -> float | None:
+        """The upper end of its interval, if it has one."""
+
+    @property
+    def n(self) -> int | None:
+        """The number of items it was computed from."""
+
+
+Results = Mapping[int | None, Sequence[Measured]]
+"""The measures of each generation; those of the cell as a whole under None."""
+
+
+def metrics_csv(results: Results) -> str:
+    """Return the long form: one line per generation and metric, generations ascending, the whole cell's last.
+
+    Numbers are written so that reading gives the same float (`repr`); an undefined or infinite one is an empty field,
+    as is the generation of a measure of the whole cell.
+
+    Raises:
+        ValueError: a metric is given twice for one generation.
+    """
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for generation, measured in _ordered(results):
+        numbers = (number(measured.value), number(measured.low), number(measured.high), number(measured.n))
+        writer.writerow(
+            [
+                "" if generation is None else generation,
+                measured.metric,
+                *("" if item is None else repr(item) for item in numbers),
+            ]
+        )
+    return stream.getvalue()
+
+
+def result_json(results: Results) -> str:
+    """Return the flat form, `{"metric@generation": value}`; a measure of the whole cell has no `@`.
+
+    An undefined value (None, NaN, an infinity) is left out, so that every value is a number; its line in `metrics.csv`
+    stays.
+
+    Raises:
+        ValueError: a metric is given twice for one generation.
+    """
+    flat = {
+        measured.metric if generation is None else f"{measured.metric}@{generation}": number(measured.value)
+        for generation, measured in _ordered(results)
+    }
+    defined = {name: value for name, value in flat.items() if value is not None}
+    return json.dumps(defined, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def number(value: float | None) -> float | int | None:
+    """Return a plain Python number; None for one that is undefined or infinite."""
+    if value is None:
+        return None
+    if isinstance(value, int):
+        return int(value)
+    plain = float(value)
+    return plain if math.isfinite(plain) else None
+
+
+def _ordered(results: Results) -> list[tuple[int | None, Measured]]:
+    generations = sorted(results, key=lambda generation: (generation is None, generation or 0))
+    rows = [(generation, measured) for generation in generations for measured in results[generation]]
+    seen: set[tuple[int | None, str]] = set()
+    for generation, measured in rows:
+        if (generation, measured.metric) in seen:
+            raise ValueError(f"{measured.metric} is given twice for generation {generation}")
+        seen.add((generation, measured.metric))
+    return rows

@@ -1,0 +1,345 @@
+"""The run store: one folder per cell, in which a killed study goes on where it stopped.
+
+    <runs_dir>/<study>/<cell>/
+        config.yaml          the resolved configuration of the command that last worked on the cell
+        environment.json     package versions, git revision, hardware
+        stages/<nn>-<name>/  each finished stage's outputs and its stage.json
+        metrics.csv          generation,metric,value,low,high,n
+        result.json          {"metric@generation": number}
+        status.json          running, complete or failed, with the reason; when complete, a seal of every result file
+
+A process works on a cell while it holds the lock `.lock` in the cell's folder. The system releases the lock when the
+process ends, however it ends, so a cell that says `running` without a held lock was interrupted and can go on.
+"""
+
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from fairloop.errors import Fault, UserError
+from fairloop.files import (
+    canonical_json,
+    clean_aside,
+    digest_file,
+    digest_text,
+    explain,
+    files_below,
+    remove_folder,
+    write_json,
+    write_text,
+    writing,
+)
+from fairloop.tracking.results import Results, metrics_csv, result_json
+from fairloop.tracking.stages import Compute, Stage, obtain, stage_identity
+
+LOCK_FILE = ".lock"
+STATUS_FILE = "status.json"
+RESULT_FILES = ("metrics.csv", "result.json")
+KEY_LENGTH = 16  # hex digits: 64 bits, so that 100,000 cells share a key with probability 3e-10
+
+State = Literal["absent", "running", "interrupted", "complete", "failed"]
+
+_log = logging.getLogger("fairloop.tracking")
+
+
+def cell_key(study: str, deciding: dict[str, Any], method: int = 1) -> str:
+    """Return a cell's name: a hash of its study, of the settings that decide its result and of the method's version.
+
+    Equal settings give the same name in any order of keys, and whether a number is written 1 or 1.0.
+
+    Args:
+        study: the study's name.
+        deciding: the deciding settings as plain data (`Settings.deciding()`).
+        method: the version of the study's method; raised when the code changes so that old results no longer hold.
+    """
+    return digest_text(canonical_json({"study": study, "deciding": deciding, "method": method}))[:KEY_LENGTH]
+
+
+@dataclass(frozen=True)
+class Status:
+    """What a cell's `status.json` says, checked against whether a process is at work.
+
+    Attributes:
+        state: `absent` (never started), `running` (a process is at work), `interrupted` (started, its process is gone),
+            `complete` or `failed`.
+        reason: why it failed, in one line; empty otherwise.
+        started: when the last process began, ISO 8601 in UTC; empty if never.
+        ended: when it completed or failed; empty otherwise.
+    """
+
+    state: State
+    reason: str = ""
+    started: str = ""
+    ended: str = ""
+
+
+def read_status(folder: Path) -> Status:
+    """Return the status of a cell's folder; does not wait, writes nothing."""
+    record = _read_record(folder)
+    if not record:
+        return Status("absent")
+    state: State = record["status"]
+    if state == "running" and not _is_locked(folder):
+        state = "interrupted"
+    return Status(state, record.get("reason") or "", record.get("started", ""), record.get("ended", ""))
+
+
+def is_complete(folder: Path) -> bool:
+    """Tell whether a cell is finished and every file of its result still is what was written. Fast; imports nothing.
+
+    A file whose size and time of change are those recorded counts as untouched; any other is read and compared by its
+    checksum, so that a copied store is still complete.
+    """
+    record = _read_record(folder)
+    return record.get("status") == "complete" and not _broken(folder, record)
+
+
+@dataclass
+class Cell:
+    """One point of a sweep: its folder, its name, and its stages in the order in which the study asks for them.
+
+    Nothing is read or written until `working` is entered.
+    """
+
+    folder: Path
+    study: str
+    key: str
+    config: dict[str, Any]
+    _position: int = field(default=0, init=False, repr=False)
+    _scratch: Path | None = field(default=None, init=False, repr=False)
+    _finished: bool = field(default=False, init=False, repr=False)
+
+    @classmethod
+    def open(
+        cls, runs_dir: Path | str, study: str, deciding: dict[str, Any], config: dict[str, Any], *, method: int = 1
+    ) -> "Cell":
+        """Return the cell of a configuration.
+
+        Args:
+            runs_dir: the store's folder.
+            study: the study's name.
+            deciding: the settings that decide the result, as plain data.
+            config: the whole resolved configuration, as plain data, for `config.yaml`.
+            method: the version of the study's method.
+        """
+        key = cell_key(study, deciding, method)
+        return cls(Path(runs_dir) / study / key, study, key, config)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the cell is finished and its files are intact."""
+        return is_complete(self.folder)
+
+    @contextmanager
+    def working(self) -> Iterator[bool]:
+        """Hold the cell while the study runs; yield whether there is anything to do.
+
+        Waits, with one line, while another process holds the cell, and yields False if that process completed it. When
+        the block ends well the cell is complete; when it raises, the cell is failed with the reason, and goes on after
+        its last finished stage next time. A user's mistake that is noticed before the first stage is finished leaves no
+        folder behind.
+
+        Raises:
+            UserError: the folder cannot be made or written (`runs_dir`).
+            Fault: the disk is full or reports an error.
+        """
+        with self._lock() as is_new:
+            if self.complete:
+                yield False
+                return
+            self._begin()
+            try:
+                yield True
+                self._complete()
+            except BaseException as error:
+                self._fail(error, is_new=is_new)
+                raise
+
+    def stage(
+        self,
+        name: str,
+        compute: Compute,
+        *,
+        inputs: Sequence[Stage] = (),
+        settings: dict[str, Any] | None = None,
+    ) -> Stage:
+        """Return a finished stage of this cell, computing it only if it is not kept already (see `stages.obtain`).
+
+        Args:
+            name: the stage's name, unique within the cell; its folder also carries its position in the study.
+            compute: writes the outputs into the empty folder it is given; may return notes (timings, counts).
+            inputs: the finished stages it reads: it is computed again when their outputs change.
+            settings: the settings it reads, beyond those that already name the cell.
+        """
+        self._position += 1
+        label = f"{self._position:02d}-{name}"
+        identity = stage_identity(name, inputs, settings)
+        self._scratch = self.folder / "scratch" / f"{label}-{digest_text(canonical_json(identity))[:8]}"
+        try:
+            stage = obtain(self.folder / "stages" / label, name, compute, inputs, settings)
+        finally:
+            scratch, self._scratch = self._scratch, None
+        shutil.rmtree(scratch, ignore_errors=True)
+        return stage
+
+    def scratch(self) -> Path:
+        """Return the running stage's folder that survives a kill, for checkpoints that its next attempt goes on from.
+
+        It belongs to these inputs and settings, and is removed when the stage is finished. To be called by `compute`,
+        which answers for reading only what is whole.
+        """
+        if self._scratch is None:
+            raise RuntimeError("scratch() is for the computation of a stage")
+        with writing(self._scratch):
+            self._scratch.mkdir(parents=True, exist_ok=True)
+        return self._scratch
+
+    def write_results(self, results: Results) -> None:
+        """Write `metrics.csv` and `result.json`; to be called once, at the end of the study.
+
+        Args:
+            results: the measures of each generation, in the order they are to stand in; the cell's own under None.
+        """
+        write_text(self.folder / "metrics.csv", metrics_csv(results))
+        write_text(self.folder / "result.json", result_json(results))
+        self._finished = True
+
+    @contextmanager
+    def _lock(self) -> Iterator[bool]:
+        """Hold the lock between processes; yield whether this process made the cell's folder."""
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(self.folder / LOCK_FILE, timeout=0)
+        is_new, waiting = not self.folder.exists(), False
+        while not lock.is_locked:
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise _unusable(self.folder, error) from error
+            try:
+                lock.acquire()
+            except Timeout:
+                if not waiting:
+                    _log.warning("another process is working on cell %s/%s: waiting for it", self.study, self.key)
+                is_new, waiting = False, True
+                time.sleep(0.1)
+            except FileNotFoundError:
+                continue  # the process before us met a user's mistake and took the empty folder away
+            except OSError as error:
+                raise _unusable(self.folder, error) from error
+        try:
+            yield is_new
+        finally:
+            lock.release()
+
+    def _begin(self) -> None:
+        self._position, self._finished = 0, False
+        clean_aside(self.folder)
+        clean_aside(self.folder / "stages")
+        record = _read_record(self.folder)
+        for name in _broken(self.folder, record):
+            if not name.startswith("stages/"):  # a stage names its own broken files when it is asked for
+                _log.warning("%s was altered or is missing; it is written again", self.folder / name)
+        import yaml
+
+        from fairloop.tracking.environment import environment
+
+        try:
+            write_text(self.folder / "config.yaml", yaml.safe_dump(self.config, sort_keys=False, allow_unicode=True))
+            write_json(self.folder / "environment.json", environment())
+            self._write_status("running", started=_now())
+        except OSError as error:
+            raise _unusable(self.folder, error) from error
+
+    def _complete(self) -> None:
+        if not self._finished:
+            raise RuntimeError(f"study {self.study} ended without write_results")
+        shutil.rmtree(self.folder / "scratch", ignore_errors=True)
+        self._write_status("complete", ended=_now(), seal=_seal(self.folder))
+
+    def _fail(self, error: BaseException, *, is_new: bool) -> None:
+        if isinstance(error, UserError) and is_new and not any(self.folder.glob("stages/*/")):
+            remove_folder(self.folder)
+            return
+        if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
+            reason = "interrupted"
+        else:
+            first = " ".join(str(error).split()) or "no message"
+            reason = first if isinstance(error, UserError | Fault) else f"{type(error).__name__}: {first}"
+        try:
+            self._write_status("failed", reason=reason, ended=_now())
+        except (OSError, Fault) as failure:  # the disk may be full: the first error is the one to report
+            _log.warning("the cell's status could not be written: %s", failure)
+
+    def _write_status(self, status: str, **details: Any) -> None:
+        kept = _read_record(self.folder)
+        record = {"study": self.study, "cell": self.key, "started": kept.get("started", ""), "reason": "", **details}
+        write_json(self.folder / STATUS_FILE, {**record, "status": status})
+
+
+def _seal(folder: Path) -> dict[str, list[Any]]:
+    """Return checksum, size and time of change of every file that carries the cell's result."""
+    paths = [folder / name for name in RESULT_FILES] + files_below(folder / "stages")
+    stats = [(path, path.stat()) for path in paths]
+    return {
+        path.relative_to(folder).as_posix(): [digest_file(path), stat.st_size, stat.st_mtime_ns] for path, stat in stats
+    }
+
+
+def _broken(folder: Path, record: dict[str, Any]) -> list[str]:
+    """Return the sealed files that no longer are what was written, in order of name."""
+    return [name for name, seal in sorted(record.get("seal", {}).items()) if not _is_intact(f"{folder}/{name}", *seal)]
+
+
+def _is_intact(path: str, checksum: str, size: int, changed: int) -> bool:
+    try:
+        stat = os.stat(path)  # noqa: PTH116 (a sweep asks for thousands of files)
+        if (stat.st_size, stat.st_mtime_ns) == (size, changed):
+            return True
+        return stat.st_size == size and digest_file(Path(path)) == checksum
+    except OSError:
+        return False
+
+
+def _read_record(folder: Path) -> dict[str, Any]:
+    try:
+        with open(f"{folder}/{STATUS_FILE}", "rb") as stream:  # noqa: PTH123
+            record = json.loads(stream.read())
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) and "status" in record else {}
+
+
+def _is_locked(folder: Path) -> bool:
+    from filelock import FileLock, Timeout
+
+    if not (folder / LOCK_FILE).exists():
+        return False
+    try:
+        with FileLock(folder / LOCK_FILE, timeout=0):
+            return False
+    except (Timeout, OSError):
+        return True
+
+
+def _unusable(folder: Path, error: OSError) -> UserError | Fault:
+    """A folder that cannot be made is a mistake in `runs_dir`, unless the disk is full or broken."""
+    import errno
+
+    runs_dir = folder.parent.parent
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+        return explain(error, folder) or Fault(f"cannot write {folder}: {error}")
+    reason = error.strerror or str(error)
+    return UserError.of("runs_dir", runs_dir, f"must be a folder that can be written to ({reason.lower()})")
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

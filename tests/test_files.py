@@ -1,0 +1,182 @@
+"""Files are written whole or not at all."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fairloop import files
+from fairloop.errors import Fault
+
+
+def left_behind(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir() if path.name.startswith(files.ASIDE)]
+
+
+def test_json_has_one_form(tmp_path):
+    files.write_json(tmp_path / "a.json", {"b": 1, "a": [0.1, "é"]})
+    files.write_json(tmp_path / "b.json", {"a": [0.1, "é"], "b": 1})
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+    assert (tmp_path / "a.json").read_bytes() == '{\n  "a": [\n    0.1,\n    "é"\n  ],\n  "b": 1\n}\n'.encode()
+    assert left_behind(tmp_path) == []
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_json_refuses_what_it_cannot_say(tmp_path, value):
+    with pytest.raises(ValueError):
+        files.write_json(tmp_path / "a.json", {"a": value})
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ValueError):
+        files.canonical_json({"a": value})
+
+
+@given(st.integers(-(2**53), 2**53))
+def test_whole_floats_and_integers_are_the_same(number):
+    assert files.canonical_json({"x": [number]}) == files.canonical_json({"x": (float(number),)})
+
+
+def test_canonical_json_tells_true_from_one_and_refuses_strange_keys():
+    assert files.canonical_json({"x": True}) != files.canonical_json({"x": 1})
+    assert files.canonical_json({"x": -0.0}) == files.canonical_json({"x": 0})
+    with pytest.raises(TypeError):
+        files.canonical_json({1: "a"})
+    with pytest.raises(TypeError):
+        files.canonical_json({"a": Path("x")})
+
+
+@given(
+    st.dictionaries(st.text(), st.one_of(st.integers(), st.text(), st.floats(allow_nan=False, allow_infinity=False)))
+)
+def test_canonical_json_keeps_the_values(data):
+    assert json.loads(files.canonical_json(data)) == data
+
+
+def test_digest_of_a_file(tmp_path):
+    (tmp_path / "empty").write_bytes(b"")
+    assert files.digest_file(tmp_path / "empty").startswith("e3b0c44298fc1c149afbf4c8996fb924")  # FIPS 180-4
+    assert files.digest_text("abc").startswith("ba7816bf8f01cfea414140de5dae2223")
+
+
+def test_files_follow_the_umask(tmp_path):
+    old = os.umask(0o027)
+    try:
+        files.write_text(tmp_path / "a", "x")
+        with files.folder_written_aside(tmp_path / "b"):
+            pass
+    finally:
+        os.umask(old)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o640
+    assert (tmp_path / "b").stat().st_mode & 0o777 == 0o750
+
+
+def test_full_disk_is_one_line_and_keeps_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "a.json"
+    files.write_text(path, "old")
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(Fault) as caught:
+        files.write_text(path, "new")
+    assert str(caught.value) == f"cannot write {path}: the disk is full"
+    assert path.read_text() == "old"
+    assert left_behind(tmp_path) == []
+
+
+def test_limit_of_the_system_on_a_file(tmp_path):
+    """A real refusal by the kernel in the middle of a write, not a simulated one."""
+    code = f"""
+        import resource
+        from pathlib import Path
+        from fairloop.errors import Fault
+        from fairloop.files import write_bytes
+        resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
+        path = Path({str(tmp_path)!r}) / "big"
+        try:
+            write_bytes(path, b"x" * 10_000)
+        except Fault as fault:
+            print(fault)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True)
+    assert done.stdout == f"cannot write {tmp_path / 'big'}: the file is larger than this process may write\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_in_the_way_is_a_fault(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(Fault, match="is a file, not a folder"):
+        files.write_text(tmp_path / "file" / "below", "x")
+    with (
+        pytest.raises(Fault, match="is a file, not a folder"),
+        files.folder_written_aside(tmp_path / "file" / "below"),
+    ):
+        pass
+
+
+def test_folder_appears_at_once_and_replaces(tmp_path):
+    target = tmp_path / "out"
+    for text in ("one", "two"):
+        with files.folder_written_aside(target) as aside:
+            (aside / "deep").mkdir()
+            (aside / "deep" / text).write_text(text)
+            assert not (target / "deep" / text).exists()
+        assert [path.name for path in files.files_below(target)] == [text]
+    assert left_behind(tmp_path) == []
+
+
+def test_failed_folder_leaves_the_old_one(tmp_path):
+    target = tmp_path / "out"
+    with files.folder_written_aside(target) as aside:
+        (aside / "a").write_text("old")
+    with pytest.raises(KeyError), files.folder_written_aside(target) as aside:  # noqa: PT012
+        (aside / "a").write_text("new")
+        raise KeyError
+    assert (target / "a").read_text() == "old"
+    assert left_behind(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "full"), RuntimeError("x: No space left on device (os error 28)")]
+)
+def test_full_disk_inside_a_library(tmp_path, error):
+    with pytest.raises(Fault, match="the disk is full"), files.computing_into(tmp_path):
+        raise error
+
+
+def test_other_errors_of_a_computation_are_left_alone(tmp_path):
+    with pytest.raises(PermissionError), files.computing_into(tmp_path):
+        raise PermissionError(errno.EACCES, "cannot read the model")
+
+
+def test_killed_writer_leaves_the_old_or_the_new_file(tmp_path):
+    """SIGKILL at random moments: the file is always one of the two whole versions."""
+    path = tmp_path / "data"
+    versions = [bytes([letter]) * 2_000_000 for letter in b"ab"]
+    files.write_bytes(path, versions[0])
+    code = f"""
+        from pathlib import Path
+        from fairloop.files import write_bytes
+        while True:
+            for letter in b"ab":
+                write_bytes(Path({str(path)!r}), bytes([letter]) * 2_000_000)
+    """
+    for attempt in range(6):
+        process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)])
+        time.sleep(0.15 + 0.013 * attempt)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert path.read_bytes() in versions
+    (tmp_path / f"{files.ASIDE}folder").mkdir()
+    (tmp_path / f"{files.ASIDE}file").write_text("half")
+    files.clean_aside(tmp_path)
+    assert [item.name for item in tmp_path.iterdir()] == ["data"]

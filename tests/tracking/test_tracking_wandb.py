@@ -1,0 +1,323 @@
+"""A cell's W&B run, read back from its transaction log."""
+
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+from toy_study import Measure
+from wandb_reader import offline_runs, read_run
+
+from fairloop.tracking import wandb_run
+from fairloop.tracking.settings import TrackingSettings
+from fairloop.tracking.store import Cell
+from fairloop.tracking.wandb_run import NoTracker, reason_to_stay_offline, tracked
+
+HOSTILE = "<script>alert('é')</script> \u202e\U0001f469"
+
+
+@pytest.fixture(autouse=True)
+def no_key(tmp_path, monkeypatch):
+    for name in [name for name in os.environ if name.startswith("WANDB_")] + ["RANK", "LOCAL_RANK"]:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "config"))
+    monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("WANDB_CACHE_DIR", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def cell(tmp_path) -> Cell:
+    return Cell.open(tmp_path / "runs", "recursion", {"seed": 1}, {"seed": 1})
+
+
+def said(caplog) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.name == "fairloop.tracking"]
+
+
+def closed_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def study(cell: Cell, settings: TrackingSettings, generations: int = 3, fail_at: int | None = None) -> None:
+    with cell.working() as needed:
+        if not needed:
+            return
+        with tracked(
+            settings, cell, {"model": {"name": "gemma"}, "seed": 1}, tags=["gemma", "none"], name="gemma low"
+        ) as tracker:
+            for generation in range(generations):
+                stage = cell.stage(
+                    f"corpus-{generation}",
+                    lambda folder, g=generation: (folder / "corpus.parquet").write_bytes(b"PAR%d" % g) and None,
+                )
+                if generation == fail_at:
+                    raise RuntimeError("stopped")
+                measures = [
+                    Measure("rule/net_stereotype_rate", 0.1 * generation, 0.0, 0.5, 64),
+                    Measure("downstream/accuracy", float("nan") if generation == 0 else 0.5, None, None, 10),
+                ]
+                rows = [{"text": HOSTILE, "occupation": "nurse"}, {"text": "She works.", "occupation": "plumber"}]
+                tracker.log_generation(generation, measures, rows, stage.folder / "corpus.parquet")
+            tracker.log_checkpoint("classifier", cell.stage("train", weights).folder / "model", {"epochs": 2})
+            cell.write_results({None: [Measure("equilibrium/level", 0.12, None, None, 3)]})
+            tracker.finish("complete", {"equilibrium/level": 0.12})
+
+
+def weights(folder: Path) -> None:
+    (folder / "model").mkdir()
+    (folder / "model" / "weights.safetensors").write_bytes(b"w")
+
+
+def check_run(cell: Cell) -> None:
+    run = read_run(cell.folder)
+    assert run.folder.parent == cell.folder / "wandb"
+    assert (run.run_id, run.project, run.name) == (cell.key, "fairloop", "gemma low")
+    assert (run.group, run.job_type, run.tags) == ("sweep-1", "recursion", ["gemma", "none"])
+    assert run.config == {"model": {"name": "gemma"}, "seed": 1, "cell": cell.key}
+    assert run.series("rule/net_stereotype_rate") == [(0, 0.0), (1, 0.1), (2, 0.2)]
+    assert run.series("rule/net_stereotype_rate/low") == [(0, 0.0), (1, 0.0), (2, 0.0)]
+    assert run.series("rule/net_stereotype_rate/high") == [(0, 0.5), (1, 0.5), (2, 0.5)]
+    assert run.series("downstream/accuracy") == [(1, 0.5), (2, 0.5)]
+    logged = {name for row in run.history for name in row if not name.startswith("_")} - {"generation"}
+    assert {run.step_metrics[name] for name in logged} == {"generation"}
+    assert len(run.history) == 3
+    for row in run.history:
+        table = run.table(row)
+        assert table["columns"] == ["generation", "text", "occupation"]
+        assert table["data"][0] == [row["generation"], HOSTILE, "nurse"]
+    corpora = [item for item in run.artifacts if item["type"] == "dataset"]
+    assert [item["aliases"] for item in corpora] == [[f"generation-{generation}", "latest"] for generation in range(3)]
+    for generation, item in enumerate(corpora):
+        assert item["name"] == f"corpus-{cell.key}"
+        assert item["used"]
+        assert item["metadata"] == {"generation": generation, "cell": cell.key, "study": "recursion"}
+        assert Path(item["files"]["corpus.parquet"]).read_bytes() == b"PAR%d" % generation
+        assert Path(item["files"]["corpus.parquet"]).is_relative_to(cell.folder / "stages")
+    (model,) = [item for item in run.artifacts if item["type"] == "model"]
+    assert model["name"] == f"classifier-{cell.key}"
+    assert set(model["files"]) == {"weights.safetensors"}
+    assert run.summary["equilibrium/level"] == 0.12
+    assert run.summary["status"] == "complete"
+    assert run.exit_code == 0
+
+
+OFFLINE = TrackingSettings(mode="offline", group="sweep-1")
+
+
+def test_offline_run_holds_everything(cell, capfd, caplog):
+    caplog.set_level(logging.INFO, "fairloop.tracking")
+    study(cell, OFFLINE)
+    check_run(cell)
+    (line,) = said(caplog)
+    assert line.startswith("Weights & Biases: offline (tracking.mode=offline); upload with: wandb sync ")
+    assert Path(line.rsplit(" ", 1)[1]) == read_run(cell.folder).folder
+    out, err = capfd.readouterr()
+    assert (out, err) == ("", "")
+
+
+def test_resumed_cell_has_one_complete_run(cell):
+    with pytest.raises(RuntimeError):
+        study(cell, OFFLINE, fail_at=2)
+    failed = read_run(cell.folder)
+    assert failed.exit_code == 1
+    assert failed.summary["status"] == "failed"
+    time.sleep(1.1)  # W&B names its folders by the second
+    study(cell, OFFLINE)
+    check_run(cell)
+    study(cell, OFFLINE)
+    assert len(offline_runs(cell.folder)) == 1
+
+
+def test_killed_process_leaves_one_run(cell, tmp_path):
+    code = f"""
+        import sys, time
+        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        import test_tracking_wandb as t
+        from fairloop.tracking.wandb_run import WandbTracker
+        log = WandbTracker.log_generation
+        def slow(self, generation, *rest):
+            log(self, generation, *rest)
+            if generation == 1:
+                print("now", flush=True)
+                time.sleep(60)
+        WandbTracker.log_generation = slow
+        t.study(t.Cell.open({str(tmp_path / "runs")!r}, "recursion", {{"seed": 1}}, {{"seed": 1}}), t.OFFLINE)
+    """
+    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "now\n"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert len(offline_runs(cell.folder)) == 1
+    study(cell, OFFLINE)
+    check_run(cell)
+
+
+def test_a_synced_run_is_never_removed(cell):
+    with pytest.raises(RuntimeError):
+        study(cell, OFFLINE, fail_at=1)
+    (synced,) = offline_runs(cell.folder)
+    (synced / f"run-{cell.key}.wandb.synced").touch()
+    time.sleep(1.1)
+    study(cell, OFFLINE)
+    assert synced in offline_runs(cell.folder)
+    assert len(offline_runs(cell.folder)) == 2
+
+
+def test_three_cells_in_one_process_are_three_runs(tmp_path):
+    cells = [Cell.open(tmp_path, "recursion", {"seed": seed}, {}) for seed in range(3)]
+    for one in cells:
+        study(one, OFFLINE, generations=1)
+    assert {read_run(one.folder).run_id for one in cells} == {one.key for one in cells}
+    assert len(offline_runs(tmp_path)) == 3
+
+
+def test_closed_port_without_a_key(cell, monkeypatch, caplog):
+    monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{closed_port()}")
+    study(cell, TrackingSettings(group="sweep-1"))
+    check_run(cell)
+    assert [line.split(";")[0] for line in said(caplog)] == ["Weights & Biases: offline (no API key)"]
+
+
+def test_closed_port_with_a_key(cell, monkeypatch, caplog):
+    address = f"http://127.0.0.1:{closed_port()}"
+    monkeypatch.setenv("WANDB_BASE_URL", address)
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    started = time.monotonic()
+    assert reason_to_stay_offline("online") == f"{address} cannot be reached"
+    assert time.monotonic() - started < 5
+    study(cell, TrackingSettings(mode="online", group="sweep-1"))
+    check_run(cell)
+    assert [line.split(";")[0] for line in said(caplog)] == [f"Weights & Biases: offline ({address} cannot be reached)"]
+
+
+def test_key_in_netrc_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{closed_port()}")
+    assert reason_to_stay_offline("auto") == "no API key"
+    netrc = tmp_path / "netrc"
+    host = os.environ["WANDB_BASE_URL"].removeprefix("http://")
+    netrc.write_text(f"machine {host} login user password {'0' * 40}\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    assert "cannot be reached" in reason_to_stay_offline("auto")
+
+
+def test_mode_of_the_environment_is_respected(monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    assert reason_to_stay_offline("auto") == "WANDB_MODE=offline"
+    assert reason_to_stay_offline("online") == "no API key"
+
+
+@pytest.mark.parametrize("mode", ["none", "offline"])
+def test_one_line_is_said_whatever_is_shown_of_the_log(cell, tmp_path, mode):
+    code = f"""
+        import logging, sys
+        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        import test_tracking_wandb as t
+        settings = t.TrackingSettings(mode={mode!r})
+        t.study(t.Cell.open({str(tmp_path / "runs")!r}, "recursion", {{"seed": 1}}, {{}}), settings)
+        print([name for name in ("wandb", "torch") if name in sys.modules])
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True)
+    line, imported = done.stdout.splitlines()
+    assert done.stderr == ""
+    if mode == "none":
+        assert (line, imported) == ("Weights & Biases: not used (tracking.mode=none)", "[]")
+        assert not (cell.folder / "wandb").exists()
+    else:
+        assert line.startswith("Weights & Biases: offline (tracking.mode=offline)")
+        assert imported == "['wandb']"
+
+
+@pytest.mark.parametrize("rank", ["RANK", "LOCAL_RANK"])
+def test_only_the_first_rank_tracks(cell, monkeypatch, rank):
+    monkeypatch.setenv(rank, "1")
+    with tracked(OFFLINE, cell, {}) as tracker:
+        assert isinstance(tracker, NoTracker)
+    assert not cell.folder.exists()
+
+
+def test_an_error_of_wandb_is_reported_once_and_the_study_goes_on(cell, monkeypatch, caplog):
+    def broken(*arguments: object) -> None:
+        raise TypeError("not a\ntable")
+
+    monkeypatch.setattr(wandb_run, "_table", broken)
+    study(cell, OFFLINE)
+    assert cell.complete
+    assert [line for line in said(caplog) if "upload with" not in line] == [
+        "Weights & Biases: given up for this cell, the study goes on: not a table"
+    ]
+
+
+class OnlineRun:
+    """Stands in for the service: what was logged under an id, and what the service remembers of it."""
+
+    remembered: dict[str, dict] = {}  # noqa: RUF012
+
+    def __init__(self, run_id: str) -> None:
+        self.summary, self.rows, self.url = self.remembered.setdefault(run_id, {}), [], "https://example.invalid/run"
+        self.artifacts: list[str] = []
+
+    def define_metric(self, name: str, step_metric: str | None = None) -> None: ...
+
+    def log(self, row: dict) -> None:
+        self.rows.append(row["generation"])
+        self.summary.update(row)
+
+    def _log_artifact(self, artifact, aliases, **rest) -> None:
+        self.artifacts += aliases
+
+    def log_artifact(self, artifact, aliases) -> None:
+        self.artifacts += aliases
+
+    def finish(self, exit_code: int = 0) -> None: ...
+
+
+def test_resumed_online_run_logs_only_what_is_missing(cell, monkeypatch):
+    import wandb
+
+    runs: list[OnlineRun] = []
+
+    def init(**arguments: object) -> OnlineRun:
+        assert (arguments["mode"], arguments["resume"], arguments["id"]) == ("online", "allow", cell.key)
+        runs.append(OnlineRun(str(arguments["id"])))
+        return runs[-1]
+
+    monkeypatch.setattr(wandb, "init", init)
+    monkeypatch.setattr(wandb_run, "reason_to_stay_offline", lambda mode: None)
+    OnlineRun.remembered.clear()
+    with pytest.raises(RuntimeError):
+        study(cell, TrackingSettings(), fail_at=2)
+    assert json.loads((cell.folder / "wandb" / "journal.json").read_text()) == ["generation/0", "generation/1"]
+    OnlineRun.remembered[cell.key]["generation"] = 0  # generation 1 was noted, but killed before it was sent
+    study(cell, TrackingSettings())
+    assert [run.rows for run in runs] == [[0, 1], [1, 2]]
+    assert runs[1].artifacts == ["generation-1", "generation-2", "latest"]
+
+
+def test_refusing_service_makes_the_run_offline(cell, monkeypatch, caplog):
+    import wandb
+
+    init = wandb.init
+
+    def refuse(**arguments: object) -> object:
+        if arguments["mode"] == "online":
+            raise wandb.errors.CommError("403: invalid\nkey")
+        return init(**arguments)
+
+    monkeypatch.setattr(wandb, "init", refuse)
+    monkeypatch.setattr(wandb_run, "reason_to_stay_offline", lambda mode: None)
+    study(cell, TrackingSettings(group="sweep-1"))
+    check_run(cell)
+    (line,) = said(caplog)
+    assert line.startswith("Weights & Biases: offline (the service refused: 403: invalid key); upload with")

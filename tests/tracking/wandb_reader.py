@@ -1,0 +1,124 @@
+"""Read an offline W&B run back from its transaction log, independently of the code that wrote it.
+
+The `.wandb` file is a LevelDB log (https://github.com/google/leveldb/blob/main/doc/log_format.md) of protobuf records
+behind a header of seven bytes. `read_run(folder)` takes a cell's folder, its `wandb` folder or the run's own.
+"""
+
+import json
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+BLOCK = 32768
+FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
+
+
+@dataclass
+class OfflineRun:
+    folder: Path
+    run_id: str = ""
+    project: str = ""
+    name: str = ""
+    group: str = ""
+    job_type: str = ""
+    tags: list[str] = field(default_factory=list)
+    config: dict[str, Any] = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    summary: dict[str, Any] = field(default_factory=dict)
+    step_metrics: dict[str, str] = field(default_factory=dict)
+    artifacts: list[dict[str, Any]] = field(default_factory=list)
+    exit_code: int | None = None
+
+    def series(self, metric: str) -> list[tuple[int, Any]]:
+        return [(row["generation"], row[metric]) for row in self.history if metric in row]
+
+    def table(self, row: dict[str, Any], key: str = "sentences") -> dict[str, Any]:
+        """The table's JSON, {"columns": […], "data": [[…], …]}."""
+        return json.loads((self.folder / "files" / row[key]["path"]).read_text())
+
+
+def offline_runs(folder: Path) -> list[Path]:
+    return sorted(path.parent for path in Path(folder).rglob("*.wandb") if not path.parent.is_symlink())
+
+
+def read_run(folder: Path) -> OfflineRun:
+    (run_folder,) = offline_runs(folder)
+    (log,) = run_folder.glob("*.wandb")
+    run = OfflineRun(run_folder)
+    for record in records(log):
+        _take(run, record)
+    return run
+
+
+def records(log: Path) -> Iterator[Any]:
+    from wandb.proto import wandb_internal_pb2
+
+    for payload in _payloads(log.read_bytes()):
+        record = wandb_internal_pb2.Record()
+        record.ParseFromString(payload)
+        yield record
+
+
+def _payloads(data: bytes) -> Iterator[bytes]:
+    assert data[:4] == b":W&B"
+    position, parts = 7, []
+    while position + 7 <= len(data):
+        left = BLOCK - position % BLOCK
+        if left < 7:
+            position += left
+            continue
+        _, length, kind = struct.unpack("<IHB", data[position : position + 7])
+        if kind == 0:
+            position += left
+            continue
+        parts.append(data[position + 7 : position + 7 + length])
+        position += 7 + length
+        if kind in (FULL, LAST):
+            yield b"".join(parts)
+            parts = []
+
+
+def _items(items: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for item in items:
+        *outer, last = list(item.nested_key) or [item.key]
+        place = found
+        for key in outer:
+            place = place.setdefault(key, {})
+        place[last] = json.loads(item.value_json)
+    return found
+
+
+def _take(run: OfflineRun, record: Any) -> None:
+    kind = record.WhichOneof("record_type")
+    if kind == "run":
+        run.run_id, run.project, run.name = record.run.run_id, record.run.project, record.run.display_name
+        run.group, run.job_type, run.tags = record.run.run_group, record.run.job_type, list(record.run.tags)
+        run.config.update(_items(record.run.config.update))
+        run.config.pop("_wandb", None)
+    elif kind == "history":
+        run.history.append(_items(record.history.item))
+    elif kind == "summary":
+        run.summary.update(_items(record.summary.update))
+    elif kind == "metric":
+        run.step_metrics[record.metric.name or record.metric.glob_name] = record.metric.step_metric
+    elif kind == "exit":
+        run.exit_code = record.exit.exit_code
+    artifact = None
+    if kind == "artifact":
+        artifact = record.artifact
+    elif kind == "request" and record.request.WhichOneof("request_type") == "log_artifact":
+        artifact = record.request.log_artifact.artifact
+    if artifact is not None:
+        run.artifacts.append(
+            {
+                "name": artifact.name,
+                "type": artifact.type,
+                "aliases": sorted(artifact.aliases),
+                "metadata": json.loads(artifact.metadata or "{}"),
+                "used": artifact.use_after_commit,
+                "files": {entry.path: entry.local_path for entry in artifact.manifest.contents},
+            }
+        )
