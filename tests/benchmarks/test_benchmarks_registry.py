@@ -36,7 +36,7 @@ def test_every_benchmark_and_plm_has_a_yaml_that_is_valid(request):
 
 
 def test_settings_are_strict():
-    with pytest.raises(UserError, match="benchmark=nonsense: choose one of .*crows_pairs"):
+    with pytest.raises(UserError, match=r"benchmark=nonsense: choose one of .*crows_pairs"):
         benchmark("nonsense")
     with pytest.raises(pydantic.ValidationError):
         settings_of({"name": "crows_pairs", "protocol": "nangia"})

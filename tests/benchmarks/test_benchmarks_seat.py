@@ -101,7 +101,7 @@ def test_chosen_tests_only_and_an_unknown_one(tiny_plm, write):
     folder = write({"one.jsonl": as_test(SETS), "two.jsonl": as_test(SETS)})
     result = measure(tiny_plm("bert"), SeatSettings(data=str(folder), tests=("two",)))
     assert [item.test for item in result.items] == ["two"]
-    with pytest.raises(UserError, match="benchmark.tests=three"):
+    with pytest.raises(UserError, match=r"benchmark\.tests=three"):
         measure(tiny_plm("bert"), SeatSettings(data=str(folder), tests=("three",)))
 
 

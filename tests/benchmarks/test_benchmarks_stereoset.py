@@ -250,7 +250,7 @@ def test_items_that_cannot_be_scored_are_listed(tiny_plm, write):
     no_word["anti-stereotype"] = "The schoolgirl was"
     long = json.loads(lines[0])
     long["context"] = "The schoolgirl was very " * 20 + "BLANK."
-    long |= {label: "The schoolgirl was very " * 20 + "kind." for label in stereoset.LABELS}
+    long |= dict.fromkeys(stereoset.LABELS, "The schoolgirl was very " * 20 + "kind.")
     folder = write({"stereoset_dev.jsonl": "\n".join([*lines, json.dumps(no_word), json.dumps(long)])})
     settings = StereoSetSettings(data=str(folder), verify=False, task="intrasentence")
     result = measure(tiny_plm("bert"), settings)

@@ -17,7 +17,7 @@ from fairloop.lexicon.occupations import occupation
 
 @torch.no_grad()
 def kurita(plm, template, name):
-    """log p(he | mask is a nurse) - log p(he | mask is a mask mask) minus the same for she (Kurita et al., section 2)."""
+    """log p(he | mask is a nurse) - log p(he | mask is a mask), less the same for she (Kurita et al., section 2)."""
     tokenizer = plm.tokenizer
     named = lpbs.with_article(name)
     he, she = (tokenizer.encode(f"{person} is", add_special_tokens=False)[0] for person in ("He", "She"))

@@ -35,9 +35,7 @@ WINDOW = 24
 CONFIGS = {
     "llama": lambda: LlamaConfig(**SHAPE),
     "qwen2": lambda: Qwen2Config(**SHAPE),
-    "qwen2-window": lambda: Qwen2Config(
-        **SHAPE, use_sliding_window=True, sliding_window=WINDOW, max_window_layers=1
-    ),
+    "qwen2-window": lambda: Qwen2Config(**SHAPE, use_sliding_window=True, sliding_window=WINDOW, max_window_layers=1),
     "gemma2": lambda: Gemma2Config(**SHAPE, sliding_window=WINDOW, query_pre_attn_scalar=8),
     "gemma3": lambda: Gemma3TextConfig(
         **SHAPE,

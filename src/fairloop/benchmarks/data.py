@@ -4,7 +4,6 @@ import csv
 import functools
 import hashlib
 import json
-import os
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from fairloop.errors import Fault, UserError
+from fairloop.files import write_bytes
+from fairloop.plm.embedded import cache_folder
 
 _TIMEOUT_SECONDS = 30
 
@@ -76,11 +77,6 @@ class DataSet:
 def _sources() -> tuple[dict[str, str], ...]:
     text = resources.files("fairloop.benchmarks").joinpath("data/sources.csv").read_text(encoding="utf-8")
     return tuple(csv.DictReader(text.splitlines()))
-
-
-def cache_folder() -> Path:
-    """Return the folder for what can be fetched or made again: `FAIRLOOP_CACHE`, or `~/.cache/fairloop`."""
-    return Path(os.environ.get("FAIRLOOP_CACHE") or Path.home() / ".cache" / "fairloop")
 
 
 def find(dataset: DataSet, given: str | None, *, verify: bool = True) -> Path:
@@ -158,10 +154,7 @@ def fetch(dataset: DataSet, file: DataFile) -> Path:
         raise Fault(f"cannot fetch {file.url} ({reason}): {where}") from error
     if file.sha256 and hashlib.sha256(content).hexdigest() != file.sha256:
         raise Fault(f"{file.url} sent a file with another checksum than the one pinned: {where}")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    aside.write_bytes(content)
-    aside.replace(target)
+    write_bytes(target, content)
     return target
 
 

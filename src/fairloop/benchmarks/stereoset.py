@@ -170,16 +170,17 @@ def fillers(item: StereoItem) -> list[str]:
 
 
 def _intrasentence(task: Task, items: list[StereoItem]) -> tuple[list[StereoResult], list[Skipped]]:
-    return _causal_sentences(task, items) if task.plm.kind == "causal" else _masked_fillers(task, items)
+    return _causal_sentences(task, items) if task.plm.kind == "causal" else masked_fillers(task, items)
 
 
-def _masked_fillers(task: Task, items: list[StereoItem]) -> tuple[list[StereoResult], list[Skipped]]:
+def masked_fillers(task: Task, items: list[StereoItem]) -> tuple[list[StereoResult], list[Skipped]]:
+    """Score intrasentence items with a masked model: mean probability of each filler's tokens."""
     plm = task.plm
     plan: list[tuple[StereoItem, list[list[tuple[str, int]]]]] = []
     skipped = []
     for item in items:
         words = fillers(item)
-        variants = [_filler_variants(plm, item.context, word) for word in words]
+        variants = [filler_variants(plm, item.context, word) for word in words]
         if all(variants):
             plan.append((item, variants))
         else:
@@ -206,7 +207,7 @@ def _masked_fillers(task: Task, items: list[StereoItem]) -> tuple[list[StereoRes
     return results, skipped
 
 
-def _filler_variants(plm: LanguageModel, context: str, word: str) -> list[tuple[str, int]]:
+def filler_variants(plm: LanguageModel, context: str, word: str) -> list[tuple[str, int]]:
     """Return for each token of the word: the context with the word's earlier tokens and a mask in the blank, the token.
 
     With a byte-level tokenizer (RoBERTa) the word is tokenized after a space, as the published code does.

@@ -132,18 +132,14 @@ class InProcessGenerator:
         UserError: `style: chat` with a tokenizer that has no chat template.
     """
 
-    def __init__(
-        self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", settings: ModelSettings
-    ) -> None:
+    def __init__(self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", settings: ModelSettings) -> None:
         has_template = tokenizer.chat_template is not None
         if settings.style == "chat" and not has_template:
             raise UserError.of("model.style", "chat", f"{settings.path} has no chat template: use base")
         self.chat = has_template if settings.style == "auto" else settings.style == "chat"
         _require_ordinary_attention(model, settings.path)
         self.model, self.tokenizer, self.settings = model, tokenizer, settings
-        self.sampling = Sampling(
-            settings.temperature, settings.top_k, settings.top_p, settings.repetition_penalty
-        )
+        self.sampling = Sampling(settings.temperature, settings.top_k, settings.top_p, settings.repetition_penalty)
         self._ends = _end_ids(model, tokenizer)
         self._may_end = _ids_that_may_end(tokenizer)
 
@@ -163,9 +159,7 @@ class InProcessGenerator:
 
     def tokens_of(self, asks: list[Ask]) -> list[Tokens]:
         """Return the prompts of some asks as token ids."""
-        prompts = [
-            chat_prompt(ask.request, self.tokenizer) if self.chat else base_prompt(ask.request) for ask in asks
-        ]
+        prompts = [chat_prompt(ask.request, self.tokenizer) if self.chat else base_prompt(ask.request) for ask in asks]
         return tokenize(prompts, self.tokenizer)
 
     def text_if_done(self, written: list[int]) -> tuple[str, bool] | None:
@@ -211,8 +205,11 @@ class _Decoder:
             uniforms = random_generator(entry.ask.seed, "tokens").random(self.generator.settings.max_new_tokens)
             self.rows.append(_Row(entry.ask, uniforms, list(ids), ids[-1], len(ids) - 1))
         self._place_beginnings(first, admitted)
-        self._prefill(slice(first, len(self.rows)), [e.tokens.ids[e.tokens.shared : -1] for e in admitted],
-                      [e.tokens.shared for e in admitted])
+        self._prefill(
+            slice(first, len(self.rows)),
+            [e.tokens.ids[e.tokens.shared : -1] for e in admitted],
+            [e.tokens.shared for e in admitted],
+        )
 
     def _receive(self, queue: deque[Ask]) -> None:
         asks = list(queue)

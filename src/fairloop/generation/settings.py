@@ -19,7 +19,9 @@ class ModelSettings(Settings):
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
         "auto", description="number format of the weights; auto is bfloat16"
     )
-    temperature: float = Field(1.0, ge=0.0, le=100.0, description="0 always takes the likeliest token, else 0.01 to 100")
+    temperature: float = Field(
+        1.0, ge=0.0, le=100.0, description="0 always takes the likeliest token, else 0.01 to 100"
+    )
     top_k: int = Field(50, ge=0, le=100_000, description="sample among the k likeliest tokens; 0: among all")
     top_p: float = Field(
         1.0, gt=0.0, le=1.0, description="sample among the likeliest tokens that hold this much probability"

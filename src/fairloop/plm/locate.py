@@ -8,7 +8,6 @@ from fairloop.errors import Fault, UserError
 from fairloop.plm.embedded import embedded_model, file_sha256, is_embedded, locate_embedded
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _WEIGHTS = ("*.safetensors", "*.gguf")
@@ -150,7 +149,9 @@ def explain(error: BaseException, path: str, revision: str | None = None) -> Fau
     if caused_by(RevisionNotFoundError):
         return UserError.of("revision", revision, f"{path} has no such revision")
     if caused_by(RepositoryNotFoundError, HFValidationError) or "is not a valid model identifier" in text:
-        return UserError.of("path", path, "no such model on the Hub (or it is private: set HF_TOKEN), and no such folder")
+        return UserError.of(
+            "path", path, "no such model on the Hub (or it is private: set HF_TOKEN), and no such folder"
+        )
     if Path(path).expanduser().is_dir() or is_embedded(path):
         return Fault(f"cannot load the model in {path}: {_short(error)}")
     if caused_by(LocalEntryNotFoundError, OfflineModeIsEnabled, ConnectionError) or "couldn't connect" in text.lower():

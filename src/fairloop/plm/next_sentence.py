@@ -8,7 +8,8 @@ import numpy as np
 
 from fairloop.errors import Fault
 from fairloop.plm.batching import by_length
-from fairloop.plm.loading import locate, one_line_errors, pad_id, quiet
+from fairloop.plm.loading import one_line_errors, pad_id, quiet
+from fairloop.plm.locate import resolve
 from fairloop.plm.model import LanguageModel, Progress
 
 
@@ -23,11 +24,12 @@ def _load(path: str) -> Any:
     from transformers import AutoConfig, AutoModelForNextSentencePrediction
     from transformers.models.auto.modeling_auto import MODEL_FOR_NEXT_SENTENCE_PREDICTION_MAPPING
 
-    with one_line_errors(path, "next-sentence head"), quiet():
-        config = AutoConfig.from_pretrained(locate(path))
+    where = resolve(path)
+    with one_line_errors(path), quiet():
+        config = AutoConfig.from_pretrained(where)
         if type(config) not in MODEL_FOR_NEXT_SENTENCE_PREDICTION_MAPPING:
             return None
-        model, report = AutoModelForNextSentencePrediction.from_pretrained(locate(path), output_loading_info=True)
+        model, report = AutoModelForNextSentencePrediction.from_pretrained(where, output_loading_info=True)
     if any("seq_relationship" in name for name in report["missing_keys"]):
         return None
     return model.eval()
