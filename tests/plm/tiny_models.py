@@ -1,6 +1,8 @@
 """Random models of every family, small enough for exhaustive checks, with tokenizers trained on a few sentences."""
 
 import functools
+import json
+import string
 
 import torch
 import transformers
@@ -22,13 +24,18 @@ CAUSAL = ("gpt2", "gemma2", "gemma3")
 
 
 def wordpiece():
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    """Whole words for a few, letters for the rest: the trainer of this model is not deterministic."""
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    letters = string.ascii_lowercase
+    pieces = [*string.punctuation, *string.digits, *letters, *(f"##{letter}" for letter in letters)]
+    words = "the she he her his is was and to of that would he with most a it about as like them because worker men"
+    words += " nurse mother father kind work works said ##ing ##er ##ly ##an ##ion ##th ##re ##at ##al ##ch ##ist ##en"
+    words += " un con de ##ver ##be ##ll ##ou ##ab ##ti ##ar ##le ##or ##in ##st ##el ##op ##ople ##ess ##ma ##lp ##ea"
+    vocabulary = {piece: place for place, piece in enumerate(dict.fromkeys([*special, *pieces, *words.split()]))}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece(prefix="##")
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    trainer = trainers.WordPieceTrainer(vocab_size=110, special_tokens=special, show_progress=False)
-    tokenizer.train_from_iterator(SENTENCES, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
@@ -51,6 +58,10 @@ def unigram(special, *, single, mask=None, **roles):
     tokenizer.decoder = decoders.Metaspace()
     trainer = trainers.UnigramTrainer(vocab_size=120, special_tokens=special, unk_token="<unk>", show_progress=False)
     tokenizer.train_from_iterator(SENTENCES, trainer)
+    # The trainer splits the pronouns; the tokenizers of real models keep them whole.
+    state = json.loads(tokenizer.to_str())
+    state["model"]["vocab"] += [["▁he", -3.0], ["▁she", -3.0]]
+    tokenizer = Tokenizer.from_str(json.dumps(state))
     tokenizer.post_processor = processors.TemplateProcessing(
         single=single, special_tokens=[(token, special.index(token)) for token in special]
     )
@@ -63,13 +74,14 @@ def byte_level(special, *, roberta):
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
+    pronouns = ["He is here.", "She is here."] * 40
     trainer = trainers.BpeTrainer(
         vocab_size=360,
         special_tokens=special,
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(SENTENCES, trainer)
+    tokenizer.train_from_iterator(SENTENCES + pronouns, trainer)
     if not roberta:
         return transformers.PreTrainedTokenizerFast(
             tokenizer_object=tokenizer, bos_token=special[0], eos_token=special[0], unk_token=special[0]
@@ -87,9 +99,13 @@ def byte_level(special, *, roberta):
     )
 
 
-@functools.cache
 def tiny(family, window=64):
     """Return (model, tokenizer, kind) of a random model; logits are spread so that scores differ clearly."""
+    return _tiny(family, window)
+
+
+@functools.cache
+def _tiny(family, window):
     sizes = {
         "hidden_size": 32,
         "num_hidden_layers": 2,

@@ -1,1 +1,1 @@
-"""Pre-trained language models: find and load them, score tokens and sentences, embed sentences."""
+"""Pre-trained language models: located, loaded, and used to score and embed sentences."""

@@ -2,10 +2,10 @@
 
 import contextlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Literal
 
-from fairloop.errors import UserError
+from fairloop.errors import FairloopError, UserError
+from fairloop.plm.locate import explain, resolve
 
 Dtype = Literal["float32", "bfloat16"]
 Head = Literal["masked", "causal", "none", "next_sentence"]
@@ -18,15 +18,6 @@ _AUTO_CLASS = {
 }
 
 
-def locate(path: str) -> str:
-    """Return what `from_pretrained` understands: a folder or a Hub id; `embedded:` names are resolved."""
-    if path.startswith("embedded:"):
-        from fairloop.plm.locate import resolve
-
-        return str(resolve(path))
-    return path
-
-
 def load_tokenizer(path: str, revision: str | None = None) -> Any:
     """Load the tokenizer of `path`.
 
@@ -35,8 +26,9 @@ def load_tokenizer(path: str, revision: str | None = None) -> Any:
     """
     from transformers import AutoTokenizer
 
-    with one_line_errors(path, "tokenizer"), _quiet():
-        tokenizer = AutoTokenizer.from_pretrained(locate(path), revision=revision or "main", use_fast=True)
+    where = resolve(path, revision)
+    with one_line_errors(path, revision), quiet():
+        tokenizer = AutoTokenizer.from_pretrained(where, revision=revision, use_fast=True)
     if not tokenizer.is_fast:
         raise UserError(f"plm.path={path}: its tokenizer has no fast implementation, which scoring needs")
     return tokenizer
@@ -54,26 +46,35 @@ def load_model(
     import transformers
 
     auto_class = getattr(transformers, _AUTO_CLASS[head])
-    with one_line_errors(path, "model"), _quiet():
-        model = auto_class.from_pretrained(locate(path), revision=revision or "main", dtype=getattr(torch, dtype))
+    where = resolve(path, revision)
+    with one_line_errors(path, revision), quiet():
+        config = transformers.AutoConfig.from_pretrained(where, revision=revision)
+        # SDPA leaves out the soft cap that Gemma 2 puts on its attention scores.
+        capped = getattr(config.get_text_config(), "attn_logit_softcapping", None) is not None
+        model = auto_class.from_pretrained(
+            where,
+            revision=revision,
+            config=config,
+            dtype=getattr(torch, dtype),
+            attn_implementation="eager" if capped else None,
+            use_safetensors=True,
+        )
     return model.eval().to(device)
 
 
 @contextlib.contextmanager
-def one_line_errors(path: str, what: str) -> Iterator[None]:
+def one_line_errors(path: str, revision: str | None = None) -> Iterator[None]:
     """Turn what `from_pretrained` raises for a path, a name or a network that is not there into one line."""
     try:
         yield
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        looks_local = path.startswith((".", "/", "~")) or path.count("/") > 1
-        if looks_local and not Path(path).expanduser().is_dir():
-            raise UserError(f"plm.path={path}: there is no such folder") from error
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"plm.path={path}: cannot load its {what}: {reason[:300]}") from error
+    except FairloopError:
+        raise
+    except Exception as error:
+        raise explain(error, path, revision) from error
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep transformers from reporting unused heads and drawing bars: the caller chose the head on purpose."""
     from transformers.utils import logging
 

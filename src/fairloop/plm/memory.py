@@ -1,13 +1,15 @@
 """Keep finished scores in a folder, so that a killed benchmark goes on where it was."""
 
-import os
+import io
 from pathlib import Path
 
 import numpy as np
 
+from fairloop.files import write_bytes
+
 
 class FolderMemory:
-    """A `ScoreMemory` with one `.npy` file for each key; a file is written aside and then renamed."""
+    """A `ScoreMemory` with one `.npy` file for each key; a file is there whole or not at all."""
 
     def __init__(self, folder: Path) -> None:
         """Use `folder`, which is made with the first thing that is kept."""
@@ -22,10 +24,6 @@ class FolderMemory:
 
     def keep(self, key: str, values: np.ndarray) -> None:
         """Replace what is kept under `key`."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        aside = self.folder / f".{key}.{os.getpid()}.tmp"
-        with aside.open("wb") as file:
-            np.save(file, values, allow_pickle=False)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(self.folder / f"{key}.npy")
+        buffer = io.BytesIO()
+        np.save(buffer, values, allow_pickle=False)
+        write_bytes(self.folder / f"{key}.npy", buffer.getvalue())

@@ -20,7 +20,8 @@ import numpy as np
 from fairloop.errors import Fault, UserError
 from fairloop.plm.batching import by_length, distinct
 from fairloop.plm.encoder import SentenceEncoder
-from fairloop.plm.loading import Dtype, load_model, load_tokenizer, pad_id, window
+from fairloop.plm.loading import Dtype, load_model, load_tokenizer, one_line_errors, pad_id, window
+from fairloop.plm.locate import resolve
 from fairloop.plm.settings import PlmSettings
 
 Kind = Literal["masked", "causal", "encoder"]
@@ -394,10 +395,9 @@ def detect_kind(path: str, revision: str | None = None) -> Kind:
     """Read from a model's configuration whether it is a masked or a causal language model, or has no such head."""
     from transformers import AutoConfig
 
-    from fairloop.plm.loading import locate, one_line_errors
-
-    with one_line_errors(path, "configuration"):
-        config = AutoConfig.from_pretrained(locate(path), revision=revision or "main")
+    where = resolve(path, revision)
+    with one_line_errors(path, revision):
+        config = AutoConfig.from_pretrained(where, revision=revision)
     architectures = " ".join(config.architectures or [])
     if "ForMaskedLM" in architectures or "ForPreTraining" in architectures:
         return "masked"

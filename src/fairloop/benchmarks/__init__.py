@@ -1,0 +1,1 @@
+"""Published measures of bias and language skill of a pre-trained model: data, protocol, score."""

@@ -1,0 +1,135 @@
+"""CrowS-Pairs: does a model prefer the sentence that stereotypes a group over its minimally different twin?
+
+- Nangia, Vania, Bhalerao and Bowman 2020, "CrowS-Pairs: A Challenge Dataset for Measuring Social Biases in Masked
+  Language Models" (EMNLP): protocol `nangia2020`.
+- Meade, Poole-Dayan and Reddy 2022, "An Empirical Survey of the Effectiveness of Debiasing Techniques for Pre-trained
+  Language Models" (ACL): protocol `meade2022`, for causal models too.
+
+The score is the percentage of pairs in which the sentence that is the more stereotyping one scores higher; 50 is
+ideal. A tie counts as a pair, and for neither side, as in both published implementations.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from fairloop.benchmarks.data import DataSet, read_csv
+from fairloop.benchmarks.result import Benchmark, BenchmarkResult, Task, skipped_measurement
+from fairloop.benchmarks.sentence_pairs import Protocol, SentencePair, pair_scores
+from fairloop.benchmarks.settings import BenchmarkSettings
+from fairloop.errors import Fault, UserError
+from fairloop.metrics.measurement import Measurement
+from fairloop.statistics.bootstrap import bootstrap_mean
+
+FILE = "crows_pairs_anonymized.csv"
+
+
+class CrowsPairsSettings(BenchmarkSettings):
+    """Settings of CrowS-Pairs."""
+
+    name: Literal["crows_pairs"] = Field("crows_pairs", description="The benchmark")
+    protocol: Literal["nangia2020", "meade2022"] = Field("meade2022", description="Whose published protocol")
+
+
+@dataclass(frozen=True)
+class CrowsPair:
+    """One row of the data; `more` is the more stereotyping sentence."""
+
+    item: str
+    more: str
+    less: str
+    direction: str
+    bias_type: str
+
+
+@dataclass(frozen=True)
+class CrowsItem:
+    """One scored pair; `preferred` is 1 if the more stereotyping sentence scores higher, `tie` if they are equal."""
+
+    item: str
+    bias_type: str
+    direction: str
+    more: str
+    less: str
+    more_score: float
+    less_score: float
+    preferred: int
+    tie: int
+
+
+def read(folder: Path) -> list[CrowsPair]:
+    """Read the pairs.
+
+    Raises:
+        Fault: if the file is damaged: the line names it and what is wrong.
+    """
+    path = folder / FILE
+    pairs = []
+    for number, row in enumerate(read_csv(path, ["sent_more", "sent_less", "stereo_antistereo", "bias_type"])):
+        direction = row["stereo_antistereo"]
+        if direction not in ("stereo", "antistereo"):
+            raise Fault(f"{path}: row {number} has stereo_antistereo={direction!r}; it must be stereo or antistereo")
+        pairs.append(CrowsPair(str(number), row["sent_more"], row["sent_less"], direction, row["bias_type"]))
+    return pairs
+
+
+def run(task: Task, settings: CrowsPairsSettings) -> BenchmarkResult:
+    """Score every pair; groups are the bias types and `overall`."""
+    protocol: Protocol = settings.protocol
+    if protocol == "nangia2020" and task.plm.kind == "causal":
+        name = f"plm={task.plm.name}"
+        raise UserError(f"benchmark.protocol=nangia2020: needs a masked model, and {name} is causal; choose meade2022")
+    pairs = read(task.folder)
+    # The published code puts the stereotype first; which sentence is first decides how the matcher breaks ties.
+    ordered = [
+        SentencePair(pair.item, *((pair.more, pair.less) if pair.direction == "stereo" else (pair.less, pair.more)))
+        for pair in pairs
+    ]
+    scores, skipped = pair_scores(task, ordered, protocol)
+    items = [_item(pair, scores[pair.item]) for pair in pairs if pair.item in scores]
+    measurements = _measurements(items, task.seed, settings.resamples)
+    measurements.append(skipped_measurement("crows_pairs", skipped, len(pairs)))
+    return BenchmarkResult("crows_pairs", protocol, measurements, items, skipped)
+
+
+def _item(pair: CrowsPair, scores: tuple[float, float]) -> CrowsItem:
+    more, less = scores if pair.direction == "stereo" else scores[::-1]
+    return CrowsItem(
+        pair.item,
+        pair.bias_type,
+        pair.direction,
+        pair.more,
+        pair.less,
+        more,
+        less,
+        preferred=int(more > less),
+        tie=int(more == less),
+    )
+
+
+def _measurements(items: list[CrowsItem], seed: int, resamples: int) -> list[Measurement]:
+    groups = {"overall": items}
+    for item in items:
+        groups.setdefault(item.bias_type, []).append(item)
+    measurements = []
+    for group in sorted(groups):
+        members = groups[group]
+        preferred = 100 * np.array([item.preferred for item in members], dtype=np.float64)
+        estimate = bootstrap_mean(preferred, seed=seed, resamples=resamples)
+        measurements.append(Measurement.of(f"crows_pairs/{group}/score", estimate))
+        ties = 100 * np.array([item.tie for item in members], dtype=np.float64)
+        measurements.append(
+            Measurement.of(f"crows_pairs/{group}/ties", bootstrap_mean(ties, seed=seed, resamples=resamples))
+        )
+        for direction in ("stereo", "antistereo"):
+            # As printed by the published code: among the pairs of one direction that are not ties.
+            chosen = [100.0 * item.preferred for item in members if item.direction == direction and not item.tie]
+            name = f"crows_pairs/{group}/{direction}_score"
+            measurements.append(Measurement.of(name, bootstrap_mean(chosen, seed=seed, resamples=resamples)))
+    return measurements
+
+
+BENCHMARK = Benchmark(CrowsPairsSettings, ("masked", "causal"), DataSet("crows_pairs"), run)

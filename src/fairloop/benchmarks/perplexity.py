@@ -1,0 +1,75 @@
+"""Perplexity of a causal model and pseudo-perplexity of a masked one, on a given text.
+
+Salazar, Liang, Nguyen and Kirchhoff 2020, "Masked Language Model Scoring" (ACL), equation 3: pseudo-perplexity is
+exp(-sum of pseudo-log-likelihoods / number of tokens). For causal models the log likelihood takes the place of the
+pseudo-log-likelihood. Each line of the text is scored by itself. Values of models with different tokenizers do not
+compare.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from fairloop.benchmarks.data import read_text
+from fairloop.benchmarks.result import Benchmark, BenchmarkResult, Skipped, Task, skipped_measurement
+from fairloop.benchmarks.settings import BenchmarkSettings
+from fairloop.errors import UserError
+from fairloop.metrics.measurement import Measurement
+from fairloop.plm.scoring import token_scores
+from fairloop.statistics.bootstrap import bootstrap_sums
+
+
+class PerplexitySettings(BenchmarkSettings):
+    """Settings of perplexity."""
+
+    name: Literal["perplexity"] = Field("perplexity", description="The benchmark")
+    text: str | None = Field(None, description="A UTF-8 text file, one sentence or paragraph in each line")
+
+
+@dataclass(frozen=True)
+class LineItem:
+    """One scored line."""
+
+    item: str
+    text: str
+    tokens: int
+    log_likelihood: float
+
+
+def run(task: Task, settings: PerplexitySettings) -> BenchmarkResult:
+    """Score every line; a line that is longer than the model's window is skipped and listed."""
+    if settings.text is None:
+        raise UserError("benchmark.text: give a UTF-8 text file, one sentence in each line")
+    path = Path(settings.text).expanduser()
+    if not path.is_file():
+        raise UserError.of("benchmark.text", path, "there is no such file")
+    lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
+    fits = [task.plm.fits(encoded.ids) for encoded in task.plm.encode(lines)]
+    skipped = [Skipped(str(n), "longer than the model's window") for n, fit in enumerate(fits) if not fit]
+    kept = [(str(n), line) for n, (line, fit) in enumerate(zip(lines, fits, strict=True)) if fit]
+    scores = token_scores(task.plm, [line for _, line in kept], on_progress=task.on_progress, memory=task.memory)
+    items = [
+        LineItem(item, line, len(score.tokens), score.total)
+        for (item, line), score in zip(kept, scores, strict=True)
+        if score.tokens
+    ]
+    name = "perplexity" if task.plm.kind == "causal" else "pseudo_perplexity"
+    estimate = bootstrap_sums(
+        np.array([[item.log_likelihood, item.tokens] for item in items]).reshape(-1, 2),
+        lambda sums: np.asarray(np.exp(-sums[..., 0] / sums[..., 1])),
+        seed=task.seed,
+        resamples=settings.resamples,
+    )
+    tokens = float(sum(item.tokens for item in items))
+    measurements = [
+        Measurement.of(f"perplexity/{name}", estimate),
+        Measurement("perplexity/tokens", tokens, None, None, len(items)),
+        skipped_measurement("perplexity", skipped, len(lines)),
+    ]
+    return BenchmarkResult("perplexity", "salazar2020", measurements, items, skipped)
+
+
+BENCHMARK = Benchmark(PerplexitySettings, ("masked", "causal"), None, run)

@@ -1,0 +1,76 @@
+"""Find a benchmark by the name of its file, and measure a model with it."""
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from fairloop.errors import UserError
+
+if TYPE_CHECKING:
+    from fairloop.benchmarks.result import Benchmark, BenchmarkResult
+    from fairloop.benchmarks.settings import BenchmarkSettings
+    from fairloop.plm.model import LanguageModel, Progress, ScoreMemory
+
+
+@cache
+def benchmarks() -> "dict[str, Benchmark]":
+    """Return every benchmark: each module of this package that has a `BENCHMARK`."""
+    import fairloop.benchmarks as package
+
+    found = {}
+    for module in pkgutil.iter_modules(package.__path__):
+        benchmark = getattr(importlib.import_module(f"{package.__name__}.{module.name}"), "BENCHMARK", None)
+        if benchmark is not None:
+            found[module.name] = benchmark
+    return found
+
+
+def benchmark(name: str) -> "Benchmark":
+    """Return the benchmark of that name; `UserError` if there is none."""
+    if name not in benchmarks():
+        raise UserError.of("benchmark", name, f"choose one of {', '.join(sorted(benchmarks()))}")
+    return benchmarks()[name]
+
+
+def settings_of(values: Mapping[str, Any]) -> "BenchmarkSettings":
+    """Validate the config group `benchmark` with the settings class of the benchmark that its `name` names.
+
+    Raises:
+        UserError: if no benchmark has that name.
+        pydantic.ValidationError: if a key or a value is wrong.
+    """
+    return benchmark(str(values.get("name"))).settings.model_validate(dict(values))
+
+
+def measure(
+    plm: "LanguageModel",
+    settings: "BenchmarkSettings",
+    *,
+    seed: int = 0,
+    on_progress: "Progress | None" = None,
+    memory: "ScoreMemory | None" = None,
+) -> "BenchmarkResult":
+    """Measure a model with a benchmark.
+
+    Args:
+        plm: The model.
+        settings: The benchmark and its protocol.
+        seed: Decides bootstrap resamples and sampled permutations, never a score.
+        on_progress: Called with (inputs done, inputs in all).
+        memory: Keeps finished scores, so that a killed benchmark goes on where it was.
+
+    Raises:
+        UserError: if the benchmark or its protocol cannot measure this kind of model, or the data folder is wrong.
+        Fault: if data is damaged or cannot be had, or a score is not a number.
+    """
+    from fairloop.benchmarks.data import find
+    from fairloop.benchmarks.result import Task
+
+    chosen = benchmark(settings.name)
+    if plm.kind not in chosen.kinds:
+        allowed = " or ".join(chosen.kinds)
+        raise UserError(f"benchmark={settings.name} measures a model that is {allowed}; plm={plm.name} is {plm.kind}")
+    data = find(chosen.dataset, settings.data, verify=settings.verify) if chosen.dataset is not None else None
+    return chosen.run(Task(plm, data, seed, on_progress, memory), settings)

@@ -1,0 +1,96 @@
+"""What a benchmark is, what it is given and what it returns."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fairloop.benchmarks.data import DataSet
+from fairloop.benchmarks.settings import BenchmarkSettings
+from fairloop.metrics.measurement import Measurement
+from fairloop.plm.model import Kind, LanguageModel, Progress, ScoreMemory
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An item that was not scored, and why."""
+
+    item: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class BenchmarkResult:
+    """Scores of one model on one benchmark.
+
+    Attributes:
+        benchmark: Name of the benchmark.
+        protocol: Whose published protocol the scores follow.
+        measurements: Scores with their 95% intervals and the number of items behind them.
+        items: One row for each scored item, all of the same dataclass.
+        skipped: Items that were not scored; the benchmark's `skipped` measurement is their number.
+        notes: Lines for the reader: parts that do not apply to this model.
+    """
+
+    benchmark: str
+    protocol: str
+    measurements: list[Measurement]
+    items: list[Any]
+    skipped: list[Skipped] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
+
+    def value(self, metric: str) -> float:
+        """Return the value of one measurement."""
+        return next(measurement.value for measurement in self.measurements if measurement.metric == metric)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a benchmark is given to measure one model.
+
+    Attributes:
+        plm: The model.
+        data: Folder that holds the benchmark's files; None for a benchmark without data.
+        seed: Decides bootstrap resamples and sampled permutations.
+        on_progress: Called with (inputs done, inputs in all).
+        memory: Where finished scores are kept.
+    """
+
+    plm: LanguageModel
+    data: Path | None = None
+    seed: int = 0
+    on_progress: Progress | None = None
+    memory: ScoreMemory | None = None
+
+    @property
+    def folder(self) -> Path:
+        """The folder with the data; only for benchmarks that have data."""
+        if self.data is None:
+            raise ValueError("this benchmark was given no data folder")
+        return self.data
+
+    def ask(self, questions: list[Any]) -> list[Any]:
+        """Score questions with the task's progress and memory; see `LanguageModel.ask`."""
+        return self.plm.ask(questions, on_progress=self.on_progress, memory=self.memory)
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One benchmark: its file ends with `BENCHMARK = Benchmark(...)`.
+
+    Attributes:
+        settings: Its settings class, whose `name` is the name of the file.
+        kinds: The kinds of model that it can measure.
+        dataset: The publisher's files, or None.
+        run: Measures a model.
+    """
+
+    settings: type[BenchmarkSettings]
+    kinds: tuple[Kind, ...]
+    dataset: DataSet | None
+    run: Callable[[Task, Any], BenchmarkResult]
+
+
+def skipped_measurement(benchmark: str, skipped: list[Skipped], total: int) -> Measurement:
+    """Return the number of skipped items out of `total` as a measurement of its own: it is never left unsaid."""
+    return Measurement(f"{benchmark}/skipped", float(len(skipped)), None, None, total)

@@ -1,0 +1,77 @@
+"""The next-sentence head of BERT-like models: does the second sentence follow the first?"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from fairloop.errors import Fault
+from fairloop.plm.batching import by_length
+from fairloop.plm.loading import one_line_errors, pad_id, quiet
+from fairloop.plm.locate import resolve
+from fairloop.plm.model import LanguageModel, Progress
+
+
+def has_next_sentence_head(plm: LanguageModel) -> bool:
+    """Say whether the checkpoint that the model was loaded from holds a next-sentence head."""
+    return plm.path is not None and _load(plm.path) is not None
+
+
+@lru_cache(maxsize=1)
+def _load(path: str) -> Any:
+    """Load the model with its next-sentence head; None if its family or its checkpoint has none."""
+    from transformers import AutoConfig, AutoModelForNextSentencePrediction
+    from transformers.models.auto.modeling_auto import MODEL_FOR_NEXT_SENTENCE_PREDICTION_MAPPING
+
+    where = resolve(path)
+    with one_line_errors(path), quiet():
+        config = AutoConfig.from_pretrained(where)
+        if type(config) not in MODEL_FOR_NEXT_SENTENCE_PREDICTION_MAPPING:
+            return None
+        model, report = AutoModelForNextSentencePrediction.from_pretrained(where, output_loading_info=True)
+    if any("seq_relationship" in name for name in report["missing_keys"]):
+        return None
+    return model.eval()
+
+
+def next_sentence_probabilities(
+    plm: LanguageModel, pairs: Sequence[tuple[str, str]], *, on_progress: Progress | None = None
+) -> np.ndarray:
+    """Return P(second follows first) for each pair, shape [pairs]; NaN where a pair exceeds the window.
+
+    Raises:
+        Fault: if a probability is not a finite number.
+    """
+    import torch
+
+    model = _load(plm.path or "")
+    device, dtype = next(plm.model.parameters()).device, next(plm.model.parameters()).dtype
+    model = model.to(device=device, dtype=dtype)
+    encoded = plm.tokenizer(
+        [first for first, _ in pairs], [second for _, second in pairs], return_token_type_ids=True, verbose=False
+    )
+    lengths = [len(ids) for ids in encoded["input_ids"]]
+    fitting = [place for place, length in enumerate(lengths) if plm.window is None or length <= plm.window]
+    probabilities = np.full(len(pairs), np.nan)
+    done = 0
+    for batch in by_length([lengths[place] for place in fitting], plm.batch_tokens):
+        places = [fitting[index] for index in batch]
+        longest = max(lengths[place] for place in places)
+        ids = torch.full((len(places), longest), pad_id(plm.model, plm.tokenizer))
+        types, mask = torch.zeros_like(ids), torch.zeros_like(ids)
+        for row, place in enumerate(places):
+            ids[row, : lengths[place]] = torch.tensor(encoded["input_ids"][place])
+            types[row, : lengths[place]] = torch.tensor(encoded["token_type_ids"][place])
+            mask[row, : lengths[place]] = 1
+        with torch.inference_mode():
+            logits = model(
+                input_ids=ids.to(device), attention_mask=mask.to(device), token_type_ids=types.to(device)
+            ).logits
+        probabilities[places] = torch.softmax(logits.double(), dim=-1)[:, 0].cpu().numpy()
+        if np.isnan(probabilities[places]).any():
+            raise Fault(f"plm={plm.name}: a next-sentence probability is not a number, at pair {places[0]}")
+        done += len(places)
+        if on_progress is not None:
+            on_progress(done, len(fitting))
+    return probabilities
