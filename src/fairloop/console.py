@@ -14,7 +14,12 @@ OnProgress = Callable[[int, int], None]
 # Where the output is no terminal (a log file, a pipe), a line is printed this often instead of a moving bar.
 SECONDS_BETWEEN_LINES = 20.0
 
+# Tables need this many columns; a log file or a narrow terminal gets them all, and wraps if it must.
+WIDTH = 120
+
 stdout = Console(soft_wrap=True, highlight=False)
+if stdout.width < WIDTH:
+    stdout.width = WIDTH
 stderr = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
