@@ -61,13 +61,10 @@ def test_batches_hold_items_of_similar_length():
     assert padded < 1.15 * sum(lengths)
 
 
-def test_padding_left_and_right():
-    ids, mask = pad([[5, 6, 7], [8]], 0)
-    assert ids.tolist() == [[5, 6, 7], [8, 0, 0]]
+def test_padding():
+    ids, mask = pad([[5, 6, 7], [8]], 9)
+    assert ids.tolist() == [[5, 6, 7], [8, 9, 9]]
     assert mask.tolist() == [[1, 1, 1], [1, 0, 0]]
-    ids, mask = pad([[5, 6, 7], [8]], 9, left=True)
-    assert ids.tolist() == [[5, 6, 7], [9, 9, 8]]
-    assert mask.tolist() == [[1, 1, 1], [0, 0, 1]]
 
 
 def make(items, **settings):

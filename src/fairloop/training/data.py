@@ -133,13 +133,11 @@ def fingerprint(*parts: object) -> str:
     return hashlib.blake2b(json.dumps(parts, sort_keys=True, default=str).encode(), digest_size=16).hexdigest()
 
 
-def pad(rows: Sequence[Sequence[int]], value: int, *, left: bool = False) -> tuple[Tensor, Tensor]:
-    """Return token ids [n, longest] filled up with `value`, and the mask of the real ones."""
-    longest = max(map(len, rows))
-    ids = torch.full((len(rows), longest), value, dtype=torch.long)
+def pad(rows: Sequence[Sequence[int]], value: int) -> tuple[Tensor, Tensor]:
+    """Return token ids [n, longest] filled up on the right with `value`, and the mask of the real ones."""
+    ids = torch.full((len(rows), max(map(len, rows))), value, dtype=torch.long)
     mask = torch.zeros_like(ids)
     for row, tokens in enumerate(rows):
-        where = slice(longest - len(tokens), None) if left else slice(0, len(tokens))
-        ids[row, where] = torch.tensor(tokens, dtype=torch.long)
-        mask[row, where] = 1
+        ids[row, : len(tokens)] = torch.tensor(tokens, dtype=torch.long)
+        mask[row, : len(tokens)] = 1
     return ids, mask
