@@ -51,8 +51,8 @@ def _provide(dataset: DataSet, *, check: bool) -> bool:
     sys.stdout.write(f"  folder   {dataset.cached}\n")
     sys.stdout.write(f"  licence  {dataset.licence}\n")
     sys.stdout.write(f"  source   {dataset.citation}\n")
-    for fault in faults:
-        sys.stdout.write(f"  ! {fault}\n")
+    for line in faults:
+        sys.stdout.write(f"  ! {line}\n")
     return not faults
 
 
