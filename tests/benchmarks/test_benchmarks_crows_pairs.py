@@ -131,6 +131,29 @@ def test_a_pair_that_only_adds_words_is_skipped_by_meade_as_published(tiny_plm, 
     assert nangia.skipped == []
 
 
+def test_a_killed_benchmark_goes_on_where_it_was(tiny_plm, write, tmp_path, monkeypatch):
+    from fairloop.plm.memory import FolderMemory
+
+    monkeypatch.setattr("fairloop.plm.model._BATCHES_BETWEEN_KEEPS", 1)
+    plm = tiny_plm("bert", batch_tokens=100)
+    settings = CrowsPairsSettings(data=str(write({crows_pairs.FILE: to_csv(PAIRS)})), verify=False, resamples=50)
+    whole = measure(plm, settings)
+    memory, seen = FolderMemory(tmp_path / "scores"), []
+
+    def kill(done, total):
+        seen.append(done)
+        if done > total / 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        measure(plm, settings, on_progress=kill, memory=memory)
+    again = []
+    resumed = measure(plm, settings, on_progress=lambda done, total: again.append(done), memory=memory)
+    assert resumed == whole
+    # The batch during which it was killed is computed again, and nothing before it.
+    assert again[0] >= seen[-1]
+
+
 def test_a_tie_counts_as_a_pair_and_for_neither_side():
     rows = [
         CrowsPair("0", "a", "b", "stereo", "gender"),

@@ -79,6 +79,11 @@ def _sources() -> tuple[dict[str, str], ...]:
     return tuple(csv.DictReader(text.splitlines()))
 
 
+def names() -> tuple[str, ...]:
+    """Return the names of all data sets."""
+    return tuple(dict.fromkeys(row["dataset"] for row in _sources()))
+
+
 def find(dataset: DataSet, given: str | None, *, verify: bool = True) -> Path:
     """Return the folder with the data set's files, fetched if they are nowhere on this machine.
 

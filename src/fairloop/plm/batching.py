@@ -1,6 +1,9 @@
 """Group inputs of similar length into batches that hold a bounded number of tokens."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from typing import TypeVar
+
+Item = TypeVar("Item", bound=Hashable)
 
 
 def by_length(lengths: Sequence[int], budget: int) -> list[list[int]]:
@@ -19,8 +22,8 @@ def by_length(lengths: Sequence[int], budget: int) -> list[list[int]]:
     return batches
 
 
-def distinct(items: Sequence[tuple[int, ...]]) -> tuple[list[tuple[int, ...]], list[int]]:
+def distinct(items: Sequence[Item]) -> tuple[list[Item], list[int]]:
     """Return the distinct items in order of appearance, and for each item its place among them."""
-    places: dict[tuple[int, ...], int] = {}
+    places: dict[Item, int] = {}
     positions = [places.setdefault(item, len(places)) for item in items]
     return list(places), positions

@@ -43,7 +43,9 @@ class SentenceEncoder:
         """Return the places of the sentences that have more tokens than the model has positions for."""
         if self.window is None:
             return []
-        return [place for place, ids in enumerate(self._tokens(sentences)) if len(ids) > self.window]
+        texts, places = distinct(sentences)
+        long = [len(ids) > self.window for ids in self._tokens(texts)]
+        return [index for index, place in enumerate(places) if long[place]]
 
     def embed(
         self,
@@ -69,25 +71,23 @@ class SentenceEncoder:
         """
         if pooling not in ("mean", "cls", "last"):
             raise UserError.of("pooling", pooling, "choose mean, cls or last")
-        unique, places = distinct(self._tokens(sentences))
-        first_place = {place: index for index, place in reversed(list(enumerate(places)))}
-        for place, ids in enumerate(unique):
+        unique, places = distinct(sentences)
+        inputs = self._tokens(unique)
+        for text, ids in zip(unique, inputs, strict=True):
             if not ids or (self.window is not None and len(ids) > self.window):
                 reason = f"has {len(ids)} tokens; the model takes 1 to {self.window}"
-                raise Fault(
-                    f"embedding: sentence {first_place[place]} {reason}: {sentences[first_place[place]][:80]!r}"
-                )
+                raise Fault(f"embedding: sentence {sentences.index(text)} {reason}: {text[:80]!r}")
         vectors = np.empty((len(unique), self._size()), dtype=np.float32)
         done = 0
-        for batch in by_length([len(ids) for ids in unique], batch_tokens):
-            vectors[batch] = self._embed_batch([unique[place] for place in batch], pooling)
+        for batch in by_length([len(ids) for ids in inputs], batch_tokens):
+            vectors[batch] = self._embed_batch([inputs[place] for place in batch], pooling)
             done += len(batch)
             if on_progress is not None:
                 on_progress(done, len(unique))
         bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
         if bad.size:
-            where = first_place[int(bad[0])]
-            raise Fault(f"embedding: sentence {where} has a value that is not finite: {sentences[where][:80]!r}")
+            text = unique[int(bad[0])]
+            raise Fault(f"embedding: sentence {sentences.index(text)} has a value that is not finite: {text[:80]!r}")
         if normalize:
             vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float32).tiny)
         return vectors[places] if places else vectors
@@ -112,7 +112,9 @@ class SentenceEncoder:
             ids[row, : len(tokens)] = torch.tensor(tokens)
         mask = (torch.arange(longest)[None, :] < lengths[:, None]).long()
         with torch.inference_mode():
-            hidden = self.model(input_ids=ids.to(device), attention_mask=mask.to(device)).last_hidden_state.float()
+            # Without padding no mask is needed, and attention is faster.
+            seen = mask.to(device) if int(lengths.min()) < longest else None
+            hidden = self.model(input_ids=ids.to(device), attention_mask=seen).last_hidden_state.float()
         if pooling == "cls":
             pooled = hidden[:, 0]
         elif pooling == "last":

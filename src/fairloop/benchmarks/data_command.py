@@ -1,0 +1,70 @@
+"""`fairloop-data`: fetch the benchmarks' data once, verify it, and say where it lies and under which licence."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from fairloop.benchmarks.data import DataFile, DataSet, digest, fetch, names
+from fairloop.errors import FairloopError, Fault, UserError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Fetch and verify; return the exit status: 0 if everything is there, 1 if something is missing or damaged."""
+    parser = argparse.ArgumentParser(
+        prog="fairloop-data",
+        description="Fetch the data of the benchmarks into the cache (FAIRLOOP_CACHE, by default ~/.cache/fairloop).",
+    )
+    parser.add_argument("benchmarks", nargs="*", metavar="benchmark", help=f"{', '.join(names())}; none is all of them")
+    parser.add_argument("--check", action="store_true", help="fetch nothing: only verify what is there")
+    options = parser.parse_args(arguments)
+    try:
+        chosen = _chosen(options.benchmarks)
+        complete = [_provide(dataset, check=options.check) for dataset in chosen]
+    except FairloopError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_status
+    return 0 if all(complete) else 1
+
+
+def _chosen(wanted: Sequence[str]) -> list[DataSet]:
+    for name in wanted:
+        if name not in names():
+            raise UserError.of("benchmark", name, f"data is fetched for {', '.join(names())}")
+    return [DataSet(name) for name in wanted or names()]
+
+
+def _provide(dataset: DataSet, *, check: bool) -> bool:
+    """Fetch what is missing of one data set and print its state; say whether it is complete and undamaged."""
+    faults = []
+    for file in dataset.files:
+        if not file.optional:
+            try:
+                _provide_file(dataset, file, check=check)
+            except Fault as fault:
+                faults.append(str(fault))
+    state = f"{len(faults)} files missing or damaged" if faults else "complete"
+    unpinned = [file.name for file in dataset.files if not file.sha256 and not file.optional]
+    checked = (
+        f"checksums verified, except {', '.join(unpinned)}: none is published" if unpinned else "checksums verified"
+    )
+    sys.stdout.write(f"{dataset.name}: {state}{'' if faults else f', {checked}'}\n")
+    sys.stdout.write(f"  folder   {dataset.cached}\n")
+    sys.stdout.write(f"  licence  {dataset.licence}\n")
+    sys.stdout.write(f"  source   {dataset.citation}\n")
+    for line in faults:
+        sys.stdout.write(f"  ! {line}\n")
+    return not faults
+
+
+def _provide_file(dataset: DataSet, file: DataFile, *, check: bool) -> None:
+    path = dataset.cached / file.name
+    if not path.is_file():
+        if check:
+            raise Fault(f"{path} is missing; its source is {file.url}")
+        fetch(dataset, file)
+    elif file.sha256 and digest(path) != file.sha256:
+        raise Fault(f"{path}: its checksum is not the publisher's: delete it and run fairloop-data again")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
