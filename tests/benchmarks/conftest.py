@@ -22,7 +22,7 @@ def benchmark_data():
 @pytest.fixture
 def tiny_plm():
     """Build a LanguageModel over a random model of one family."""
-    from tiny_models import tiny
+    from plm_models import tiny
 
     from fairloop.plm.model import LanguageModel
 

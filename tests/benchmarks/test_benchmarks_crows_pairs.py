@@ -7,7 +7,7 @@ import io
 import numpy as np
 import pytest
 import torch
-from tiny_models import CAUSAL, MASKED
+from plm_models import CAUSAL, MASKED
 
 from fairloop.benchmarks import crows_pairs
 from fairloop.benchmarks.crows_pairs import CrowsPair, CrowsPairsSettings, _item, _measurements

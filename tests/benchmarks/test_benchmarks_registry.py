@@ -3,7 +3,7 @@ import dataclasses
 import pydantic
 import pytest
 import yaml
-from tiny_models import tiny
+from plm_models import tiny
 
 from fairloop.benchmarks.data import DataSet
 from fairloop.benchmarks.registry import benchmark, benchmarks, measure, settings_of

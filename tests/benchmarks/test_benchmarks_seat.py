@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from tiny_models import SENTENCES
+from plm_models import SENTENCES
 
 from fairloop.benchmarks import seat
 from fairloop.benchmarks.registry import measure

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from tiny_models import CAUSAL, MASKED, wordpiece
+from plm_models import CAUSAL, MASKED, wordpiece
 
 from fairloop.benchmarks import stereoset
 from fairloop.benchmarks.registry import measure

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from tiny_models import MASKED, SENTENCES
+from plm_models import MASKED, SENTENCES
 
 from fairloop.benchmarks import lpbs
 from fairloop.benchmarks.lpbs import LpbsSettings

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from tiny_models import CAUSAL, MASKED
+from plm_models import CAUSAL, MASKED
 
 from fairloop.benchmarks import winobias
 from fairloop.benchmarks.registry import measure

@@ -12,7 +12,7 @@ torch.set_num_threads(1)
 def tiny_plm():
     """Build a LanguageModel over a random model of one family."""
     from fairloop.plm.model import LanguageModel
-    from tiny_models import tiny
+    from plm_models import tiny
 
     def build(family, *, batch_tokens=2048, window=64):
         model, tokenizer, kind = tiny(family, window)

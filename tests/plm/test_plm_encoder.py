@@ -5,7 +5,7 @@ import torch
 from fairloop.errors import Fault, UserError
 from fairloop.plm.encoder import SentenceEncoder
 from fairloop.plm.model import LanguageModel
-from tiny_models import SENTENCES, tiny
+from plm_models import SENTENCES, tiny
 
 
 @torch.no_grad()

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from tiny_models import CAUSAL, MASKED, SENTENCES, tiny
+from plm_models import CAUSAL, MASKED, SENTENCES, tiny
 
 from fairloop.errors import FairloopError, UserError
 from fairloop.plm.encoder import SentenceEncoder

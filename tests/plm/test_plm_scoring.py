@@ -8,7 +8,7 @@ from fairloop.errors import Fault, UserError
 from fairloop.plm.memory import FolderMemory
 from fairloop.plm.model import LanguageModel, Question
 from fairloop.plm.scoring import token_scores
-from tiny_models import CAUSAL, MASKED, SENTENCES
+from plm_models import CAUSAL, MASKED, SENTENCES
 
 
 @torch.no_grad()
