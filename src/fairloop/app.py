@@ -130,8 +130,8 @@ def _check_surroundings(jobs: Sequence[Job]) -> None:
         _check_writable(runs_dir)
     for job in jobs:
         if not job.cell.complete:
-            require(job.configuration.model.path, job.configuration.model.revision, "model.path")
-            require(job.configuration.study.encoder, key="study.encoder")
+            for key, (path, revision) in job.configuration.models.items():
+                require(path, revision, key)
 
 
 def _check_writable(runs_dir: str) -> None:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -15,13 +15,16 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, SerializeAsAny, ValidationError, field_validator, model_validator
 
+from fairloop.benchmarks.registry import benchmark, settings_of
+from fairloop.benchmarks.settings import BenchmarkSettings
 from fairloop.errors import UserError
 from fairloop.generation.settings import ModelSettings
 from fairloop.mitigation.compose import compose as compose_strategies
 from fairloop.mitigation.compose import validate as validate_strategies
 from fairloop.plm.locate import fingerprint
+from fairloop.plm.settings import PlmSettings
 from fairloop.settings import Settings, incidental, known_keys, mistake, suggestion
 from fairloop.tracking.settings import TrackingSettings
 from fairloop.training.settings import TrainerSettings
@@ -30,7 +33,7 @@ CONFIG_NAME = "config"
 
 # The version of each study's method. It is part of a cell's name: raise it when a change of the code changes results,
 # and cells computed before are no longer taken for finished.
-METHODS = {"recursion": 1}
+METHODS = {"recursion": 1, "evaluate": 1}
 
 
 class RecursionSettings(Settings):
@@ -47,6 +50,12 @@ class RecursionSettings(Settings):
     resamples: int = Field(ge=100, le=1_000_000, description="bootstrap resamples of every interval")
 
 
+class EvaluateSettings(Settings):
+    """Group `study`, option `evaluate`: a pre-trained language model (`plm`) on a `benchmark`."""
+
+    name: Literal["evaluate"]
+
+
 class InitialBiasSettings(Settings):
     """Group `initial_bias`: the net stereotype rate of the seed corpus."""
 
@@ -57,10 +66,12 @@ class InitialBiasSettings(Settings):
 class Configuration(Settings):
     """One resolved cell."""
 
-    study: RecursionSettings
+    study: Annotated[RecursionSettings | EvaluateSettings, Field(discriminator="name")]
     model: ModelSettings
     initial_bias: InitialBiasSettings
-    mitigation: dict[str, Any] = Field(description="strategies by name, applied in this order; empty for none")
+    mitigation: dict[str, Any] = Field(description="strategies by name, whose order decides nothing; empty for none")
+    plm: PlmSettings
+    benchmark: SerializeAsAny[BenchmarkSettings]
     trainer: TrainerSettings = incidental()
     tracking: TrackingSettings = incidental()
     seed: int = Field(ge=0, lt=2**31, description="seed of every random number of the cell")
@@ -71,9 +82,29 @@ class Configuration(Settings):
     def _strategies_are_known(cls, chosen: Any) -> Any:
         return validate_strategies(chosen) if isinstance(chosen, dict) else chosen
 
+    @field_validator("benchmark", mode="before")
+    @classmethod
+    def _benchmark_has_its_own_settings(cls, chosen: Any) -> Any:
+        if not isinstance(chosen, dict):
+            return chosen
+        try:
+            return settings_of(chosen)
+        except ValidationError as error:
+            chosen_class = benchmark(chosen["name"]).settings
+            raise UserError(mistake(error, chosen_class, "benchmark.")) from error
+
     @model_validator(mode="after")
     def _choices_go_together(self) -> "Configuration":
         study = self.study
+        if isinstance(study, EvaluateSettings):
+            kinds = benchmark(self.benchmark.name).kinds
+            if self.plm.kind not in ("auto", *kinds):
+                raise UserError.of(
+                    "benchmark",
+                    self.benchmark.name,
+                    f"measures a model that is {' or '.join(kinds)}; {self.plm.name} is {self.plm.kind}",
+                )
+            return self
         if study.examples > study.sentences:
             raise UserError.of(
                 "study.examples",
@@ -84,17 +115,37 @@ class Configuration(Settings):
         return self
 
     @property
+    def recursion(self) -> RecursionSettings:
+        """The study's settings; only for cells of the recursion study."""
+        if not isinstance(self.study, RecursionSettings):
+            raise TypeError(f"this is a cell of the study {self.study.name}")
+        return self.study
+
+    @property
     def strategies(self) -> str:
         """The mitigation as one word for names and tables: `none`, or its strategies joined by `+`."""
         return compose_strategies(self.mitigation).name
 
+    @property
+    def models(self) -> dict[str, tuple[str, str | None]]:
+        """The models that the study reads: path and revision by the configuration key of the path."""
+        if isinstance(self.study, EvaluateSettings):
+            return {"plm.path": (self.plm.path, self.plm.revision)}
+        return {
+            "model.path": (self.model.path, self.model.revision),
+            "study.encoder": (self.recursion.encoder, None),
+        }
+
     def deciding(self) -> dict[str, Any]:
         """Return what decides the cell's result. Weights are named by their contents, not by where they lie."""
-        return {
-            **super().deciding(),
-            "weights": fingerprint(self.model.path, self.model.revision, "model.path"),
-            "encoder": fingerprint(self.study.encoder, None, "study.encoder"),
-        }
+        groups = (
+            ("study", "plm", "benchmark", "seed")
+            if isinstance(self.study, EvaluateSettings)
+            else ("study", "model", "initial_bias", "mitigation", "seed")
+        )
+        settings = super().deciding()
+        weights = {key: fingerprint(path, revision, key) for key, (path, revision) in self.models.items()}
+        return {**{group: settings[group] for group in groups}, "weights": weights}
 
 
 def conf_dir() -> Path:

@@ -5,7 +5,6 @@ so that the whole configuration is validated before anything heavy is loaded.
 """
 
 import difflib
-import types
 import typing
 from collections.abc import Sequence
 from typing import Any
@@ -79,24 +78,32 @@ def mistake(error: ValidationError, root: type[Settings], prefix: str = "") -> s
 
 def _locate(location: tuple[int | str, ...], root: type[Settings]) -> tuple[type[Settings], str, list[str]]:
     """Return the settings class that holds the field at `location`, the field's name, and its dotted key."""
-    parent = root
+    parent, inner = root, None
     key = [str(location[0])]
     for part in location[1:]:
-        field = parent.model_fields.get(key[-1])
-        inner = _settings_class(field.annotation) if field else None
         if inner is None:
-            break
-        parent = inner
+            field = parent.model_fields.get(key[-1])
+            options = _settings_classes(field.annotation) if field else []
+            if not options:
+                break
+            inner = next((option for option in options if part in _tags(option)), options[0])
+            if len(options) > 1:
+                continue  # the tag that says which of them was chosen is no part of the key
+        parent, inner = inner, None
         key.append(str(part))
     return parent, key[-1], key
 
 
-def _settings_class(annotation: Any) -> type[Settings] | None:
+def _settings_classes(annotation: Any) -> list[type[Settings]]:
+    """Return the settings classes among which an annotation lets choose."""
     if isinstance(annotation, type) and issubclass(annotation, Settings):
-        return annotation
-    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
-        return next(filter(None, map(_settings_class, typing.get_args(annotation))), None)
-    return None
+        return [annotation]
+    return [found for option in typing.get_args(annotation) for found in _settings_classes(option)]
+
+
+def _tags(choice: type[Settings]) -> tuple[Any, ...]:
+    name = choice.model_fields.get("name")
+    return typing.get_args(name.annotation) if name else ()
 
 
 def allowed(parent: type[Settings], name: str) -> str:
@@ -137,7 +144,7 @@ def known_keys(parent: type[Settings], prefix: str = "") -> list[str]:
     keys = []
     for name, field in parent.model_fields.items():
         keys.append(prefix + name)
-        if inner := _settings_class(field.annotation):
+        for inner in _settings_classes(field.annotation):
             keys += known_keys(inner, f"{prefix}{name}.")
     return keys
 

@@ -11,8 +11,9 @@ torch.set_num_threads(1)
 @pytest.fixture
 def tiny_plm():
     """Build a LanguageModel over a random model of one family."""
-    from fairloop.plm.model import LanguageModel
     from plm_models import tiny
+
+    from fairloop.plm.model import LanguageModel
 
     def build(family, *, batch_tokens=2048, window=64):
         model, tokenizer, kind = tiny(family, window)

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 import torch
+from plm_models import SENTENCES, tiny
 
 from fairloop.errors import Fault, UserError
 from fairloop.plm.encoder import SentenceEncoder
 from fairloop.plm.model import LanguageModel
-from plm_models import SENTENCES, tiny
 
 
 @torch.no_grad()

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from plm_models import CAUSAL, MASKED, SENTENCES
 
 from fairloop.errors import Fault, UserError
 from fairloop.plm.memory import FolderMemory
 from fairloop.plm.model import LanguageModel, Question
 from fairloop.plm.scoring import token_scores
-from plm_models import CAUSAL, MASKED, SENTENCES
 
 
 @torch.no_grad()

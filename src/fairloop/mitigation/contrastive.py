@@ -61,7 +61,7 @@ class Strategy(Mitigation):
         Raises:
             Fault: if fewer than two different sentences have σ ≠ 0.
         """
-        from fairloop.plm.loading import locate
+        from fairloop.plm.locate import resolve
         from fairloop.training.tasks import train_encoder
 
         require_sentences(corpus, self.name, generation)
@@ -73,7 +73,7 @@ class Strategy(Mitigation):
             )
         trained = train_encoder(
             pairs,
-            locate(encoder),
+            str(resolve(encoder)),
             at_most(self.settings, len(pairs), "mitigation.contrastive", generation),
             training.trainer,
             training.work,

@@ -10,9 +10,13 @@ from fairloop.settings import Settings, incidental
 class PlmSettings(Settings):
     """The pre-trained language model that is measured or debiased."""
 
-    name: str = Field(min_length=1, description="Name in tables and figures; the leaderboard's name of the same model")
-    path: str = Field(min_length=1, description="Hub id, folder, or a packaged model: embedded:minilm")
-    revision: str | None = Field(None, description="Revision (commit, tag or branch) of a Hub id; null is its newest")
+    name: str = incidental(
+        min_length=1, description="Name in tables and figures; the leaderboard's name of the same model"
+    )
+    path: str = incidental(min_length=1, description="Hub id, folder, or a packaged model: embedded:minilm")
+    revision: str | None = incidental(
+        None, description="Revision (commit, tag or branch) of a Hub id; null is its newest"
+    )
     kind: Literal["auto", "masked", "causal", "encoder"] = Field(
         "auto", description="Masked or causal language model, or encoder without a head; auto reads it from the model"
     )

@@ -9,10 +9,9 @@
 """
 
 import json
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +26,7 @@ from fairloop.mitigation.base import Training
 from fairloop.mitigation.compose import compose
 from fairloop.plm.locate import torch_device
 from fairloop.seeding import derive
+from fairloop.studies.measures import read_measures, write_measures
 from fairloop.tracking.stages import Stage
 from fairloop.tracking.store import Cell
 from fairloop.tracking.wandb_run import Tracker
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 CORPUS_FILE = "corpus.parquet"
 WRITING_FILE = "writing.json"
-MEASURES_FILE = "measures.json"
 ADAPTED_FOLDER = "adapted"
 
 
@@ -74,9 +73,9 @@ class Recursion:
         """Take the resolved configuration, and the cell held by this process."""
         self.configuration = configuration
         self.cell = cell
-        self.study = configuration.study
+        self.study = configuration.recursion
         self.seed = configuration.seed
-        self.generations = configuration.study.generations
+        self.generations = configuration.recursion.generations
         self.mitigation = compose(configuration.mitigation)
         self.label = (
             f"level {configuration.initial_bias.level:g}, {configuration.strategies}, seed {configuration.seed}"
@@ -261,19 +260,3 @@ def yield_of(corpus: Stage) -> Measurement:
     result = binomtest(record["accepted"], record["asked"])
     interval = result.proportion_ci(method="wilson")
     return Measurement("generation/yield", result.statistic, interval.low, interval.high, record["asked"])
-
-
-def write_measures(measured: Sequence[Measurement], folder: Path) -> None:
-    """Keep measurements as a stage's output; an undefined value is null."""
-    from fairloop.tracking.results import number
-
-    write_json(
-        folder / MEASURES_FILE,
-        [{**asdict(one), "value": number(one.value)} for one in measured],
-    )
-
-
-def read_measures(stage: Stage) -> list[Measurement]:
-    """Return what `write_measures` kept."""
-    rows = json.loads((stage.folder / MEASURES_FILE).read_text())
-    return [Measurement(**{**row, "value": math.nan if row["value"] is None else row["value"]}) for row in rows]

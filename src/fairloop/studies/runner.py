@@ -3,13 +3,13 @@
 from collections.abc import Callable
 
 from fairloop.config import Configuration
-from fairloop.studies import recursion
+from fairloop.studies import evaluate, recursion
 from fairloop.tracking.store import Cell
 from fairloop.tracking.wandb_run import Tracker, tracked
 
 Study = Callable[[Configuration, Cell, Tracker], None]
 
-STUDIES: dict[str, Study] = {"recursion": recursion.run}
+STUDIES: dict[str, Study] = {"recursion": recursion.run, "evaluate": evaluate.run}
 
 
 def run_cell(configuration: Configuration, cell: Cell) -> None:
@@ -23,15 +23,24 @@ def run_cell(configuration: Configuration, cell: Cell) -> None:
         if not unfinished:
             return
         _limit_threads(configuration.trainer.threads)
-        choices = configuration.model_dump(mode="json", exclude={"runs_dir", "trainer", "tracking"})
-        tags = [configuration.study.name, configuration.model.name, configuration.strategies]
+        choices = {**configuration.deciding(), **_names(configuration)}
+        tags = [configuration.study.name, *_names(configuration).values()]
         with tracked(configuration.tracking, cell, choices, tags=tags, name=_run_name(configuration)) as tracker:
             STUDIES[configuration.study.name](configuration, cell, tracker)
 
 
+def _names(configuration: Configuration) -> dict[str, str]:
+    """Return the names of the choices by which runs are grouped and found."""
+    if configuration.study.name == "evaluate":
+        return {"plm_name": configuration.plm.name, "benchmark_name": configuration.benchmark.name}
+    return {"model_name": configuration.model.name, "strategies": configuration.strategies}
+
+
 def _run_name(configuration: Configuration) -> str:
-    level = f"{configuration.initial_bias.level:g}"
-    return f"{configuration.model.name} {configuration.strategies} level {level} seed {configuration.seed}"
+    names = " ".join(_names(configuration).values())
+    if configuration.study.name == "evaluate":
+        return f"{names} seed {configuration.seed}"
+    return f"{names} level {configuration.initial_bias.level:g} seed {configuration.seed}"
 
 
 def _limit_threads(threads: int | None) -> None:
