@@ -292,6 +292,8 @@ def work(args: argparse.Namespace, shared: Shared, worker: int) -> None:
     optimizer = torch.optim.AdamW(groups, lr=args.peak, betas=(0.9, 0.99), eps=1e-8, weight_decay=0.0)
     if (args.work / "checkpoint.pt").exists():  # all workers start from the moments of the first
         optimizer.load_state_dict(torch.load(args.work / "checkpoint.pt", weights_only=True)["optimizer"])
+        for group, asked in zip(optimizer.param_groups, groups, strict=True):
+            group["peak"] = asked["peak"]  # the command's rates, not the checkpoint's
     loss_of = loss_function(model)
     first = start = shared.step.value
     running, checked = 0.0, first // args.check_every
