@@ -339,6 +339,7 @@ def write_asset(update: dict[str, torch.Tensor], encoder: Path, folder: Path) ->
     """The folder that ships: the update, and a manifest with the checksums of the update and of its encoder."""
     folder.mkdir(parents=True, exist_ok=True)
     save_file(update, folder / "update.safetensors")
+    (folder / "update.safetensors").chmod(0o644)
     files = {"encoder_sha256": encoder / "model.safetensors", "update_sha256": folder / "update.safetensors"}
     manifest = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
     manifest |= {"made by": "experiments/minilm_mlm/train.py", "licence": "Apache-2.0, like the encoder"}

@@ -142,7 +142,8 @@ def _build(target: Path, encoder: Path, asset: Path, sources: dict[str, str]) ->
         for file in work.iterdir():
             with file.open("rb") as opened:
                 os.fsync(opened.fileno())
-        work.chmod(0o755)  # mkdtemp makes it private, but a cache may be shared
+            file.chmod(0o644)  # safetensors and mkdtemp make theirs private, but a cache may be shared
+        work.chmod(0o755)
         if target.exists():  # of an older update: it may go, it can be made again
             shutil.rmtree(target)
         work.replace(target)
