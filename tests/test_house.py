@@ -5,10 +5,24 @@ from pathlib import Path
 
 import fairloop
 
-ORDER = (
-    "app studies report config mitigation debias benchmarks metrics generation plm training corpus lexicon tracking "
-    "statistics assets"
-).split()
+ORDER = [
+    "app",
+    "studies",
+    "report",
+    "config",
+    "mitigation",
+    "debias",
+    "benchmarks",
+    "metrics",
+    "generation",
+    "plm",
+    "training",
+    "corpus",
+    "lexicon",
+    "tracking",
+    "statistics",
+    "assets",
+]
 ANYONE = {"errors", "settings", "seeding", "console", "files"}
 PACKAGE = Path(fairloop.__file__).parent
 
