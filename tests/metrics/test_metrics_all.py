@@ -56,16 +56,34 @@ def test_the_net_stereotype_rate_of_a_seed_corpus_is_its_level(level, embed):
 
 
 def test_downstream_bias_grows_with_the_level_and_augmentation_removes_it(embed):
+    # One corpus of 256 sentences has a bias by chance (standard deviation 0.02 to 0.03): eight are looked at together.
+    none, some, full, augmented = (
+        np.array(
+            [
+                table(change(seed_corpus(level, 256, 0.3, seed)), embed, resamples=10)["downstream/bias"].value
+                for seed in range(8)
+            ]
+        )
+        for level, change in ((0, _as_it_is), (0.5, _as_it_is), (1, _as_it_is), (1, _augmented))
+    )
+    for unbiased in (none, augmented):
+        assert abs(unbiased.mean()) < 3 * unbiased.std(ddof=1) / np.sqrt(8)
+        assert abs(unbiased.mean()) < 0.2 * full.mean()
+    assert none.max() < some.min()
+    assert some.max() < full.min()
+
+
+def test_the_embedding_effect_grows_with_the_level_and_labels_balance_under_augmentation(embed):
     found = [table(seed_corpus(level, 256, 0.3, 1), embed, resamples=100) for level in (0, 0.5, 1)]
-    bias = [one["downstream/bias"].value for one in found]
-    assert abs(bias[0]) < 0.03
-    assert bias[0] + 0.02 < bias[1] < bias[2] - 0.02
     effect = [one["embedding/effect_size"].value for one in found]
     assert effect[0] < effect[1] < effect[2]
     augmented = table(_augmented(seed_corpus(1, 256, 0.3, 1)), embed, resamples=100)
-    assert abs(augmented["downstream/bias"].value) < 0.1 * bias[2]
     assert augmented["rule/net_stereotype_rate"].value == 0
     assert augmented["rule/male_share"].value == 0.5
+
+
+def _as_it_is(corpus):
+    return corpus
 
 
 def _augmented(corpus):
