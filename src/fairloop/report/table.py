@@ -296,7 +296,11 @@ def _measured(cells: Iterable[Cell], metric: str) -> bool:
 
 
 def _interval_note(single: bool) -> str:
-    return "95% intervals over sentences" if single else "means over cells, 95% intervals over cells (from three)"
+    return (
+        "95% intervals over sentences (by groups that share a prompt's examples)"
+        if single
+        else "means over cells, 95% intervals over cells (from three)"
+    )
 
 
 def _only_net_rate(condition: Condition) -> Condition:
