@@ -1,6 +1,7 @@
 """Fine-tuning of a causal language model: LoRA or all weights, loss on the sentence and not on its prompt."""
 
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +61,7 @@ class CausalLMModule(TrainingModule):
         finally:
             hook.remove()
         targets = batch["labels"][:, 1:][predicts]
-        return functional.cross_entropy(output.logits[0].float(), targets, reduction="sum"), predicts.sum()
+        return functional.cross_entropy(output.logits.squeeze(0).float(), targets, reduction="sum"), predicts.sum()
 
 
 def tokenize(examples: Sequence[CausalExample], tokenizer: Any, max_length: int) -> list[Tokens]:
@@ -119,7 +120,9 @@ def add_lora(model: Any, settings: CausalLMSettings, *, seed: int, stage: str) -
         target_modules="all-linear",
         task_type="CAUSAL_LM",
     )
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), warnings.catch_warnings():
+        # peft still asks transformers under the old name.
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
         torch.manual_seed(derive(seed, stage, "lora"))
         return get_peft_model(model, config)
 
