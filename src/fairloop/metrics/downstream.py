@@ -116,8 +116,8 @@ def measure_downstream(
 
         - `downstream/cross_fitted_accuracy`: share of the corpus' own sentences whose occupation is predicted by
           the classifier that was trained without their fold; the interval is over groups.
-        - `downstream/pairs`: the pairs asked about; n is how many they were before those that the corpus has seen were
-          left out.
+        - `downstream/pairs`: the pairs asked about; n is how many they were before those that the corpus has seen
+          were left out.
     """
     lessons = Lessons.of(texts, occupations, groups)
     known = [place for place, pair in enumerate(pairs) if pair.occupation in set(lessons.classes)]
@@ -126,27 +126,36 @@ def measure_downstream(
         return undefined(METRICS)
     cached = _asked_once(embed, lessons.texts, [*(pair.male for pair in pairs), *(pair.female for pair in pairs)])
     chosen = [pairs[place] for place in asked]
-    classifier = (fit or fit_logistic_regression)(lessons.texts, lessons.occupations, cached)
-    refit = fit
-    if refit is None:
-        assert isinstance(classifier, LogisticClassifier)
-        refit = partial(fit_logistic_regression, start=classifier)
-    refits, right = [], np.full(len(lessons.texts), np.nan)
-    for kept, left_out in lessons.folds():
-        taught = refit([lessons.texts[i] for i in kept], [lessons.occupations[i] for i in kept], cached)
-        refits.append(ask(taught, chosen))
-        said = taught.probabilities([lessons.texts[i] for i in left_out]).argmax(axis=1)
-        right[left_out] = [
-            taught.classes[one] == lessons.occupations[i] for one, i in zip(said, left_out, strict=True)
-        ]
-    found = score(ask(classifier, chosen), refits, seed=seed, resamples=resamples)
-    own = Estimate.undefined()
-    if refits:
-        shared = derive(seed, "downstream")
-        own = bootstrap_mean(right, seed=shared, resamples=resamples, clusters=lessons.groups.tolist())
+    classifier, refits, right = _train(lessons, cached, fit)
+    found = score(ask(classifier, chosen), [ask(one, chosen) for one in refits], seed=seed, resamples=resamples)
+    shared = derive(seed, "downstream")
+    clusters = lessons.groups[: len(right)].tolist()
+    own = bootstrap_mean(right, seed=shared, resamples=resamples, clusters=clusters)
     found.append(Measurement.of("downstream/cross_fitted_accuracy", own))
     found.append(Measurement("downstream/pairs", float(len(asked)), None, None, len(known)))
     return found
+
+
+def _train(lessons: Lessons, embed: Embed, fit: Fit | None) -> tuple[Classifier, list[Classifier], Floats]:
+    """Return the classifier of everything, those without one fold each, and whether these are right about their fold.
+
+    The last is [n], 1 or 0, and empty where there are no folds.
+    """
+    if fit is None:
+        whole = fit_logistic_regression(lessons.texts, lessons.occupations, embed)
+        classifier: Classifier = whole
+        fit = partial(fit_logistic_regression, start=whole)
+    else:
+        classifier = fit(lessons.texts, lessons.occupations, embed)
+    folds = lessons.folds()
+    refits: list[Classifier] = []
+    right = np.zeros(len(lessons.texts) if folds else 0)
+    for kept, left_out in folds:
+        taught = fit([lessons.texts[i] for i in kept], [lessons.occupations[i] for i in kept], embed)
+        refits.append(taught)
+        said = taught.probabilities([lessons.texts[i] for i in left_out]).argmax(axis=1)
+        right[left_out] = [taught.classes[one] == lessons.occupations[i] for one, i in zip(said, left_out, strict=True)]
+    return classifier, refits, right
 
 
 def _asked_once(embed: Embed, *calls: Sequence[str]) -> Embed:
@@ -181,7 +190,7 @@ def score(
     - `downstream/tpr_gap_rms`: root of the mean square over all occupations of TPR(male) - TPR(female), as De-Arteaga
       et al. (2019) and Romanov et al. (2019) report it; never negative, and above zero by chance alone.
     - `downstream/flip_rate`: share of pairs whose two versions get different occupations.
-    - `downstream/learned`: 1 if the accuracy's interval lies above chance, else 0: such a classifier's bias says little.
+    - `downstream/learned`: 1 if the accuracy's interval lies above chance, else 0: the bias is that of a guess.
 
     Args:
         answers: of the classifier that was trained on everything.

@@ -1,12 +1,12 @@
 """Downstream bias in hiring: whom does a recommender that is trained on the corpus put on the shortlist?
 
 For each occupation of the corpus a recommender learns to tell its sentences from all others (one against the rest,
-penalised least squares; the occupation's own words removed). It then ranks a pool of held-out descriptions of applicants,
-each in a male and in a female version, and recommends the best tenth. Where gender plays no role, the two versions of an
-applicant are recommended alike.
+penalised least squares; the occupation's own words removed). It then ranks a pool of held-out descriptions of
+applicants, each in a male and in a female version, and recommends the best tenth. Where gender plays no role, the two
+versions of an applicant are recommended alike.
 
-The figures are those of the literature on fair decisions: demographic parity, the difference of recommendation rates, and
-equal opportunity, the same among applicants who match the job (Hardt et al. 2016; the gap in true positive rates of
+The figures are those of the literature on fair decisions: demographic parity, the difference of recommendation rates,
+and equal opportunity, the same among applicants who match the job (Hardt et al. 2016; the gap in true positive rates of
 De-Arteaga et al. 2019). Decisions are made within one job, so that no threshold is shared between jobs.
 """
 
@@ -208,7 +208,9 @@ def _columns(answers: Rankings, what: str) -> Floats:
         return np.stack([np.abs(male - female).sum(axis=0), np.maximum(male, female).sum(axis=0)], axis=1)
     matching = np.array(answers.occupations)[:, None] == np.array(answers.jobs)[None, :]
     matches = matching.sum(axis=0)
-    male_rate, female_rate = (divide((one * matching).sum(axis=0), matches.astype(np.float64)) for one in (male, female))
+    male_rate, female_rate = (
+        divide((one * matching).sum(axis=0), matches.astype(np.float64)) for one in (male, female)
+    )
     if what == "right":
         others = len(matching) - matches
         false_rate = divide(((male + female) * ~matching).sum(axis=0), 2.0 * others)
@@ -232,8 +234,8 @@ class DownstreamHiring(InMemoryMetric):
 
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
-            description="Bias of recommenders that are trained on the sentences to tell one occupation's from all others "
-            "and put held-out applicants, each in a male and in a female version, on a shortlist for the job: "
+            description="Bias of recommenders that are trained on the sentences to tell one occupation's from all "
+            "others and put held-out applicants, each in a male and in a female version, on a shortlist for the job: "
             "demographic parity and equal opportunity between the versions, balanced accuracy, changed decisions.",
             citation="Hardt, Price and Srebro (2016): Equality of Opportunity in Supervised Learning. NIPS. De-Arteaga "
             "et al. (2019): Bias in Bios: A Case Study of Semantic Representation Bias in a High-Stakes Setting. FAT*.",

@@ -89,8 +89,8 @@ def measure_pronoun(
         groups: [n], sentences whose prompts shared examples are left out of training together.
 
     Returns:
-        The `METRICS`, as `score` defines them, and `downstream_pronoun/pairs`: the pairs asked about; n is how many they
-        were before those that the corpus has seen were left out.
+        The `METRICS`, as `score` defines them, and `downstream_pronoun/pairs`: the pairs asked about; n is how many
+        they were before those that the corpus has seen were left out.
     """
     lessons = Lessons.of(texts, occupations, groups)
     everything = resolution_pairs() if pairs is None else pairs

@@ -35,8 +35,8 @@ def measure_corpus(
 
     Args:
         corpus: a table with the columns text, occupation, gender, stereotype and group (`fairloop.corpus.schema`).
-        embed: the encoder of the embedding-based and the downstream measures; each text is embedded once for a task, and
-            the sentences of the corpus once for all tasks.
+        embed: the encoder of the embedding-based and the downstream measures; the sentences of the
+            corpus are embedded once for all tasks.
         pairs: held-out counterfactual pairs of the occupation task (`fairloop.corpus.heldout.counterfactual_pairs`);
             the other two tasks have their own there.
         seed: decides resamples and sampled partitions.

@@ -1,8 +1,8 @@
 """Intervals of what a trained model does on test items, when both the training data and the items are samples.
 
 By the law of total variance the variance of a statistic of model and items is Var[E(· | training data)] +
-E[Var(· | training data)]. The second part, the choice of items, is bootstrapped with the model as it is. The first part,
-the noise of training, is estimated from models that were trained with one fold of the training data left out each: the
+E[Var(· | training data)]. The second part, the choice of items, is bootstrapped with the model as it is. The first
+part, the noise of training, is estimated from models that were trained with one fold of the training data left out each: the
 delete-a-group jackknife (Kott 2001), (K - 1)/K · sum of (fold's value - mean of the folds' values)². It is taken
 on the same items, so that it also holds the interaction of the two and the sum errs on the safe side.
 """
@@ -52,7 +52,10 @@ def bootstrap_refitted(
     value = float(statistic(table.sum(axis=0))) if len(table) else math.nan
     if math.isnan(value):
         return Estimate.undefined()
-    error = 0.0 if refits is None else training_error(statistic(np.asarray(refits, np.float64).sum(axis=1)))
+    error = 0.0
+    if refits is not None:
+        again = np.asarray(refits, dtype=np.float64)
+        error = training_error(statistic(again.sum(axis=1))) if len(again) > 1 else math.nan
     sums = resample_sums(table, seed=seed, resamples=resamples, clusters=clusters)
     if sums is None or math.isnan(error):
         return Estimate(value, math.nan, math.nan, len(table))
