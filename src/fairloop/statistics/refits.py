@@ -2,9 +2,9 @@
 
 By the law of total variance the variance of a statistic of model and items is Var[E(· | training data)] +
 E[Var(· | training data)]. The second part, the choice of items, is bootstrapped with the model as it is. The first
-part, the noise of training, is estimated from models that were trained with one fold of the training data left out each: the
-delete-a-group jackknife (Kott 2001), (K - 1)/K · sum of (fold's value - mean of the folds' values)². It is taken
-on the same items, so that it also holds the interaction of the two and the sum errs on the safe side.
+part, the noise of training, is estimated from models that were trained with one fold of the training data left out
+each: the delete-a-group jackknife (Kott 2001), (K - 1)/K · sum of (fold's value - mean of the folds' values)². It is
+taken on the same items, so that it also holds the interaction of the two and the sum errs on the safe side.
 """
 
 import math
