@@ -58,7 +58,9 @@ def test_bias_follows_the_corpus(embed):
     )
     assert along["bias"].low > 0.2
     assert against["bias"].high < -0.2
-    assert abs(balanced["bias"].value) < 0.05
+    # Shortlists have five places: a single place of one of the six jobs moves the bias by a fifteenth.
+    assert abs(balanced["bias"].value) < 1.01 / 15
+    assert balanced["bias"].low < 0 < balanced["bias"].high
     assert balanced["accuracy"].value > 0.75
     assert balanced["learned"].value == 1
     assert along["opportunity_gap"].value >= 0 >= against["opportunity_gap"].value
