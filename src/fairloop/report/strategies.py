@@ -111,7 +111,8 @@ class Reduction:
             return "undefined: the control has no bias"
         if self.pairs == 1:
             return "one pair: no interval"
-        return "unbounded: these pairs cannot tell the control's bias from zero" if math.isinf(self.reduction.low) else ""
+        unbounded = math.isinf(self.reduction.low)
+        return "unbounded: these pairs cannot tell the control's bias from zero" if unbounded else ""
 
 
 @dataclass(frozen=True)
