@@ -8,6 +8,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
+from fairloop.report.calibration import calibrations, summary_table
 from fairloop.report.compare import Condition, flatten
 from fairloop.report.figure import Drawing
 from fairloop.report.read import Cell, Runs
@@ -18,6 +19,7 @@ from fairloop.report.table import (
     equilibrium_table,
     metric_tables,
     number,
+    other_cells,
     unusable_table,
 )
 
@@ -51,8 +53,9 @@ def render_page(runs: Runs, conditions: Sequence[Condition], drawing: Drawing | 
     environment.globals["number"] = number
     common, different = _configurations(runs.cells)
     views = [_view(cell, different, with_samples=index < MOST_SAMPLED) for index, cell in enumerate(runs.cells)]
-    others = [cell for cell in runs.cells if cell.study != "recursion"]
+    others = other_cells(runs.cells)
     summary = [equilibrium_table(conditions), change_table(conditions), cells_table(others) if others else None]
+    summary += [summary_table(calibration) for calibration in calibrations(runs.cells)]
     page = environment.get_template("report.html").render(
         runs=runs,
         conditions=conditions,

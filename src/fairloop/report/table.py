@@ -144,8 +144,13 @@ def change_table(conditions: Sequence[Condition]) -> Table | None:
     return Table("Relative change", columns, tuple(rows), 2, note)
 
 
+def other_cells(cells: Iterable[Cell]) -> list[Cell]:
+    """Return the cells of studies that have no tables of their own."""
+    return [cell for cell in cells if cell.study not in ("recursion", "metric_calibration")]
+
+
 def cells_table(cells: Sequence[Cell]) -> Table:
-    """Return the finished cells that are not part of the recursion study, with their headline numbers."""
+    """Return finished cells with their first numbers."""
     rows = tuple(
         (
             cell.study,
@@ -178,7 +183,11 @@ def print_report(runs: Runs, conditions: Sequence[Condition], console: Console) 
     changes = change_table([_only_net_rate(condition) for condition in conditions])
     if changes:
         _print(_one_condition_less(changes), console)
-    others = [cell for cell in runs.cells if cell.study != "recursion"]
+    from fairloop.report.calibration import calibrations, summary_table
+
+    for calibration in calibrations(runs.cells):
+        _print(summary_table(calibration), console)
+    others = other_cells(runs.cells)
     for extra in (cells_table(others) if others else None, unusable_table(runs)):
         if extra:
             _print(extra, console)

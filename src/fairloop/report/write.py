@@ -5,10 +5,12 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from fairloop.files import write_bytes, write_text
+from fairloop.report.calibration import calibrations, curve_csv, summary_csv
+from fairloop.report.calibration_figure import calibration_figure
 from fairloop.report.compare import Condition, conditions
 from fairloop.report.figure import trajectories_figure
 from fairloop.report.page import render_page
-from fairloop.report.read import Runs, read_runs
+from fairloop.report.read import Cell, Runs, read_runs
 from fairloop.report.table import changes_csv, equilibrium_csv, metrics_csv, trajectories_csv
 
 FOLDER = "report"
@@ -26,10 +28,12 @@ class ReportPaths:
     trajectories: Path
     equilibrium: Path
     changes: Path
+    calibrations: tuple[Path, ...] = ()
 
     def existing(self) -> list[Path]:
         """Return the files that were written, the page first."""
-        return [path for path in astuple(self) if path is not None]
+        *single, calibrations = astuple(self)
+        return [path for path in (*single, *calibrations) if path is not None]
 
 
 def write_report(
@@ -61,6 +65,7 @@ def write_files(runs: Runs, compared: Sequence[Condition], folder: Path) -> Repo
         trajectories=folder / "trajectories.csv",
         equilibrium=folder / "equilibrium.csv",
         changes=folder / "relative_changes.csv",
+        calibrations=write_calibrations(runs.cells, folder),
     )
     if drawing and paths.png and paths.svg:
         write_bytes(paths.png, drawing.png)
@@ -71,3 +76,21 @@ def write_files(runs: Runs, compared: Sequence[Condition], folder: Path) -> Repo
     write_text(paths.changes, changes_csv(compared))
     write_text(paths.page, render_page(runs, compared, drawing))
     return paths
+
+
+def write_calibrations(cells: Sequence[Cell], folder: Path) -> tuple[Path, ...]:
+    """Write the tables of all metric calibrations among the cells, and a figure of each; return the paths."""
+    calibrated = calibrations(cells)
+    if not calibrated:
+        return ()
+    files = {folder / "metric_calibration_curve.csv": curve_csv(calibrated)}
+    files[folder / "metric_calibration_summary.csv"] = summary_csv(calibrated)
+    for path, text in files.items():
+        write_text(path, text)
+    paths = list(files)
+    for one in calibrated:
+        drawing = calibration_figure(one)
+        for kind, data in (("png", drawing.png), ("svg", drawing.svg)):
+            paths.append(folder / f"metric_calibration_{one.cell}.{kind}")
+            write_bytes(paths[-1], data)
+    return tuple(paths)
