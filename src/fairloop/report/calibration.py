@@ -134,7 +134,7 @@ def summary_table(calibration: Calibration) -> Table:
         for metric in calibration.headline
         for sentences in calibration.sizes
     )
-    columns = ("metric", "N", "slope", "Spearman", "detects", "of source")
+    columns = ("metric", "N", "slope", "Spearman", "detects")
     return Table(
         f"Metric calibration, seed {calibration.seed}",
         columns + tuple(f"shift ({rate:.0%} swapped)" for rate in rates),
@@ -142,8 +142,8 @@ def summary_table(calibration: Calibration) -> Table:
         2,
         "Slope: change of the metric per unit of net stereotype rate, over all levels. Detects: the smallest change of "
         f"the corpus' own net rate that the metric finds at net rate {calibration.reference:g} (two-sided 5%, power "
-        "80%, one corpus against another); of source: that of the net rate of what wrote them. Shift: what adding "
-        "the swapped variants of that share of gendered sentences does to it there. 95% intervals over corpora.",
+        "80%, one corpus against another). Shift: what adding the swapped variants of that share of gendered sentences "
+        "does to it there. 95% intervals over corpora.",
     )
 
 
@@ -179,7 +179,6 @@ def _summary_row(calibration: Calibration, metric: str, sentences: int, rates: S
         _shown(get("slope")),
         number(get("spearman").value, 2),
         _detected(get("mde")),
-        number(get("mde_source").value, 2),
         *map(_shown, shifts),
     )
 
@@ -211,13 +210,13 @@ def _summary_lines(calibration: Calibration, rates: Sequence[float]) -> Iterator
 
 
 def _shown(measure: Measure) -> str:
-    return with_interval(measure.value, measure.low, measure.high, 2)
+    return with_interval(measure.value, measure.low, measure.high)
 
 
 def _detected(measure: Measure) -> str:
     """Return a detectable change with its interval, whose upper end is infinite where none was written."""
     high = math.inf if math.isnan(measure.high) and math.isfinite(measure.low) else measure.high
-    return with_interval(measure.value, measure.low, high, 2)
+    return with_interval(measure.value, measure.low, high)
 
 
 def _plain(row: Measured) -> Measure:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _COLUMNS = 4
 _WIDTH, _ROW_HEIGHT = 11.0, 2.45
 _GREY = "#555555"
-_LEAST_SPAN = 0.02
+_LEAST_SPAN = 0.1
 """Of an axis: a metric that stays where it is must not look lively."""
 
 
@@ -59,7 +59,7 @@ def _curves(axes: "Axes", calibration: Calibration, metric: str, sentences: int)
     rates = [0.0, *calibration.rates(sentences)]
     for rate, (colour, line, marker) in zip(rates, LINES, strict=False):
         means = [calibration.get(metric, sentences, "mean", rate, level) for level in calibration.levels]
-        label = f"{rate:.0%} of gendered sentences swapped" if rate else "as written"
+        label = f"and {rate:.0%} of gendered swapped" if rate else "as written"
         axes.fill_between(
             calibration.levels, [one.low for one in means], [one.high for one in means], color=colour, alpha=0.18, lw=0
         )
