@@ -8,6 +8,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
+from fairloop.report.calibration import calibrations, summary_table
 from fairloop.report.compare import Condition, flatten
 from fairloop.report.drawing import Drawing
 from fairloop.report.read import Cell, Runs
@@ -23,6 +24,7 @@ from fairloop.report.table import (
     equilibrium_table,
     metric_tables,
     number,
+    other_cells,
     reduction_table,
     unusable_table,
 )
@@ -79,10 +81,11 @@ def render_page(
 
 
 def _summary(runs: Runs, conditions: Sequence[Condition], comparisons: Sequence[Comparison]) -> list[Table]:
-    others = [cell for cell in runs.cells if cell.study != "recursion"]
+    others = other_cells(runs.cells)
     tables = [equilibrium_table(conditions), decomposition_table(conditions), change_table(conditions)]
     for comparison in comparisons:
         tables += [reduction_table(comparison, in_full=True), correlation_table(comparison, in_full=True)]
+    tables += [summary_table(calibration) for calibration in calibrations(runs.cells)]
     return [table for table in (*tables, cells_table(others) if others else None) if table]
 
 

@@ -227,8 +227,13 @@ def correlation_table(comparison: Comparison, *, in_full: bool = False) -> Table
     return Table(title, columns, rows, 2, note) if rows else None
 
 
+def other_cells(cells: Iterable[Cell]) -> list[Cell]:
+    """Return the cells of studies that have no tables of their own."""
+    return [cell for cell in cells if cell.study not in ("recursion", "metric_calibration")]
+
+
 def cells_table(cells: Sequence[Cell]) -> Table:
-    """Return the finished cells that are not part of the recursion study, with their headline numbers."""
+    """Return finished cells with their first numbers."""
     rows = tuple(
         (
             cell.study,

@@ -10,6 +10,7 @@ from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from fairloop.report.calibration import calibrations, summary_table
 from fairloop.report.compare import FACTORS, Condition, settle_or_disappear, verdict_in_words
 from fairloop.report.read import Runs
 from fairloop.report.strategies import Comparison
@@ -20,6 +21,7 @@ from fairloop.report.table import (
     correlation_table,
     metric_tables,
     number,
+    other_cells,
     reduction_table,
     unusable_table,
     with_interval,
@@ -58,7 +60,9 @@ def print_report(
         for found in (reduction_table(comparison), correlation_table(comparison)):
             if found:
                 _print(found, console)
-    others = [cell for cell in runs.cells if cell.study != "recursion"]
+    for calibration in calibrations(runs.cells):
+        _print(summary_table(calibration), console)
+    others = other_cells(runs.cells)
     for extra in (cells_table(others) if others else None, unusable_table(runs)):
         if extra:
             _print(extra, console)

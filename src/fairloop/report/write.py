@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fairloop.files import write_bytes, write_text
+from fairloop.report.calibration import calibrations, curve_csv, summary_csv
+from fairloop.report.calibration_figure import calibration_figure
 from fairloop.report.compare import Condition, conditions
 from fairloop.report.drawing import Drawing
 from fairloop.report.export import (
@@ -18,7 +20,7 @@ from fairloop.report.export import (
 )
 from fairloop.report.figure import trajectories_figure
 from fairloop.report.page import render_page
-from fairloop.report.read import Runs, read_runs
+from fairloop.report.read import Cell, Runs, read_runs
 from fairloop.report.strategies import Comparison, comparisons
 from fairloop.report.strategy_figures import strategy_figures
 
@@ -39,11 +41,13 @@ class ReportPaths:
     reductions: Path | None
     correlations: Path | None
     figures: tuple[Path, ...]
+    calibrations: tuple[Path, ...] = ()
 
     def existing(self) -> list[Path]:
         """Return the files that were written, the page first."""
         tables = [self.cells, self.trajectories, self.equilibrium, self.changes, self.decomposition]
-        return [self.page, *self.figures, *tables, *filter(None, (self.reductions, self.correlations))]
+        compared = filter(None, (self.reductions, self.correlations))
+        return [self.page, *self.figures, *tables, *compared, *self.calibrations]
 
 
 def write_report(
@@ -83,6 +87,7 @@ def write_files(runs: Runs, found: Sequence[Condition], compared: Sequence[Compa
         reductions=folder / "reductions.csv" if compared else None,
         correlations=folder / "correlations.csv" if compared else None,
         figures=tuple(path for name, one in drawings for path in _write_drawing(folder / name, one)),
+        calibrations=_write_calibrations(runs.cells, folder),
     )
     write_text(paths.cells, cells_csv(runs.cells))
     write_text(paths.trajectories, trajectories_csv(found))
@@ -102,3 +107,19 @@ def _write_drawing(path: Path, drawing: Drawing) -> list[Path]:
     for file, data in files:
         write_bytes(file, data)
     return [file for file, _ in files]
+
+
+def _write_calibrations(cells: Sequence[Cell], folder: Path) -> tuple[Path, ...]:
+    """Write the tables of all metric calibrations among the cells, and a figure of each; return the paths."""
+    calibrated = calibrations(cells)
+    if not calibrated:
+        return ()
+    curve, summary = (folder / f"metric_calibration_{name}.csv" for name in ("curve", "summary"))
+    write_text(curve, curve_csv(calibrated))
+    write_text(summary, summary_csv(calibrated))
+    figures = [
+        path
+        for one in calibrated
+        for path in _write_drawing(folder / f"metric_calibration_{one.cell}", calibration_figure(one))
+    ]
+    return (curve, summary, *figures)
