@@ -1,7 +1,5 @@
 """The tables of a metric calibration, from the `metrics.csv` of its cells."""
 
-import csv
-import io
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -9,6 +7,7 @@ from functools import cached_property
 from typing import Protocol
 
 from fairloop.metrics.calibration import Place
+from fairloop.report.export import csv_field, csv_text
 from fairloop.report.read import Cell, Measure
 from fairloop.report.table import Table, number, with_interval
 
@@ -151,7 +150,7 @@ def curve_csv(calibrated: Iterable[Calibration]) -> str:
     """Return every metric's curve: one line per cell, metric, size, augmentation and level."""
     header = ["cell", "seed", "metric", "sentences", "augmented", "level", "mean", "mean:low", "mean:high"]
     header += ["shift", "shift:low", "shift:high", "corpora"]
-    return _csv(header, (line for calibration in calibrated for line in _curve_lines(calibration)))
+    return csv_text(header, (line for calibration in calibrated for line in _curve_lines(calibration)))
 
 
 def summary_csv(calibrated: Sequence[Calibration]) -> str:
@@ -165,7 +164,7 @@ def summary_csv(calibrated: Sequence[Calibration]) -> str:
         about = f"augmented_{rate:g}"
         header += [f"{about}:{what}{end}" for what in ("slope", "shift") for end in ("", ":low", ":high")]
         header.append(f"{about}:shift_as_net_rate")
-    return _csv(header, (line for calibration in calibrated for line in _summary_lines(calibration, rates)))
+    return csv_text(header, (line for calibration in calibrated for line in _summary_lines(calibration, rates)))
 
 
 def _summary_row(calibration: Calibration, metric: str, sentences: int, rates: Sequence[float]) -> tuple[str, ...]:
@@ -191,7 +190,7 @@ def _curve_lines(calibration: Calibration) -> Iterator[list[str]]:
                     mean = calibration.get(metric, sentences, "mean", rate, level)
                     shift = calibration.get(metric, sentences, "shift", rate, level)
                     about = [calibration.cell, calibration.seed, metric, str(sentences), f"{rate:g}", f"{level:g}"]
-                    yield [*about, *_fields(mean), *_fields(shift), _field(mean.n)]
+                    yield [*about, *_fields(mean), *_fields(shift), csv_field(mean.n)]
 
 
 def _summary_lines(calibration: Calibration, rates: Sequence[float]) -> Iterator[list[str]]:
@@ -200,12 +199,12 @@ def _summary_lines(calibration: Calibration, rates: Sequence[float]) -> Iterator
             line = [calibration.cell, calibration.seed, metric, str(sentences), f"{calibration.reference:g}"]
             for what in _SUMMARY:
                 measure = calibration.get(metric, sentences, what)
-                line += [_field(measure.value)] if what in _WITHOUT_INTERVAL else _fields(measure)
-            line.append(_field(calibration.get(metric, sentences, "slope").n))
+                line += [csv_field(measure.value)] if what in _WITHOUT_INTERVAL else _fields(measure)
+            line.append(csv_field(calibration.get(metric, sentences, "slope").n))
             for rate in rates:
                 line += _fields(calibration.get(metric, sentences, "slope", rate))
                 line += _fields(calibration.get(metric, sentences, "shift", rate, calibration.reference))
-                line.append(_field(calibration.as_net_rate(metric, sentences, rate)))
+                line.append(csv_field(calibration.as_net_rate(metric, sentences, rate)))
             yield line
 
 
@@ -225,19 +224,4 @@ def _plain(row: Measured) -> Measure:
 
 
 def _fields(measure: Measure) -> list[str]:
-    return [_field(measure.value), _field(measure.low), _field(measure.high)]
-
-
-def _field(value: float) -> str:
-    """Return a number so that reading gives the same float; an undefined one as an empty field."""
-    if math.isnan(value):
-        return ""
-    return str(int(value)) if value == int(value) else repr(float(value))
-
-
-def _csv(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(lines)
-    return stream.getvalue()
+    return [csv_field(measure.value), csv_field(measure.low), csv_field(measure.high)]

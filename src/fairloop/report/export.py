@@ -17,7 +17,7 @@ _CONDITION = ["model", "mitigation", "settings"]
 def cells_csv(cells: Iterable[Cell]) -> str:
     """Return every measure of every cell, one line per cell, generation and metric."""
     header = [*_CELL, "metric", "value", "low", "high", "n"]
-    return _csv(header, ([*_identity(cell), *_measure(row)] for cell in cells for row in cell.rows))
+    return csv_text(header, ([*_identity(cell), *_measure(row)] for cell in cells for row in cell.rows))
 
 
 def trajectories_csv(conditions: Iterable[Condition]) -> str:
@@ -34,7 +34,7 @@ def trajectories_csv(conditions: Iterable[Condition]) -> str:
         for cell in condition.cells
         for generation in cell.generations
     )
-    return _csv(header, lines)
+    return csv_text(header, lines)
 
 
 def equilibrium_csv(conditions: Iterable[Condition]) -> str:
@@ -42,7 +42,7 @@ def equilibrium_csv(conditions: Iterable[Condition]) -> str:
     parts = ("level", "slope", "intercept")
     header = [*_CONDITION, "metric", *(f"{part}{end}" for part in parts for end in ("", ":low", ":high"))]
     header += ["verdict", "cells", "transitions", "resampled"]
-    return _csv(header, (_equilibrium_line(one, settling) for one in conditions for settling in one.settlings))
+    return csv_text(header, (_equilibrium_line(one, settling) for one in conditions for settling in one.settlings))
 
 
 def changes_csv(conditions: Iterable[Condition]) -> str:
@@ -63,7 +63,7 @@ def changes_csv(conditions: Iterable[Condition]) -> str:
         for settling in condition.settlings
         for one in (*settling.from_seed, *settling.from_first)
     )
-    return _csv(header, lines)
+    return csv_text(header, lines)
 
 
 def decomposition_csv(conditions: Iterable[Condition]) -> str:
@@ -83,7 +83,7 @@ def decomposition_csv(conditions: Iterable[Condition]) -> str:
         for condition in conditions
         for one in condition.decompositions
     )
-    return _csv(header, lines)
+    return csv_text(header, lines)
 
 
 def reductions_csv(comparisons: Iterable[Comparison]) -> str:
@@ -98,16 +98,16 @@ def reductions_csv(comparisons: Iterable[Comparison]) -> str:
             "after the mitigation" if one.after else "as written",
             "last" if one.last else "from 1 on",
             _level(one.level),
-            *map(_plain, (one.treated, one.control)),
+            *map(csv_field, (one.treated, one.control)),
             *_estimate(one.reduction),
-            *map(_plain, (one.bootstrap.low, one.bootstrap.high, one.p_value, one.adjusted)),
+            *map(csv_field, (one.bootstrap.low, one.bootstrap.high, one.p_value, one.adjusted)),
             *map(str, (one.pairs, one.possible, one.unlearned)),
             one.note,
         ]
         for comparison in comparisons
         for one in comparison.reductions
     )
-    return _csv(header, lines)
+    return csv_text(header, lines)
 
 
 def correlations_csv(comparisons: Iterable[Comparison]) -> str:
@@ -125,10 +125,11 @@ def correlations_csv(comparisons: Iterable[Comparison]) -> str:
         for comparison in comparisons
         for one in comparison.correlations
     )
-    return _csv(header, lines)
+    return csv_text(header, lines)
 
 
-def _csv(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+def csv_text(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """Return a table as CSV."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(header)
@@ -136,19 +137,20 @@ def _csv(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     return stream.getvalue()
 
 
-def _plain(value: float) -> str:
+def csv_field(value: float) -> str:
+    """Return a number so that reading gives the same float; an undefined one as an empty field."""
     return (
         "" if math.isnan(value) else (f"{value:.0f}" if math.isfinite(value) and value == int(value) else repr(value))
     )
 
 
 def _identity(cell: Cell) -> list[str]:
-    return [cell.study, cell.name, cell.model, cell.mitigation, _plain(cell.level), cell.seed]
+    return [cell.study, cell.name, cell.model, cell.mitigation, csv_field(cell.level), cell.seed]
 
 
 def _measure(row: Measure) -> list[str]:
     generation = "" if row.generation is None else str(row.generation)
-    return [generation, row.metric, *map(_plain, (row.value, row.low, row.high, row.n))]
+    return [generation, row.metric, *map(csv_field, (row.value, row.low, row.high, row.n))]
 
 
 def _names(condition: Condition) -> list[str]:
@@ -156,7 +158,7 @@ def _names(condition: Condition) -> list[str]:
 
 
 def _estimate(estimate: Estimate) -> list[str]:
-    return [_plain(float(value)) for value in (estimate.value, estimate.low, estimate.high)]
+    return [csv_field(float(value)) for value in (estimate.value, estimate.low, estimate.high)]
 
 
 def _equilibrium_line(condition: Condition, settling: Settling) -> list[str]:

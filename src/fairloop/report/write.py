@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fairloop.files import write_bytes, write_text
-from fairloop.report.calibration import calibrations, curve_csv, summary_csv
-from fairloop.report.calibration_figure import calibration_figure
+from fairloop.report.calibration import Calibration, calibrations, curve_csv, summary_csv
+from fairloop.report.calibration_figure import CAPTION, calibration_figure
 from fairloop.report.compare import Condition, conditions
 from fairloop.report.drawing import Drawing
 from fairloop.report.export import (
@@ -20,9 +20,9 @@ from fairloop.report.export import (
 )
 from fairloop.report.figure import trajectories_figure
 from fairloop.report.page import render_page
-from fairloop.report.read import Cell, Runs, read_runs
+from fairloop.report.read import Runs, read_runs
 from fairloop.report.strategies import Comparison, comparisons
-from fairloop.report.strategy_figures import strategy_figures
+from fairloop.report.strategy_figures import Figure, strategy_figures
 
 FOLDER = "report"
 """Where a report goes by default, inside the runs folder."""
@@ -75,6 +75,11 @@ def write_files(runs: Runs, found: Sequence[Condition], compared: Sequence[Compa
     alone = [condition for condition in found if id(condition) not in beside]
     drawing = trajectories_figure(alone) if alone else None
     figures = [figure for place, one in enumerate(compared) for figure in strategy_figures(one, place)]
+    calibrated = calibrations(runs.cells)
+    figures += [
+        Figure(f"metric_calibration_{one.cell}", CAPTION.format(seed=one.seed), calibration_figure(one))
+        for one in calibrated
+    ]
     drawings = [("bias_by_generation", drawing)] if drawing else []
     drawings += [(figure.name, figure.drawing) for figure in figures]
     paths = ReportPaths(
@@ -87,7 +92,7 @@ def write_files(runs: Runs, found: Sequence[Condition], compared: Sequence[Compa
         reductions=folder / "reductions.csv" if compared else None,
         correlations=folder / "correlations.csv" if compared else None,
         figures=tuple(path for name, one in drawings for path in _write_drawing(folder / name, one)),
-        calibrations=_write_calibrations(runs.cells, folder),
+        calibrations=_write_calibrations(calibrated, folder),
     )
     write_text(paths.cells, cells_csv(runs.cells))
     write_text(paths.trajectories, trajectories_csv(found))
@@ -109,17 +114,11 @@ def _write_drawing(path: Path, drawing: Drawing) -> list[Path]:
     return [file for file, _ in files]
 
 
-def _write_calibrations(cells: Sequence[Cell], folder: Path) -> tuple[Path, ...]:
-    """Write the tables of all metric calibrations among the cells, and a figure of each; return the paths."""
-    calibrated = calibrations(cells)
+def _write_calibrations(calibrated: Sequence[Calibration], folder: Path) -> tuple[Path, ...]:
+    """Write the tables of all metric calibrations and return their paths."""
     if not calibrated:
         return ()
     curve, summary = (folder / f"metric_calibration_{name}.csv" for name in ("curve", "summary"))
     write_text(curve, curve_csv(calibrated))
     write_text(summary, summary_csv(calibrated))
-    figures = [
-        path
-        for one in calibrated
-        for path in _write_drawing(folder / f"metric_calibration_{one.cell}", calibration_figure(one))
-    ]
-    return (curve, summary, *figures)
+    return curve, summary
