@@ -95,7 +95,7 @@ def bootstrap_sums(
     if len(units) < 2:
         return Estimate(value, math.nan, math.nan, len(table))
     replicates = statistic(_resampled_sums(units, seed, resamples))
-    return Estimate(value, *_percentile_interval(replicates, confidence), len(table))
+    return Estimate(value, *percentile_interval(replicates, confidence), len(table))
 
 
 def bootstrap(
@@ -126,7 +126,7 @@ def bootstrap(
     for index in range(resamples):
         drawn = draw.integers(0, len(members), len(members))
         replicates[index] = statistic(np.concatenate([members[unit] for unit in drawn]))
-    return Estimate(value, *_percentile_interval(replicates, confidence), observations)
+    return Estimate(value, *percentile_interval(replicates, confidence), observations)
 
 
 def jackknife(value: float, left_out: ArrayLike, n: int, confidence: float = 0.95) -> Estimate:
@@ -204,7 +204,8 @@ def _resampled_sums(units: Floats, seed: int, resamples: int) -> Floats:
     return sums
 
 
-def _percentile_interval(replicates: Floats, confidence: float) -> tuple[float, float]:
+def percentile_interval(replicates: Floats, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the ends of the percentile interval of a statistic's values in the resamples that define it."""
     defined = replicates[np.isfinite(replicates)]
     if len(defined) == 0:
         return math.nan, math.nan
