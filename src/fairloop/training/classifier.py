@@ -19,7 +19,7 @@ from fairloop.training.distributed import gather_rows
 from fairloop.training.module import TrainingModule
 from fairloop.training.settings import ClassifierSettings
 
-Texts = Sequence[str] | Sequence[tuple[str, str]]
+Texts = Sequence[str | tuple[str, ...]]
 
 
 class ClassifierModule(TrainingModule):

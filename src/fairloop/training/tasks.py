@@ -173,7 +173,9 @@ class Classifier:
 
     def answers(self, items: NDArray[np.float32] | classifier.Texts, batch_size: int = 256) -> NDArray[np.float64]:
         """Return logits [n, classes], or numbers [n, 1], of what the classifier was trained on: vectors or texts."""
-        rows = items if self.tokenizer is None else classifier.encode(items, self.tokenizer, self.max_length)
+        rows: Sequence[Any] = list(items)
+        if self.tokenizer is not None:
+            rows = classifier.encode(rows, self.tokenizer, self.max_length)
         lengths = [1 if self.tokenizer is None else len(row.ids) for row in rows]
         order = np.argsort(lengths, kind="stable")
         found = np.zeros((len(rows), self.module.head.out_features))
