@@ -8,6 +8,7 @@ import pytest
 
 from fairloop.benchmarks import data
 from fairloop.benchmarks.data import DataSet, find
+from fairloop.benchmarks.glue_data import GLUE_TASKS, REVISION
 from fairloop.errors import Fault, UserError
 
 CONTENT = b"the publisher's file\n"
@@ -119,12 +120,18 @@ def test_wrong_encoding_and_missing_files_are_named(tmp_path):
 
 def test_every_listed_source_is_complete():
     rows = data._sources()
-    assert {row["dataset"] for row in rows} == {"crows_pairs", "stereoset", "seat", "winobias"}
+    assert {row["dataset"] for row in rows} == {"crows_pairs", "stereoset", "seat", "winobias", "glue"}
     for row in rows:
         assert row["url"].startswith("https://")
         assert row["licence"]
         assert row["citation"]
-        assert len(row["sha256"]) == 64 or row["file"] == "dev.json"
+        pinned = f"/nyu-mll/glue/resolve/{REVISION}/" in row["url"]
+        assert len(row["sha256"]) == 64 or row["file"] == "dev.json" or pinned
+
+
+def test_the_data_of_glue_is_fetched_to_where_it_is_read():
+    splits = {f"{task.name}/{split}" for task in GLUE_TASKS.values() for split in ("train", *task.validation)}
+    assert {file.name for file in DataSet("glue").files} == {f"{split}-00000-of-00001.parquet" for split in splits}
 
 
 def test_checksums_are_those_of_the_publishers_files(benchmark_data):

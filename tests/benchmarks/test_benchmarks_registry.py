@@ -14,7 +14,7 @@ from fairloop.plm.settings import PlmSettings
 
 
 def test_every_benchmark_has_its_name_its_settings_and_described_fields():
-    assert {"seat", "stereoset", "crows_pairs", "winobias", "perplexity", "lpbs"} <= set(benchmarks())
+    assert {"seat", "stereoset", "crows_pairs", "winobias", "perplexity", "lpbs", "glue"} <= set(benchmarks())
     for name, one in benchmarks().items():
         assert one.settings(name=name).name == name
         assert issubclass(one.settings, BenchmarkSettings)

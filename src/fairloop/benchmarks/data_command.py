@@ -44,9 +44,10 @@ def _provide(dataset: DataSet, *, check: bool) -> bool:
                 faults.append(str(fault))
     state = f"{len(faults)} files missing or damaged" if faults else "complete"
     unpinned = [file.name for file in dataset.files if not file.sha256 and not file.optional]
-    checked = (
-        f"checksums verified, except {', '.join(unpinned)}: none is published" if unpinned else "checksums verified"
-    )
+    checked = "checksums verified"
+    if unpinned:
+        which = ", ".join(unpinned) if len(unpinned) <= 3 else f"{len(unpinned)} files"
+        checked = f"{checked}, except {which}: none is published"
     sys.stdout.write(f"{dataset.name}: {state}{'' if faults else f', {checked}'}\n")
     sys.stdout.write(f"  folder   {dataset.cached}\n")
     sys.stdout.write(f"  licence  {dataset.licence}\n")

@@ -4,6 +4,7 @@ import importlib
 import pkgutil
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fairloop.errors import UserError
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from fairloop.benchmarks.result import Benchmark, BenchmarkResult
     from fairloop.benchmarks.settings import BenchmarkSettings
     from fairloop.plm.model import LanguageModel, Progress, ScoreMemory
+    from fairloop.training.settings import TrainerSettings
 
 
 @cache
@@ -51,15 +53,20 @@ def measure(
     seed: int = 0,
     on_progress: "Progress | None" = None,
     memory: "ScoreMemory | None" = None,
+    scratch: Path | None = None,
+    trainer: "TrainerSettings | None" = None,
 ) -> "BenchmarkResult":
     """Measure a model with a benchmark.
 
     Args:
         plm: The model.
         settings: The benchmark and its protocol.
-        seed: Decides bootstrap resamples and sampled permutations, never a score.
+        seed: Decides bootstrap resamples and sampled permutations; a score only where the benchmark trains (GLUE).
         on_progress: Called with (inputs done, inputs in all).
         memory: Keeps finished scores, so that a killed benchmark goes on where it was.
+        scratch: A folder for checkpoints, so that a killed training goes on too; a benchmark that does not train has
+            no use for it.
+        trainer: Where and how a benchmark trains.
 
     Raises:
         UserError: if the benchmark or its protocol cannot measure this kind of model, or the data folder is wrong.
@@ -73,4 +80,6 @@ def measure(
         allowed = " or ".join(chosen.kinds)
         raise UserError(f"benchmark={settings.name} measures a model that is {allowed}; plm={plm.name} is {plm.kind}")
     data = find(chosen.dataset, settings.data, verify=settings.verify) if chosen.dataset is not None else None
-    return chosen.run(Task(plm, data, seed, on_progress, memory), settings)
+    from fairloop.training.settings import TrainerSettings
+
+    return chosen.run(Task(plm, data, seed, on_progress, memory, scratch, trainer or TrainerSettings()), settings)

@@ -9,6 +9,7 @@ from fairloop.benchmarks.data import DataSet
 from fairloop.benchmarks.settings import BenchmarkSettings
 from fairloop.metrics.measurement import Measurement
 from fairloop.plm.model import Kind, LanguageModel, Progress, ScoreMemory
+from fairloop.training.settings import TrainerSettings
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,11 @@ class Task:
     Attributes:
         plm: The model.
         data: Folder that holds the benchmark's files; None for a benchmark without data.
-        seed: Decides bootstrap resamples and sampled permutations.
+        seed: Decides bootstrap resamples and sampled permutations, and what a benchmark trains.
         on_progress: Called with (inputs done, inputs in all).
         memory: Where finished scores are kept.
+        scratch: Folder that survives a kill, for the checkpoints of a benchmark that trains; None if there is none.
+        trainer: Where and how such a benchmark trains.
     """
 
     plm: LanguageModel
@@ -61,6 +64,8 @@ class Task:
     seed: int = 0
     on_progress: Progress | None = None
     memory: ScoreMemory | None = None
+    scratch: Path | None = None
+    trainer: TrainerSettings = field(default_factory=TrainerSettings)
 
     @property
     def folder(self) -> Path:

@@ -62,6 +62,11 @@ def load_model(
     return model.eval().to(device)
 
 
+def load_encoder(path: str, revision: str | None = None) -> tuple[Any, Any]:
+    """Load a model without its head, in float32, and its tokenizer: what `training` fine-tunes."""
+    return load_model(path, "none", revision=revision), load_tokenizer(path, revision)
+
+
 @contextlib.contextmanager
 def one_line_errors(path: str, revision: str | None = None) -> Iterator[None]:
     """Turn what `from_pretrained` raises for a path, a name or a network that is not there into one line."""

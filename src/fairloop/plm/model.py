@@ -95,12 +95,13 @@ class LanguageModel:
         *,
         name: str = "model",
         path: str | None = None,
+        revision: str | None = None,
         batch_tokens: int = 2048,
         replicas: Sequence[Any] = (),
     ) -> None:
         """Take a loaded model; `replicas` are copies of it on further devices, among which batches are dealt."""
         self.name = name
-        self.path = path
+        self.path, self.revision = path, revision
         self.kind = kind
         self.tokenizer = tokenizer
         self.models = [model.eval(), *replicas]
@@ -126,6 +127,7 @@ class LanguageModel:
             kind,
             name=settings.name,
             path=settings.path,
+            revision=settings.revision,
             batch_tokens=settings.batch_tokens,
             replicas=replicas,
         )

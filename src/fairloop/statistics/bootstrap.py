@@ -211,7 +211,7 @@ def _resampled_sums(units: Floats, seed: int, resamples: int) -> Floats:
     return sums
 
 
-def percentile_interval(replicates: Floats, confidence: float) -> tuple[float, float]:
+def percentile_interval(replicates: Floats, confidence: float = 0.95) -> tuple[float, float]:
     """Return the percentiles that hold `confidence` of the replicates; those that are not finite are left out."""
     defined = replicates[np.isfinite(replicates)]
     if len(defined) == 0:

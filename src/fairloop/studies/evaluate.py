@@ -51,6 +51,8 @@ def _measure(configuration: Configuration, cell: Cell, folder: Path) -> dict[str
             seed=configuration.seed,
             on_progress=on_progress,
             memory=FolderMemory(cell.scratch()),
+            scratch=cell.scratch(),
+            trainer=configuration.trainer,
         )
     write_measures(result.measurements, folder)
     write_text(folder / ITEMS_FILE, _table(result.items))

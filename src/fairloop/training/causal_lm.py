@@ -15,7 +15,7 @@ from fairloop.errors import Fault, UserError
 from fairloop.seeding import derive
 from fairloop.training.data import TrainingData, pad
 from fairloop.training.module import TrainingModule
-from fairloop.training.settings import CausalLMSettings
+from fairloop.training.settings import CausalLMSettings, LoraSettings
 
 ADAPTER = "adapter_config.json"
 
@@ -137,19 +137,21 @@ def causal_data(
     return TrainingData(rows, lengths, collate, settings, seed=seed, stage=stage, what="sentences")
 
 
-def add_lora(model: Any, settings: CausalLMSettings, *, seed: int, stage: str) -> Any:
-    """Return `model` with a low-rank update on every linear layer but the head; only the update is trained."""
+def add_lora(model: Any, lora: LoraSettings, *, seed: int, stage: str, headless: bool = False) -> Any:
+    """Return `model` with a low-rank update on every linear layer but the head; only the update is trained.
+
+    `headless`: the model is an encoder without a language-model head.
+    """
     try:
         from peft import LoraConfig, get_peft_model
     except ModuleNotFoundError as error:
         raise UserError.of("weights", "lora", "needs the package peft: pip install 'fairloop[train]'") from error
-    lora = settings.lora
     config = LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules="all-linear",
-        task_type="CAUSAL_LM",
+        task_type="FEATURE_EXTRACTION" if headless else "CAUSAL_LM",
     )
     with torch.random.fork_rng(), warnings.catch_warnings():
         # peft still asks transformers under the old name.

@@ -29,27 +29,42 @@ class Checkpoints(pl.Callback):  # type: ignore[misc]
     """Write `last.ckpt` every N steps and after each epoch, and `best.ckpt` after an epoch with a new lowest loss.
 
     `owner` is a fingerprint of model, data and settings: a checkpoint of another training is refused, not continued.
+    After `patience` epochs without a new lowest loss the training is stopped.
     """
 
     def __init__(
-        self, folder: Path, every_steps: int, owner: str, on_saved: Callable[[Saved], None] | None = None
+        self,
+        folder: Path,
+        every_steps: int,
+        owner: str,
+        on_saved: Callable[[Saved], None] | None = None,
+        patience: int | None = None,
     ) -> None:
         self.folder, self.every_steps, self.owner, self.on_saved = folder, every_steps, owner, on_saved
-        self.best = float("inf")
+        self.patience = patience
+        self.best, self.waited = float("inf"), 0
         self.sum, self.steps = 0.0, 0
         self.saved_step = -1
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed training needs to choose the same best checkpoint."""
-        return {"owner": self.owner, "best": self.best, "sum": self.sum, "steps": self.steps}
+        return {
+            "owner": self.owner,
+            "best": self.best,
+            "waited": self.waited,
+            "sum": self.sum,
+            "steps": self.steps,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the sums of the interrupted epoch."""
         self.best, self.sum, self.steps = state_dict["best"], state_dict["sum"], state_dict["steps"]
+        self.waited = state_dict.get("waited", 0)
 
     def on_train_start(self, trainer: Any, pl_module: TrainingModule) -> None:
-        """Remember the step at which a resumed training starts."""
+        """Remember the step at which a resumed training starts; one that was stopped early does not go on."""
         self.saved_step = trainer.global_step if trainer.global_step else -1
+        self._stop_if_waited(trainer)
 
     def on_train_batch_end(self, trainer: Any, pl_module: TrainingModule, outputs: Any, batch: Any, idx: int) -> None:
         """Add the step's loss; write a checkpoint if it is time (an epoch's last step is kept after its validation)."""
@@ -63,18 +78,25 @@ class Checkpoints(pl.Callback):  # type: ignore[misc]
         """Compare the epoch with the best so far and write the checkpoints."""
         if self.steps == 0:  # resumed exactly here: the epoch has been judged already
             return
-        loss = self.sum / self.steps if pl_module.validation_loss is None else pl_module.validation_loss
+        loss = self.sum / self.steps if trainer.datamodule.validation_order is None else pl_module.validation_loss
         pl_module.validation_loss = None
         self.sum, self.steps = 0.0, 0
-        if loss < self.best:
-            self.best = loss
-            self._save(trainer, BEST, "best")
+        if loss is not None:  # an epoch that `max_steps` cuts short is not validated, and so cannot be the best
+            self.waited = 0 if loss < self.best else self.waited + 1
+            if loss < self.best:
+                self.best = loss
+                self._save(trainer, BEST, "best")
+        self._stop_if_waited(trainer)
         self._save(trainer, LAST, "last")
 
     def on_train_end(self, trainer: Any, pl_module: TrainingModule) -> None:
         """Write the last checkpoint of a training that ended inside an epoch."""
         if trainer.global_step != self.saved_step:
             self._save(trainer, LAST, "last")
+
+    def _stop_if_waited(self, trainer: Any) -> None:
+        if self.patience is not None and self.waited >= self.patience:
+            trainer.should_stop = True
 
     def _save(self, trainer: Any, name: str, kind: str) -> None:
         path, partial = self.folder / name, self.folder / f"{name}.partial"

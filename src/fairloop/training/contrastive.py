@@ -32,9 +32,12 @@ class ContrastiveModule(TrainingModule):
 
 
 def pool(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:
-    """Return sentence vectors [n, d] from token vectors [n, tokens, d]: their mean, or the first one."""
+    """Return sentence vectors [n, d] from token vectors [n, tokens, d]: their mean, the first or the last one."""
     if pooling == "cls":
         return hidden[:, 0].float()
+    if pooling == "last":
+        last = mask.sum(dim=1).clamp(min=1) - 1  # batches are filled up on the right
+        return hidden[torch.arange(len(hidden), device=hidden.device), last].float()
     weights = mask.unsqueeze(-1).float()
     return (hidden.float() * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
 

@@ -96,21 +96,24 @@ class TrainingData(pl.LightningDataModule):  # type: ignore[misc]
         seed: int,
         stage: str,
         what: str = "items",
+        given: tuple[Sequence[Any], Sequence[int]] | None = None,
     ) -> None:
+        """Take items with their lengths; `given` are validation items with theirs, in place of a share of `items`."""
         super().__init__()
         self.collate = collate
-        held_out = round(settings.validation_share * len(items))
+        held_out = 0 if given is not None else round(settings.validation_share * len(items))
         shuffled = (
             random_generator(seed, stage, "validation").permutation(len(items)) if held_out else range(len(items))
         )
         validation, training = sorted(shuffled[:held_out]), sorted(shuffled[held_out:])
         fitting_batch_size(settings.batch_size, len(training), what)
         self.training = [items[number] for number in training]
-        self.validation = [items[number] for number in validation]
+        self.validation = [items[number] for number in validation] if given is None else list(given[0])
         self.order = BatchOrder([lengths[n] for n in training], settings.batch_size, seed=seed, stage=stage)
+        held_out_lengths = [lengths[n] for n in validation] if given is None else given[1]
         self.validation_order = (
-            BatchOrder([lengths[n] for n in validation], settings.batch_size, seed=seed, stage=stage, shuffle=False)
-            if held_out
+            BatchOrder(held_out_lengths, settings.batch_size, seed=seed, stage=stage, shuffle=False)
+            if self.validation
             else None
         )
         self.total_steps = min(settings.epochs * len(self.order), settings.max_steps or 2**62)

@@ -23,6 +23,7 @@ class TrainingModule(pl.LightningModule):  # type: ignore[misc]
         self.optimization = optimization
         self.seed, self.stage, self.total_steps = seed, stage, total_steps
         self.strict_loading = False
+        self.patience: int | None = None
         self.validation_loss: float | None = None
         self._validation = torch.zeros(2, dtype=torch.float64)
         self._trained: frozenset[str] = frozenset()

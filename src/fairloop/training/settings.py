@@ -97,14 +97,23 @@ class ContrastiveSettings(OptimizationSettings):
 
 
 class ClassifierSettings(OptimizationSettings):
-    """Training of a classifier on sentence vectors (frozen encoder) or on sentences (encoder trained with it)."""
+    """Training of a classifier, or of a regression, on sentence vectors or on sentences and pairs of sentences."""
 
     epochs: int = Field(20, ge=1, le=1000, description="passes over the data")
     batch_size: int = Field(32, ge=1, le=65536, description="items in one step, over all devices together")
     learning_rate: float = Field(1e-2, gt=0, le=10, description="highest learning rate, reached after the warm-up")
     weight_decay: float = Field(0.01, ge=0, le=1, description="AdamW's decay of matrices (not of biases or norms)")
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout on the sentence vector")
-    pooling: Literal["mean", "cls"] = Field("mean", description="how token vectors become one sentence vector")
+    pooling: Literal["mean", "cls", "last"] = Field("mean", description="how token vectors become one sentence vector")
+    target: Literal["class", "number"] = Field("class", description="cross-entropy over classes, or squared error")
+    weights: Literal["full", "lora", "frozen"] = Field(
+        "full", description="what of an encoder is trained with the linear layer: all, a low-rank update, or nothing"
+    )
+    lora: LoraSettings = Field(LoraSettings(), description="the low-rank update; unused unless weights=lora")
+    select: Annotated[tuple[str, ...], BeforeValidator(_tuple_of)] = Field(
+        (), description="measures of agreement whose mean on the held-out items chooses the best epoch; empty: the loss"
+    )
+    patience: int | None = Field(None, ge=1, description="stop after so many epochs without a new best; null: never")
 
 
 def fitting_batch_size(batch_size: int, items: int, what: str) -> int:

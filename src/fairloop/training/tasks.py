@@ -5,9 +5,12 @@ workers of its own (`training.launch`): a study stays one process, with one run 
 """
 
 import hashlib
+import importlib
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from numpy.typing import NDArray
 
 from fairloop.errors import UserError
 from fairloop.files import computing_into, folder_written_aside, write_json
+from fairloop.seeding import derive
 from fairloop.training import causal_lm, classifier, contrastive
 from fairloop.training.checkpoints import BEST, LAST, Saved, read_checkpoint
 from fairloop.training.data import TrainingData, fingerprint
@@ -28,7 +32,7 @@ from fairloop.training.settings import (
     OptimizationSettings,
     TrainerSettings,
 )
-from fairloop.training.trainer import Fitted, Progress, fit, uses_bfloat16
+from fairloop.training.trainer import Fitted, Progress, fit, resolve_accelerator, uses_bfloat16
 
 TRAINED = "trained"
 _SETTINGS: dict[str, type[OptimizationSettings]] = {
@@ -51,6 +55,7 @@ class Job:
     stage: str
     folder: str
     revision: str | None = None  # of a Hub id
+    loader: str = ""  # `module:function` that loads `model`; empty: transformers' own classes
 
     def write(self) -> Path:
         """Write the job for workers to read."""
@@ -159,51 +164,65 @@ def train_encoder(
 
 @dataclass(frozen=True)
 class Classifier:
-    """A trained classifier."""
+    """A trained classifier or regression."""
 
     module: classifier.ClassifierModule
     tokenizer: Any
     max_length: int
+    device: str = "cpu"
 
-    def probabilities(self, items: NDArray[np.float32] | Sequence[str], batch_size: int = 256) -> NDArray[np.float64]:
-        """Return class probabilities [n, classes] of vectors [n, d], or of sentences if the encoder was trained."""
-        parts = []
-        for first in range(0, len(items), batch_size):
-            chunk = items[first : first + batch_size]
-            if self.tokenizer is None:
-                batch = {"features": torch.as_tensor(np.asarray(chunk, dtype=np.float32))}
-            else:
-                encoded = self.tokenizer(
-                    list(chunk), truncation=True, max_length=self.max_length, padding=True, return_tensors="pt"
-                )
-                batch = {name: encoded[name] for name in ("input_ids", "attention_mask")}
+    def answers(self, items: NDArray[np.float32] | classifier.Texts, batch_size: int = 256) -> NDArray[np.float64]:
+        """Return logits [n, classes], or numbers [n, 1], of what the classifier was trained on: vectors or texts."""
+        rows: Sequence[Any] = list(items)
+        if self.tokenizer is not None:
+            rows = classifier.encode(rows, self.tokenizer, self.max_length)
+        lengths = [1 if self.tokenizer is None else len(row.ids) for row in rows]
+        order = np.argsort(lengths, kind="stable")
+        found = np.zeros((len(rows), self.module.head.out_features))
+        module = self.module.eval().to(self.device)
+        for first in range(0, len(rows), batch_size):
+            chunk = order[first : first + batch_size]
+            batch = _collate(self.tokenizer)([rows[number] for number in chunk])
             with torch.inference_mode():
-                parts.append(self.module(batch).double().softmax(dim=1).numpy())
-        return np.concatenate(parts) if parts else np.zeros((0, self.module.head.out_features))
+                found[chunk] = module({name: part.to(self.device) for name, part in batch.items()}).double().cpu()
+        return found
+
+    def probabilities(
+        self, items: NDArray[np.float32] | classifier.Texts, batch_size: int = 256
+    ) -> NDArray[np.float64]:
+        """Return class probabilities [n, classes]."""
+        return torch.from_numpy(self.answers(items, batch_size)).softmax(dim=1).numpy()
 
 
 def train_classifier(
-    items: NDArray[np.float32] | Sequence[str],
-    labels: Sequence[int],
+    items: NDArray[np.float32] | classifier.Texts,
+    labels: Sequence[float],
     settings: ClassifierSettings,
     trainer: TrainerSettings,
     folder: Path,
     *,
+    validation: tuple[NDArray[np.float32] | classifier.Texts, Sequence[float]] | None = None,
     encoder: str | Path | None = None,
+    revision: str | None = None,
+    loader: str = "",
     seed: int,
     stage: str,
     on_progress: Progress | None = None,
     on_saved: Callable[[Saved], None] | None = None,
 ) -> Classifier:
-    """Train a classifier with labels 0 … classes − 1.
+    """Train a classifier with labels 0 … classes − 1, or a regression (`settings.target`).
 
     Args:
-        items: sentence vectors [n, d] (frozen encoder), or sentences if `encoder` is given.
+        items: sentence vectors [n, d], or sentences or pairs of sentences if `encoder` is given.
         labels: one for each item.
         settings: what to train, and how.
         trainer: where to train.
         folder: for checkpoints; what an interrupted call left in it is gone on with.
-        encoder: folder or Hub id of an encoder to be trained with the classifier.
+        validation: held-out items with their labels; without them, `settings.validation_share` of the items.
+        encoder: folder or Hub id of an encoder; `settings.weights` says what of it is trained.
+        revision: of a Hub id; None is the newest.
+        loader: `module:function` of a room above this one that loads `encoder` and its tokenizer from path and
+            revision, in each process that trains; empty: transformers' own classes.
         seed: of the study.
         stage: names this training's random numbers.
         on_progress: called with (steps done, all steps).
@@ -215,18 +234,33 @@ def train_classifier(
     """
     if len(items) == 0:
         raise UserError("there are no sentences to train a classifier on")
-    classifier.check_labels(labels, len(items))
-    numbers = [int(label) for label in labels]
-    if encoder is None:
-        folder.mkdir(parents=True, exist_ok=True)
-        np.save(folder / "features.npy", np.asarray(items, dtype=np.float32))
-        data: dict[str, Any] = {"features": str(folder / "features.npy"), "labels": numbers}
-    else:
-        data = {"sentences": [str(item) for item in items], "labels": numbers}
+    classifier.check_labels(labels, len(items), settings.target)
+    data = _labelled(items, labels, settings, folder, "features" if encoder is None else "")
+    if validation is not None:
+        name = "validation_features" if encoder is None else ""
+        data["validation"] = _labelled(*validation, settings, folder, name)
     job = _job("classifier", encoder or "", data, settings, trainer, seed, stage, folder)
-    built, _ = _run(job, on_progress, on_saved)
+    built, _ = _run(replace(job, revision=revision, loader=loader), on_progress, on_saved)
     assert isinstance(built.module, classifier.ClassifierModule)  # noqa: S101 - tells the type checker
-    return Classifier(built.module.eval(), built.tokenizer, settings.max_length)
+    return Classifier(built.module.eval(), built.tokenizer, settings.max_length, _device(trainer))
+
+
+def _labelled(
+    items: NDArray[np.float32] | classifier.Texts,
+    labels: Sequence[float],
+    settings: ClassifierSettings,
+    folder: Path,
+    features: str,
+) -> dict[str, Any]:
+    """Return labelled items as plain data; vectors lie in a file of that name beside the checkpoints."""
+    plain = [float(label) if settings.target == "number" else int(label) for label in labels]
+    if not features:
+        texts = [item if isinstance(item, str) else [str(side) for side in item] for item in items]
+        return {"sentences": texts, "labels": plain}
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{features}.npy"
+    np.save(path, np.asarray(items, dtype=np.float32))
+    return {"features": str(path), "labels": plain}
 
 
 def work(
@@ -273,7 +307,7 @@ def _causal_lm(job: Job) -> Built:
         use_safetensors=True,
     )
     if settings.weights == "lora":
-        model = causal_lm.add_lora(model, settings, seed=job.seed, stage=job.stage)
+        model = causal_lm.add_lora(model, settings.lora, seed=job.seed, stage=job.stage)
     _set_up(model, job.trainer_settings)
     module = causal_lm.CausalLMModule(model, settings, seed=job.seed, stage=job.stage, total_steps=data.total_steps)
     return Built(module, data, tokenizer)
@@ -297,29 +331,93 @@ def _contrastive(job: Job) -> Built:
 
 def _classifier(job: Job) -> Built:
     settings = ClassifierSettings.model_validate(job.settings)
-    labels = job.data["labels"]
-    classes = max(labels) + 1
+    encoder, tokenizer = _load_encoder(job) if job.model else (None, None)
+    labels, validation = job.data["labels"], job.data.get("validation")
+    inputs = _inputs(job.data, tokenizer, settings)
+    given = (_inputs(validation, tokenizer, settings), validation["labels"]) if validation else None
+    outputs = 1
+    if settings.target == "class":
+        outputs = int(max(labels + (validation["labels"] if validation else []))) + 1
+    width = inputs.shape[1] if encoder is None else encoder.config.get_text_config().hidden_size
+    frozen = encoder is not None and settings.weights == "frozen"
+    if encoder is not None:
+        encoder = _trainable(encoder, job, settings)
     shared: dict[str, Any] = {"seed": job.seed, "stage": job.stage}
-    if not job.model:
-        features = np.load(job.data["features"])
-        data = classifier.feature_data(features, labels, settings, **shared)
-        module = classifier.ClassifierModule(
-            classes, features.shape[1], settings, total_steps=data.total_steps, **shared
-        )
-        module.standardize(torch.from_numpy(features))
-        return Built(module, data)
-    from transformers import AutoModel, AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(job.model)
-    data = classifier.sentence_data(job.data["sentences"], labels, tokenizer, settings, **shared)
-    encoder = AutoModel.from_pretrained(job.model, dtype=torch.float32, use_safetensors=True)
+    def module(total_steps: int) -> classifier.ClassifierModule:
+        return classifier.ClassifierModule(outputs, width, settings, encoder=encoder, total_steps=total_steps, **shared)
+
+    if frozen:
+        inputs = _sentence_vectors(module(1), inputs, tokenizer, job.trainer_settings)
+        given = given and (_sentence_vectors(module(1), given[0], tokenizer, job.trainer_settings), given[1])
+    collate = _collate(None if frozen else tokenizer)
+    data = classifier.labelled_data(inputs, labels, collate, settings, validation=given, **shared)
+    built = module(data.total_steps)
+    if encoder is None or frozen:
+        built.standardize(torch.from_numpy(inputs))
+    if settings.target == "number":
+        built.standardize_labels(labels)
+    return Built(built, data, tokenizer)
+
+
+def _inputs(data: dict[str, Any], tokenizer: Any, settings: ClassifierSettings) -> Any:
+    if "features" in data:
+        return np.load(data["features"])
+    texts = [text if isinstance(text, str) else tuple(text) for text in data["sentences"]]
+    return classifier.encode(texts, tokenizer, settings.max_length)
+
+
+def _collate(tokenizer: Any) -> Callable[[Sequence[Any]], dict[str, Any]]:
+    if tokenizer is None:
+        return classifier.collate_vectors
+    return partial(classifier.collate_tokens, tokenizer=tokenizer)
+
+
+def _load_encoder(job: Job) -> tuple[Any, Any]:
+    """Return a job's encoder and its tokenizer; weights that its files lack are drawn from the job's seed."""
+    with torch.random.fork_rng():
+        torch.manual_seed(derive(job.seed, job.stage, "encoder"))
+        if job.loader:
+            module, function = job.loader.split(":")
+            loaded: tuple[Any, Any] = getattr(importlib.import_module(module), function)(job.model, job.revision)
+            return loaded
+        from transformers import AutoModel, AutoTokenizer
+
+        chosen = {"revision": job.revision or "main"}
+        encoder = AutoModel.from_pretrained(job.model, dtype=torch.float32, use_safetensors=True, **chosen)
+        return encoder, AutoTokenizer.from_pretrained(job.model, **chosen)
+
+
+def _trainable(encoder: Any, job: Job, settings: ClassifierSettings) -> Any:
+    """Return the encoder with what `settings.weights` names ready to be trained, and all else frozen."""
+    if settings.weights == "frozen":
+        return encoder.requires_grad_(False).eval()
+    if settings.weights == "lora":
+        encoder = causal_lm.add_lora(encoder, settings.lora, seed=job.seed, stage=job.stage, headless=True)
     _drop_unused(encoder)
     _set_up(encoder, job.trainer_settings)
-    width = encoder.config.hidden_size
-    module = classifier.ClassifierModule(
-        classes, width, settings, encoder=encoder, total_steps=data.total_steps, **shared
-    )
-    return Built(module, data, tokenizer)
+    return encoder
+
+
+def _sentence_vectors(
+    module: classifier.ClassifierModule, rows: Sequence[classifier.Tokens], tokenizer: Any, trainer: TrainerSettings
+) -> NDArray[np.float32]:
+    """Return a frozen encoder's vectors [n, d]: computed once, not in every epoch."""
+    device = _device(trainer)
+    module.eval().to(device)
+    order = np.argsort([len(row.ids) for row in rows], kind="stable")
+    vectors = np.empty((len(rows), module.head.in_features), dtype=np.float32)
+    for chunk in np.array_split(order, -(-len(rows) // 64)):
+        batch = classifier.collate_tokens([rows[number] for number in chunk], tokenizer)
+        with torch.inference_mode():
+            vectors[chunk] = module.vectors({name: part.to(device) for name, part in batch.items()}).cpu().numpy()
+    module.to("cpu")
+    return vectors
+
+
+def _device(trainer: TrainerSettings) -> str:
+    """Return the torch device of this process."""
+    return "cpu" if resolve_accelerator(trainer) == "cpu" else f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
 
 
 def _set_up(model: Any, trainer: TrainerSettings) -> None:
@@ -385,10 +483,13 @@ def _export(job: Job, fitted: Fitted, write: Callable[[Path], None]) -> Trained:
 
 def _owner(job: Job, built: Built) -> str:
     """Return what a checkpoint of this job belongs to: never a path, so that folders may be moved."""
-    data = (
-        {key: value for key, value in job.data.items() if key != "features"} if job.task == "classifier" else job.data
-    )
-    return fingerprint(job.task, job.settings, data, job.seed, job.stage, _digest(built.module))
+    return fingerprint(job.task, job.settings, _without_paths(job.data), job.seed, job.stage, _digest(built.module))
+
+
+def _without_paths(data: Any) -> Any:
+    if not isinstance(data, dict):
+        return data
+    return {key: _without_paths(value) for key, value in data.items() if key != "features"}
 
 
 def _digest(module: TrainingModule) -> str:

@@ -133,7 +133,7 @@ def fit(
         read_checkpoint(last, owner)
     callbacks = [
         _Watch(on_progress, data.total_steps),
-        Checkpoints(folder, settings.checkpoint_every_steps, owner, on_saved),
+        Checkpoints(folder, settings.checkpoint_every_steps, owner, on_saved, module.patience),
     ]
     with _quiet_and_restored(settings):
         trainer = build_trainer(settings, folder, max_steps=data.total_steps, callbacks=callbacks)

@@ -1,0 +1,337 @@
+"""GLUE: what a pre-trained model learns of nine language-understanding tasks by fine-tuning.
+
+Wang, Singh, Michael, Hill, Levy and Bowman 2019, "GLUE: A Multi-Task Benchmark and Analysis Platform for Natural
+Language Understanding" (ICLR). Test labels are not public; scores are those of the validation sets, as is usual.
+
+The model without its head and one linear layer are trained on each task (Devlin et al. 2019, section 4.1), as often as
+`seeds` says, each time with another initial layer, order and dropout. After each epoch the validation set is predicted;
+the epoch with the best task score counts, and training stops when `patience` epochs bring no better one. So a score is
+the best of some epochs on the data that it is reported on: usual for GLUE, and slightly optimistic.
+
+- *Masked models*: the vector of the first token. *Causal models*: that of the last. *Encoders*: the mean of all.
+- `glue/<task>/<measure>`, in per cent: Matthews correlation (CoLA), accuracy (SST-2, QNLI, RTE, WNLI, MNLI matched and
+  mismatched), accuracy and F1 (MRPC, QQP), Pearson and Spearman correlation (STS-B); the mean over seeds. The interval
+  is over seeds and items: both are resampled.
+- `glue/<task>/score`: the mean of a task's measures; `glue/<task>/seed_sd`: its standard deviation over the seeds.
+- `glue/mean`: the mean of the nine task scores, as the leaderboard takes it. With fewer tasks it is called
+  `glue/mean_of_<n>`: WNLI is often left out, and the numbers do not compare.
+- Where `train_limit` cuts a training set, names say so: `glue/rte_train100/accuracy`, `glue/mean_train100`.
+"""
+
+import hashlib
+import math
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BeforeValidator, Field
+
+from fairloop.benchmarks.glue_data import GLUE_TASKS, GlueData, digest_rows, read
+from fairloop.benchmarks.result import Benchmark, BenchmarkResult, Task, skipped_measurement
+from fairloop.benchmarks.settings import BenchmarkSettings
+from fairloop.errors import Fault, UserError
+from fairloop.files import remove_folder
+from fairloop.metrics.measurement import Measurement
+from fairloop.plm.model import LanguageModel
+from fairloop.seeding import random_generator
+from fairloop.statistics.agreement import agreement, resampled_agreement
+from fairloop.statistics.bootstrap import percentile_interval
+from fairloop.statistics.estimate import Estimate
+from fairloop.training.settings import ClassifierSettings, LoraSettings
+
+POOLING = {"masked": "cls", "causal": "last", "encoder": "mean"}
+LEARNING_RATES = {"full": 2e-5, "lora": 5e-4, "frozen": 1e-2}
+LOADER = "fairloop.plm.loading:load_encoder"
+
+
+def _known_tasks(value: Any) -> Any:
+    """Take a list of names, or one name, and return them in GLUE's order; none is all."""
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list | tuple):
+        return value
+    for name in names:
+        if name not in GLUE_TASKS:
+            raise UserError.of("benchmark.tasks", name, f"choose among {', '.join(GLUE_TASKS)}")
+    return tuple(name for name in GLUE_TASKS if name in names or not names)
+
+
+class GlueSettings(BenchmarkSettings):
+    """Settings of GLUE."""
+
+    name: Literal["glue"] = Field("glue", description="The benchmark")
+    tasks: Annotated[tuple[str, ...], BeforeValidator(_known_tasks)] = Field(
+        tuple(GLUE_TASKS), description=f"Which of {', '.join(GLUE_TASKS)}; empty: all"
+    )
+    seeds: int = Field(3, ge=1, le=100, description="How often each task is learned, each time with other chances")
+    train_limit: int | None = Field(None, ge=8, description="Use at most so many training items; names then say so")
+    weights: Literal["full", "lora", "frozen"] = Field(
+        "full", description="What is trained with the linear layer: all weights, a low-rank update, or nothing"
+    )
+    lora: LoraSettings = Field(LoraSettings(), description="The low-rank update; unused unless weights=lora")
+    pooling: Literal["auto", "cls", "mean", "last"] = Field(
+        "auto", description="A text's vector; auto: cls (masked), last (causal), mean (encoder)"
+    )
+    epochs: int = Field(5, ge=1, le=1000, description="Passes over the training set, at most")
+    patience: int | None = Field(2, ge=1, description="Stop after so many epochs without a better score; null: never")
+    max_steps: int | None = Field(None, ge=1, description="Stop after so many steps, even inside an epoch")
+    batch_size: int = Field(32, ge=1, le=65536, description="Items in one step")
+    learning_rate: float | None = Field(
+        None, gt=0, le=10, description="Highest learning rate; null: 2e-5 (full), 5e-4 (lora), 1e-2 (frozen)"
+    )
+    warmup_share: float = Field(0.1, ge=0, lt=1, description="Share of the steps over which the rate rises")
+    weight_decay: float = Field(0.01, ge=0, le=1, description="AdamW's decay of matrices")
+    dropout: float = Field(0.1, ge=0, lt=1, description="Dropout before the linear layer")
+    max_length: int = Field(128, ge=8, le=32768, description="Tokens of a sentence or pair; longer ones are cut")
+
+
+@dataclass(frozen=True)
+class GlueItem:
+    """One validation item: its label, what each seed's model predicted, and the share of the seeds that are right."""
+
+    task: str
+    split: str
+    item: str
+    first: str
+    second: str
+    label: str
+    predictions: str
+    right: float | None
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One task's scores and their values in the resamples, in per cent."""
+
+    measurements: list[Measurement]
+    score: float
+    resampled: np.ndarray
+    items: list[GlueItem]
+
+
+def run(task: Task, settings: GlueSettings) -> BenchmarkResult:
+    """Fine-tune on each task as often as asked, and score the validation sets.
+
+    All data is read before the first training: a file that is missing or damaged is told at once.
+    """
+    if task.plm.path is None:
+        raise UserError("plm.path: GLUE fine-tunes a model from its files, and this one has none")
+    whole = [read(GLUE_TASKS[name], settings.data) for name in settings.tasks]
+    data = [_limited(one, settings.train_limit, task.seed) for one in whole]
+    for one in data:
+        if settings.batch_size > len(one.train):
+            items = f"at most {len(one.train)}, the training items of {one.task.name}"
+            raise UserError.of("benchmark.batch_size", settings.batch_size, items)
+    steps = [_steps(settings, len(one.train)) for one in data for _ in range(settings.seeds)]
+    scored, notes = [], []
+    with _scratch(task) as folder:
+        for number, (one, full) in enumerate(zip(data, whole, strict=True)):
+            answers = []
+            for seed in range(settings.seeds):
+                done = sum(steps[: number * settings.seeds + seed])
+                answers.append(_answers(task, settings, one, seed, folder, _progress(task, done, sum(steps))))
+            scored.append(_score(task, settings, one, answers, len(full.train)))
+            notes += _notes(task.plm, settings, one, len(full.train))
+    if task.on_progress is not None:
+        task.on_progress(sum(steps), sum(steps))
+    cut = any(len(one.train) < len(full.train) for one, full in zip(data, whole, strict=True))
+    skipped = [item for one in whole for item in one.skipped]
+    measurements = [measurement for one in scored for measurement in one.measurements]
+    measurements.append(_mean(scored, settings, cut))
+    measurements.append(skipped_measurement("glue", skipped, sum(one.rows for one in whole)))
+    rows = [row for one in scored for row in one.items]
+    return BenchmarkResult("glue", _protocol(task.plm, settings), measurements, rows, skipped, tuple(notes))
+
+
+def _limited(data: GlueData, limit: int | None, seed: int) -> GlueData:
+    if limit is None or limit >= len(data.train):
+        return data
+    chosen = random_generator(seed, "glue", data.task.name, "train_limit").permutation(len(data.train))[:limit]
+    return replace(data, train=[data.train[number] for number in sorted(chosen)])
+
+
+def _steps(settings: GlueSettings, items: int) -> int:
+    return min(settings.epochs * math.ceil(items / settings.batch_size), settings.max_steps or 2**62)
+
+
+def _progress(task: Task, before: int, total: int) -> Callable[[int, int], None]:
+    def on_progress(done: int, _: int) -> None:
+        if task.on_progress is not None:
+            task.on_progress(before + done, total)
+
+    return on_progress
+
+
+@contextmanager
+def _scratch(task: Task) -> Iterator[Path]:
+    """Yield the folder for checkpoints; without one that survives a kill, a temporary one."""
+    if task.scratch is not None:
+        yield task.scratch
+    else:
+        with tempfile.TemporaryDirectory(prefix="fairloop-glue-") as folder:
+            yield Path(folder)
+
+
+def _training(plm: LanguageModel, settings: GlueSettings, measures: tuple[str, ...], target: str) -> ClassifierSettings:
+    window = plm.window or settings.max_length
+    return ClassifierSettings.model_validate(
+        {
+            **{name: getattr(settings, name) for name in ("epochs", "patience", "max_steps", "batch_size")},
+            **{
+                name: getattr(settings, name) for name in ("warmup_share", "weight_decay", "dropout", "weights", "lora")
+            },
+            "learning_rate": settings.learning_rate or LEARNING_RATES[settings.weights],
+            "max_length": min(settings.max_length, window),
+            "pooling": POOLING[plm.kind] if settings.pooling == "auto" else settings.pooling,
+            "target": target,
+            "select": measures,
+            "keep": "best",
+        }
+    )
+
+
+def _answers(
+    task: Task,
+    settings: GlueSettings,
+    data: GlueData,
+    seed: int,
+    folder: Path,
+    on_progress: Callable[[int, int], None],
+) -> np.ndarray:
+    """Return one model's answers to all validation items [n, outputs]; a finished training is not repeated."""
+    from fairloop.training.tasks import train_classifier
+
+    name = data.task.name
+    training = _training(task.plm, settings, data.task.measures, "class" if data.task.labels else "number")
+    identity = repr((training, task.seed, seed, digest_rows(data)))
+    key = f"glue-{name}-{seed}-{hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()}"
+    kept = task.memory.recall(key) if task.memory is not None else None
+    if kept is not None:
+        return kept
+    splits = list(data.validation.values())
+    trained = train_classifier(
+        _texts(data.train),
+        [one.label for one in data.train],
+        training,
+        task.trainer,
+        folder / key,
+        validation=(_texts(splits[0]), [one.label for one in splits[0]]),
+        encoder=task.plm.path,
+        revision=task.plm.revision,
+        loader=LOADER,
+        seed=task.seed,
+        stage=f"glue/{name}/{seed}",
+        on_progress=on_progress,
+    )
+    answers = trained.answers(_texts([one for split in splits for one in split]))
+    if not np.isfinite(answers).all():
+        raise Fault(f"plm={task.plm.name}: after fine-tuning on {name}, an answer is not a finite number")
+    if task.memory is not None:
+        task.memory.keep(key, answers)
+    remove_folder(folder / key)
+    return answers
+
+
+def _texts(examples: Sequence[Any]) -> list[Any]:
+    return [one.texts if len(one.texts) > 1 else one.texts[0] for one in examples]
+
+
+def _score(
+    task: Task, settings: GlueSettings, data: GlueData, answers: Sequence[np.ndarray], all_training_items: int
+) -> Scored:
+    """Score the predictions of all seeds; a task's score is the unweighted mean of its measures over its splits."""
+    glue = data.task
+    limited = f"_train{len(data.train)}" if len(data.train) < all_training_items else ""
+    predictions = np.array([some.argmax(axis=1) if glue.labels else some[:, 0] for some in answers])
+    ends = np.cumsum([len(split) for split in data.validation.values()])
+    measurements: list[Measurement] = []
+    items: list[GlueItem] = []
+    by_seed, resampled = [], []
+    for (split, examples), some in zip(data.validation.items(), np.split(predictions, ends[:-1], axis=1), strict=True):
+        labels = np.array([one.label for one in examples])
+        stage = f"glue/{glue.name}/{split}"
+        draws = 100 * resampled_agreement(
+            glue.measures, labels, some, seed=task.seed, stage=stage, resamples=settings.resamples
+        )
+        for measure, values in zip(glue.measures, draws, strict=True):
+            seeds = [100 * agreement(measure, labels, one) for one in some]
+            suffix = split.removeprefix("validation")
+            name = f"glue/{glue.name}{limited}/{measure}{suffix}"
+            measurements.append(_measurement(name, float(np.mean(seeds)), values, len(examples)))
+            by_seed.append(seeds)
+            resampled.append(values)
+        items += _items(glue.name, split, examples, some, glue.labels)
+    scores, together = np.mean(by_seed, axis=0), np.mean(resampled, axis=0)
+    if len(by_seed) > 1:
+        name = f"glue/{glue.name}{limited}/score"
+        measurements.append(_measurement(name, float(scores.mean()), together, int(ends[-1])))
+    if len(scores) > 1:
+        name = f"glue/{glue.name}{limited}/seed_sd"
+        measurements.append(Measurement(name, float(scores.std(ddof=1)), None, None, len(scores)))
+    return Scored(measurements, float(scores.mean()), together, items)
+
+
+def _measurement(name: str, value: float, resampled: np.ndarray, n: int) -> Measurement:
+    low, high = percentile_interval(resampled) if n > 1 else (math.nan, math.nan)
+    return Measurement.of(name, Estimate(value, low, high, n))
+
+
+def _items(
+    task: str, split: str, examples: Sequence[Any], predictions: np.ndarray, labels: tuple[str, ...]
+) -> list[GlueItem]:
+    items = []
+    for one, some in zip(examples, predictions.T, strict=True):
+        said = ";".join(labels[int(value)] if labels else f"{value:.4f}" for value in some)
+        label = labels[int(one.label)] if labels else f"{one.label:g}"
+        right = float(np.mean(some == one.label)) if labels else None
+        first, second = (*one.texts, "")[:2]
+        items.append(GlueItem(task, split, one.item, first, second, label, said, right))
+    return items
+
+
+def mean_score(scores: dict[str, Sequence[float]]) -> float:
+    """Return GLUE's mean: of the tasks' scores, each the unweighted mean of a task's measures.
+
+    MNLI's two validation sets are two measures of one task.
+    """
+    return float(np.mean([np.mean(some) for some in scores.values()]))
+
+
+def _mean(scored: Sequence[Scored], settings: GlueSettings, cut: bool) -> Measurement:
+    name = "glue/mean" if len(scored) == len(GLUE_TASKS) else f"glue/mean_of_{len(scored)}"
+    name += f"_train{settings.train_limit}" if cut else ""
+    value = mean_score(dict(zip(settings.tasks, [[one.score] for one in scored], strict=True)))
+    n = sum(len(one.items) for one in scored)
+    return _measurement(name, value, np.mean([one.resampled for one in scored], axis=0), n)
+
+
+def _notes(plm: LanguageModel, settings: GlueSettings, data: GlueData, all_training_items: int) -> list[str]:
+    """Say what was left out of a task: training items by `train_limit`, tokens by `max_length`."""
+    from fairloop.training.classifier import encode
+
+    notes = []
+    if len(data.train) < all_training_items:
+        notes.append(f"{data.task.name}: trained on {len(data.train)} of {all_training_items} items (train_limit)")
+    limit = _training(plm, settings, data.task.measures, "class").max_length
+    for split, examples in data.validation.items():
+        long = sum(len(tokens.ids) > limit for tokens in encode(_texts(examples), plm.tokenizer, None))
+        if long:
+            notes.append(f"{data.task.name}: {long} of {len(examples)} items of {split} were cut to {limit} tokens")
+    return notes
+
+
+def _protocol(plm: LanguageModel, settings: GlueSettings) -> str:
+    trained = {"full": "all weights", "lora": "LoRA", "frozen": "frozen encoder"}[settings.weights]
+    pooling = POOLING[plm.kind] if settings.pooling == "auto" else settings.pooling
+    limits = f", at most {settings.max_steps} steps" if settings.max_steps else ""
+    limits += f", at most {settings.train_limit} training items" if settings.train_limit else ""
+    return (
+        f"fine-tuning ({trained}), linear layer on the {pooling} vector, best of at most {settings.epochs} epochs "
+        f"on the validation set, {settings.seeds} seeds{limits}"
+    )
+
+
+BENCHMARK = Benchmark(GlueSettings, ("masked", "causal", "encoder"), None, run)
