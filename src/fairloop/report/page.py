@@ -13,11 +13,11 @@ from fairloop.report.figure import Drawing
 from fairloop.report.read import Cell, Runs
 from fairloop.report.samples import SampledCorpus, sample_corpora, visible
 from fairloop.report.table import (
-    cells_table,
     change_table,
     equilibrium_table,
     metric_tables,
     number,
+    other_studies,
     unusable_table,
 )
 
@@ -51,8 +51,7 @@ def render_page(runs: Runs, conditions: Sequence[Condition], drawing: Drawing | 
     environment.globals["number"] = number
     common, different = _configurations(runs.cells)
     views = [_view(cell, different, with_samples=index < MOST_SAMPLED) for index, cell in enumerate(runs.cells)]
-    others = [cell for cell in runs.cells if cell.study != "recursion"]
-    summary = [equilibrium_table(conditions), change_table(conditions), cells_table(others) if others else None]
+    summary = [equilibrium_table(conditions), change_table(conditions), *other_studies(runs.cells)]
     page = environment.get_template("report.html").render(
         runs=runs,
         conditions=conditions,

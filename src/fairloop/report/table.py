@@ -12,6 +12,7 @@ from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from fairloop.benchmarks.published import PublishedScore, published_for
 from fairloop.report.compare import FACTORS, MITIGATED, Condition, Settling, level_mean, verdict_in_words
 from fairloop.report.read import Cell, Measure, Runs
 from fairloop.statistics.estimate import Estimate
@@ -144,8 +145,16 @@ def change_table(conditions: Sequence[Condition]) -> Table | None:
     return Table("Relative change", columns, tuple(rows), 2, note)
 
 
+def other_studies(cells: Sequence[Cell]) -> tuple[Table | None, Table | None]:
+    """Return the tables of what is not the recursion study: the scores of evaluated models, and all other cells."""
+    scores = benchmark_table(cells)
+    shown = {"recursion", "evaluate"} if scores else {"recursion"}
+    others = [cell for cell in cells if cell.study not in shown]
+    return scores, cells_table(others) if others else None
+
+
 def cells_table(cells: Sequence[Cell]) -> Table:
-    """Return the finished cells that are not part of the recursion study, with their headline numbers."""
+    """Return the finished cells that no other table shows, with their first numbers."""
     rows = tuple(
         (
             cell.study,
@@ -156,6 +165,41 @@ def cells_table(cells: Sequence[Cell]) -> Table:
         for cell in cells
     )
     return Table("Cells of other studies", ("study", "cell", "seed", "results"), rows, 4)
+
+
+def benchmark_table(cells: Sequence[Cell]) -> Table | None:
+    """Return the scores of the finished cells of the study evaluate, published ones of the same model beside them."""
+    rows: list[tuple[str, ...]] = []
+    sources: dict[str, None] = {}
+    for cell in cells:
+        if cell.study != "evaluate":
+            continue
+        plm, benchmark = (cell.config.get(group) or {} for group in ("plm", "benchmark"))
+        name = str(plm.get("name", "unnamed model"))
+        published = published_for(str(plm.get("path", "")), name, benchmark)
+        protocol = str(benchmark.get("protocol") or benchmark.get("name", ""))
+        for row in cell.rows:
+            figure = published.get(row.metric)
+            if figure is None and not _is_headline(row.metric):
+                continue
+            if figure is not None:
+                sources[f"{figure.model}: {figure.source}"] = None
+            score = with_interval(row.value, row.low, row.high, 2)
+            rows.append((f"{name}, {protocol}, seed {cell.seed}", row.metric, score, _figure(figure)))
+    if not rows:
+        return None
+    note = "95% intervals over items." + (f" Published: {'; '.join(sources)}." if sources else "")
+    return Table("Benchmarks", ("model and protocol", "measure", "score", "published"), tuple(rows), 2, note)
+
+
+def _figure(published: PublishedScore | None) -> str:
+    return f"{published.value:g}" if published else "–"
+
+
+def _is_headline(metric: str) -> bool:
+    """Say whether a measure sums up a benchmark; every other one stands in the CSV file."""
+    overall = "/overall/" in metric and metric.endswith(("/score", "/lms", "/ss", "/icat"))
+    return overall or metric.count("/") == 1
 
 
 def unusable_table(runs: Runs) -> Table | None:
@@ -178,8 +222,7 @@ def print_report(runs: Runs, conditions: Sequence[Condition], console: Console) 
     changes = change_table([_only_net_rate(condition) for condition in conditions])
     if changes:
         _print(_one_condition_less(changes), console)
-    others = [cell for cell in runs.cells if cell.study != "recursion"]
-    for extra in (cells_table(others) if others else None, unusable_table(runs)):
+    for extra in (*other_studies(runs.cells), unusable_table(runs)):
         if extra:
             _print(extra, console)
 
