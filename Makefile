@@ -37,6 +37,7 @@ types: $(VENV)/.with-dev ## mypy
 
 bench: setup ## measure the fast paths against the published way, side by side
 	$(BIN)/python -m fairloop.generation.bench
+	$(BIN)/python -m fairloop.benchmarks.bench
 
 clean: ## remove the environment and the caches of tools; runs/ stays
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -4,16 +4,16 @@ Both ways score the same items with the same model in the same run, by turns, so
 published way is one forward pass at a time: one masked variant through the whole model and its head, one sentence for
 an embedding, a Python loop over permutations. It runs in float32; the engine runs in float32 and in bfloat16. Times
 are seconds of processor time, which other processes on the machine disturb least; ratios are given by the clock too.
-The scores of both ways are compared.
+The scores of both ways are compared. A share of the items is enough for the ratios, and is stated; what bfloat16 does
+to each final score is measured on whole benchmarks.
 """
 
 import argparse
 import functools
 import itertools
 import os
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,14 +21,21 @@ from typing import Any
 import numpy as np
 
 from fairloop.benchmarks import crows_pairs, seat, stereoset
+from fairloop.benchmarks.crows_pairs import CrowsPairsSettings
+from fairloop.benchmarks.lpbs import LpbsSettings
+from fairloop.benchmarks.registry import measure
 from fairloop.benchmarks.result import Task
 from fairloop.benchmarks.sentence_pairs import Protocol, SentencePair, pair_scores, token_spans
+from fairloop.benchmarks.settings import BenchmarkSettings
+from fairloop.benchmarks.winobias import WinoBiasSettings
 from fairloop.plm.model import LanguageModel
 from fairloop.plm.settings import PlmSettings
 from fairloop.statistics.exact_permutation import exact_permutation_test
 
 #: Both ways take turns over this many parts of the items.
-PARTS = 4
+PARTS = 2
+#: `nangia2020` masks some ten times as many tokens as the other protocols, and gets this part of their share.
+NANGIA = 5
 
 Scorer = Callable[[Any], np.ndarray]
 Models = dict[str, LanguageModel]  # the same model by number format
@@ -204,30 +211,67 @@ def compare_p_values(plm: LanguageModel, tests: list[seat.SeatTest], samples: in
     return replace(raw, published=(raw.published[0] * scale, raw.published[1] * scale))
 
 
-def compare_all(path: str, folder: Path, items: int, samples: int) -> list[Comparison]:
-    """Run every comparison.
+@dataclass(frozen=True)
+class Effect:
+    """One final score in float32 and in bfloat16."""
 
-    `nangia2020` masks some ten times as many tokens as the other protocols, and gets a fifth of the items.
+    metric: str
+    float32: float
+    bfloat16: float
+
+    @property
+    def difference(self) -> float:
+        """What bfloat16 adds to the score."""
+        return self.bfloat16 - self.float32
+
+
+def compare_all(models: Models, folder: Path, share: float, samples: int) -> Iterator[list[Comparison]]:
+    """Run the comparisons, each on a share of the items of its benchmark.
+
+    SEAT's tests are all taken: how often they repeat each other's sentences is part of what embedding them costs.
     """
-    models = {dtype: _load(path, dtype) for dtype in ("float32", "bfloat16")}
     pairs = [
         SentencePair(pair.item, *((pair.more, pair.less) if pair.direction == "stereo" else (pair.less, pair.more)))
         for pair in crows_pairs.read(folder / "crows_pairs")
     ]
     stereo = [item for item in stereoset.read(folder / "stereoset") if item.kind == "intrasentence"]
     tests = seat.read(folder / "seat")
+    yield compare_stereoset(models, some_of(stereo, share))
+    yield compare_pairs(models, "meade2022", some_of(pairs, share))
+    yield compare_pairs(models, "nangia2020", some_of(pairs, share / NANGIA))
+    yield compare_embeddings(models, tests)
+    yield [compare_p_values(models["float32"], tests, samples)]
+
+
+def some_of(items: Sequence[Any], share: float) -> list[Any]:
+    """Return a share of the items, at least one in each part, at equal distances: a subset that is like the whole."""
+    count = min(len(items), max(PARTS, round(share * len(items))))
+    return [items[place] for place in np.linspace(0, len(items), count, endpoint=False).astype(int)]
+
+
+def effects(models: Models, settings: Sequence[BenchmarkSettings]) -> list[Effect]:
+    """Measure whole benchmarks in both number formats and return every final score; counts are left out."""
+    found = []
+    for chosen in settings:
+        scores = [measure(models[dtype], chosen).measurements for dtype in ("float32", "bfloat16")]
+        for one, two in zip(*scores, strict=True):
+            name = f"{one.metric} ({chosen.protocol})" if isinstance(chosen, CrowsPairsSettings) else one.metric
+            if not one.metric.endswith(("/skipped", "/ties")):
+                found.append(Effect(name, one.value, two.value))
+    return found
+
+
+def measured_settings(folder: Path) -> list[BenchmarkSettings]:
+    """Return the benchmarks whose scores `effects` compares, with the data in a folder."""
+    data: dict[str, Any] = {"data": str(folder), "resamples": 1}
     return [
-        *compare_stereoset(models, _every(stereo, items)),
-        *compare_pairs(models, "meade2022", _every(pairs, items)),
-        *compare_pairs(models, "nangia2020", _every(pairs, max(PARTS, items // 5))),
-        *compare_embeddings(models, tests),
-        compare_p_values(models["float32"], tests, samples),
+        stereoset.StereoSetSettings(**data),
+        CrowsPairsSettings(protocol="meade2022", **data),
+        CrowsPairsSettings(protocol="nangia2020", **data),
+        seat.SeatSettings(**data),
+        WinoBiasSettings(**data),
+        LpbsSettings(resamples=1),
     ]
-
-
-def _every(items: list[Any], count: int) -> list[Any]:
-    """Return `count` items at equal distances (all of them if there are fewer): a subset that is like the whole."""
-    return items[:: max(1, len(items) // count)][:count]
 
 
 def _load(path: str, dtype: Any) -> LanguageModel:
@@ -237,33 +281,82 @@ def _load(path: str, dtype: Any) -> LanguageModel:
     return plm
 
 
-def report(results: list[Comparison]) -> str:
-    """Return the table that `make bench` prints: processor seconds, and both ratios."""
-    head = f"{'what':24} {'engine':9} {'items':>6} {'published s':>12} {'engine s':>9}"
-    lines = [f"{head} {'times faster':>13} {'by the clock':>13} {'difference':>11}"]
+HEADER = (
+    f"{'what':24} {'engine':9} {'items':>6} {'published s':>12} {'engine s':>9} {'times faster':>13} "
+    f"{'by the clock':>13} {'of float32':>11} {'difference':>11}"
+)
+
+
+def report(results: Sequence[Comparison]) -> str:
+    """Return the lines of one comparison: processor seconds, and ratios by processor time and by the clock.
+
+    `of float32` is how many times faster the engine is in bfloat16 than in float32, by processor time.
+    """
+    lines = []
     for one in results:
+        again = f"{results[0].engine[0] / one.engine[0]:.1f}" if one.dtype == "bfloat16" else ""
         lines.append(
             f"{one.what:24} {one.dtype:9} {one.items:6d} {one.published[0]:12.2f} {one.engine[0]:9.2f} "
-            f"{one.ratio:13.1f} {one.wall_ratio:13.1f} {one.largest_difference:11.2g}"
+            f"{one.ratio:13.1f} {one.wall_ratio:13.1f} {again:>11} {one.largest_difference:11.2g}"
         )
     return "\n".join(lines)
 
 
+def report_effects(found: Sequence[Effect]) -> str:
+    """Return the table of final scores in both number formats, and the largest difference of each benchmark."""
+    lines = [f"{'score':60} {'float32':>10} {'bfloat16':>10} {'difference':>11}"]
+    largest: dict[str, Effect] = {}
+    for one in found:
+        lines.append(f"{one.metric:60} {one.float32:10.4f} {one.bfloat16:10.4f} {one.difference:+11.4f}")
+        family = f"{one.metric.split('/')[0]} {one.metric.rsplit('/', 1)[-1]}"
+        if family not in largest or abs(one.difference) > abs(largest[family].difference):
+            largest[family] = one
+    lines.append("Largest difference of each kind of score:")
+    lines += [f"  {family}: {one.difference:+.4f} ({one.metric})" for family, one in largest.items()]
+    return "\n".join(lines)
+
+
 def main() -> None:
-    """Compare on the benchmark data in a folder and print the table; `--json` also writes it to a file."""
+    """Compare on the benchmark data in a folder and print the tables; `--json` also writes them to a file."""
+    import torch
+
     parser = argparse.ArgumentParser(prog="python -m fairloop.benchmarks.bench", description="Engine against loop")
     parser.add_argument("--plm", default="embedded:minilm", help="Hub id, folder or packaged masked model")
     parser.add_argument("--data", default=os.environ.get("FAIRLOOP_BENCHMARK_DATA", "../shared/benchmarks"))
-    parser.add_argument("--items", type=int, default=400, help="items of each benchmark; the published way is slow")
-    parser.add_argument("--samples", type=int, default=500, help="permutations to time; scaled up to 100,000")
+    parser.add_argument("--share", type=_share, default=0.1, help="share of the items; the published way is slow")
+    parser.add_argument("--samples", type=int, default=200, help="permutations to time; scaled up to 100,000")
+    parser.add_argument("--effects", choices=["all", "none"], default="all", help="bfloat16's effect on final scores")
     parser.add_argument("--json", type=Path, help="file for the figures")
     options = parser.parse_args()
-    results = compare_all(options.plm, Path(options.data), options.items, options.samples)
-    sys.stdout.write(report(results) + "\n")
+    folder = Path(options.data)
+    if not folder.is_dir():
+        parser.exit(2, f"--data={folder}: no such folder; give the one with crows_pairs, stereoset, seat, winobias\n")
+    models = {dtype: _load(options.plm, dtype) for dtype in ("float32", "bfloat16")}
+    say = functools.partial(print, flush=True)
+    say(
+        f"{options.plm}, {torch.get_num_threads()} threads. StereoSet and CrowS-Pairs: {options.share:.0%} of the items "
+        f"(nangia2020: {options.share / NANGIA:.1%}); SEAT: all tests, sampled p-values timed on "
+        f"{options.samples} of {seat.PUBLISHED_SAMPLES} permutations. Seconds are of processor time.\n{HEADER}"
+    )
+    results: list[Comparison] = []
+    for some in compare_all(models, folder, options.share, options.samples):
+        results += some
+        say(report(some))
+    found = effects(models, measured_settings(folder)) if options.effects == "all" else []
+    if found:
+        say(f"\nWhat bfloat16 does to every final score of {options.plm}, on all items:\n{report_effects(found)}")
     if options.json:
         from fairloop.files import write_json
 
-        write_json(options.json, [vars(one) | {"ratio": one.ratio, "wall_ratio": one.wall_ratio} for one in results])
+        ratios = [vars(one) | {"ratio": one.ratio, "wall_ratio": one.wall_ratio} for one in results]
+        write_json(options.json, {"share": options.share, "speed": ratios, "bfloat16": [vars(one) for one in found]})
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError("a share is above 0 and at most 1")
+    return value
 
 
 if __name__ == "__main__":

@@ -109,7 +109,12 @@ def window(model: Any) -> int | None:
     size = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
     if size is None:
         return None
+    # RoBERTa's positions begin after the padding index: two of its 514 rows are never used.
+    return int(size) - first_position(model)
+
+
+def first_position(model: Any) -> int:
+    """Return the index of the first token's position: 0, but for RoBERTa the one after its padding index."""
     embeddings = getattr(getattr(model, "base_model", model), "embeddings", None)
     padding_idx = getattr(getattr(embeddings, "position_embeddings", None), "padding_idx", None)
-    # RoBERTa's positions begin after the padding index: two of its 514 rows are never used.
-    return int(size) - (padding_idx + 1 if padding_idx is not None else 0)
+    return 0 if padding_idx is None else padding_idx + 1

@@ -22,12 +22,13 @@ from fairloop.plm.batching import by_length, distinct
 from fairloop.plm.encoder import SentenceEncoder
 from fairloop.plm.loading import Dtype, load_model, load_tokenizer, one_line_errors, pad_id, window
 from fairloop.plm.locate import resolve
+from fairloop.plm.packing import hidden_states, shares_rows
 from fairloop.plm.settings import PlmSettings
 
 Kind = Literal["masked", "causal", "encoder"]
 
-#: Logits computed at once: 16 million float32 numbers are 64 MB, whatever the size of the vocabulary.
-_LOGITS_AT_ONCE = 16_000_000
+#: Logits computed at once: 8 million float32 numbers are 32 MB, whatever the size of the vocabulary.
+_LOGITS_AT_ONCE = 8_000_000
 #: Batches between two calls of `ScoreMemory.keep`.
 _BATCHES_BETWEEN_KEEPS = 50
 
@@ -232,7 +233,8 @@ class LanguageModel:
         memory: ScoreMemory | None,
     ) -> list[np.ndarray]:
         """Return for each input the log probabilities of its (place, token) pairs."""
-        batches = by_length([len(ids) for ids in inputs], self.batch_tokens)
+        padded = not shares_rows(self.model.base_model)
+        batches = by_length([len(ids) for ids in inputs], self.batch_tokens, padded=padded)
         sizes = [sum(len(pairs[index]) for index in batch) for batch in batches]
         kept = _Kept(memory, inputs, pairs, sizes)
         results: list[np.ndarray] = kept.finished
@@ -260,25 +262,13 @@ class LanguageModel:
     def _score_batch(self, model: Any, inputs: list[tuple[int, ...]], pairs: list[list[tuple[int, int]]]) -> np.ndarray:
         import torch
 
-        device = next(model.parameters()).device
-        longest = max(len(ids) for ids in inputs)
-        filled = torch.full((len(inputs), longest), self._pad, dtype=torch.long)
-        mask = torch.zeros((len(inputs), longest), dtype=torch.long)
-        for row, ids in enumerate(inputs):
-            filled[row, : len(ids)] = torch.tensor(ids)
-            mask[row, : len(ids)] = 1
-        asked = [(row, place, token) for row, some in enumerate(pairs) for place, token in some]
-        spots: dict[tuple[int, int], int] = {}
-        spot_of = torch.tensor([spots.setdefault((row, place), len(spots)) for row, place, _ in asked])
-        tokens = torch.tensor([token for _, _, token in asked])
-        rows = torch.tensor([row for row, _ in spots])
-        places = torch.tensor([place for _, place in spots])
-        padded = bool((mask == 0).any())
+        starts = np.cumsum([0, *(len(ids) for ids in inputs)])
+        asked = [(starts[row] + place, token) for row, some in enumerate(pairs) for place, token in some]
+        spots, spot_of = np.unique([spot for spot, _ in asked], return_inverse=True)
+        hidden = hidden_states(model.base_model, inputs, self._pad, spots)
         with torch.inference_mode():
-            hidden = model.base_model(
-                input_ids=filled.to(device), attention_mask=mask.to(device) if padded else None
-            ).last_hidden_state[rows.to(device), places.to(device)]
-            return self._head(model, hidden, spot_of.to(device), tokens.to(device))
+            tokens = torch.tensor([token for _, token in asked], device=hidden.device)
+            return self._head(model, hidden, torch.from_numpy(spot_of).to(hidden.device), tokens)
 
     def _head(self, model: Any, hidden: Any, spot_of: Any, tokens: Any) -> np.ndarray:
         """Return log probabilities of `tokens[i]` at hidden state `spot_of[i]`, some thousands of rows at a time."""

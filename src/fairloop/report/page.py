@@ -17,14 +17,13 @@ from fairloop.report.strategies import Comparison
 from fairloop.report.strategy_figures import Figure
 from fairloop.report.table import (
     Table,
-    cells_table,
     change_table,
     correlation_table,
     decomposition_table,
     equilibrium_table,
     metric_tables,
     number,
-    other_cells,
+    other_studies,
     reduction_table,
     unusable_table,
 )
@@ -81,12 +80,11 @@ def render_page(
 
 
 def _summary(runs: Runs, conditions: Sequence[Condition], comparisons: Sequence[Comparison]) -> list[Table]:
-    others = other_cells(runs.cells)
     tables = [equilibrium_table(conditions), decomposition_table(conditions), change_table(conditions)]
     for comparison in comparisons:
         tables += [reduction_table(comparison, in_full=True), correlation_table(comparison, in_full=True)]
     tables += [summary_table(calibration) for calibration in calibrations(runs.cells)]
-    return [table for table in (*tables, cells_table(others) if others else None) if table]
+    return [table for table in (*tables, *other_studies(runs.cells)) if table]
 
 
 def _data_address(drawing: Drawing) -> str:

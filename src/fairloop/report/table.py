@@ -4,6 +4,7 @@ import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from fairloop.benchmarks.published import PublishedScore, published_for
 from fairloop.report.compare import MITIGATED, Condition, level_mean, verdict_in_words
 from fairloop.report.read import Cell, Measure, Runs
 from fairloop.report.strategies import REDUCED, UNLEARNED, Comparison, Reduction, learned_nothing
@@ -227,13 +228,16 @@ def correlation_table(comparison: Comparison, *, in_full: bool = False) -> Table
     return Table(title, columns, rows, 2, note) if rows else None
 
 
-def other_cells(cells: Iterable[Cell]) -> list[Cell]:
-    """Return the cells of studies that have no tables of their own."""
-    return [cell for cell in cells if cell.study not in ("recursion", "metric_calibration")]
+def other_studies(cells: Sequence[Cell]) -> tuple[Table | None, Table | None]:
+    """Return the scores of evaluated models, and the cells of studies that have no tables of their own."""
+    scores = benchmark_table(cells)
+    shown = {"recursion", "metric_calibration", "evaluate"} if scores else {"recursion", "metric_calibration"}
+    others = [cell for cell in cells if cell.study not in shown]
+    return scores, cells_table(others) if others else None
 
 
 def cells_table(cells: Sequence[Cell]) -> Table:
-    """Return finished cells with their first numbers."""
+    """Return the finished cells that no other table shows, with their first numbers."""
     rows = tuple(
         (
             cell.study,
@@ -244,6 +248,41 @@ def cells_table(cells: Sequence[Cell]) -> Table:
         for cell in cells
     )
     return Table("Cells of other studies", ("study", "cell", "seed", "results"), rows, 4)
+
+
+def benchmark_table(cells: Sequence[Cell]) -> Table | None:
+    """Return the scores of the finished cells of the study evaluate, published ones of the same model beside them."""
+    rows: list[tuple[str, ...]] = []
+    sources: dict[str, None] = {}
+    for cell in cells:
+        if cell.study != "evaluate":
+            continue
+        plm, benchmark = (cell.config.get(group) or {} for group in ("plm", "benchmark"))
+        name = str(plm.get("name", "unnamed model"))
+        published = published_for(str(plm.get("path", "")), name, benchmark)
+        protocol = str(benchmark.get("protocol") or benchmark.get("name", ""))
+        for row in cell.rows:
+            figure = published.get(row.metric)
+            if figure is None and not _is_headline(row.metric):
+                continue
+            if figure is not None:
+                sources[f"{figure.model}: {figure.source}"] = None
+            score = with_interval(row.value, row.low, row.high, 2)
+            rows.append((f"{name}, {protocol}, seed {cell.seed}", row.metric, score, _figure(figure)))
+    if not rows:
+        return None
+    note = "95% intervals over items." + (f" Published: {'; '.join(sources)}." if sources else "")
+    return Table("Benchmarks", ("model and protocol", "measure", "score", "published"), tuple(rows), 2, note)
+
+
+def _figure(published: PublishedScore | None) -> str:
+    return f"{published.value:g}" if published else "–"
+
+
+def _is_headline(metric: str) -> bool:
+    """Say whether a measure sums up a benchmark; every other one stands in the CSV file."""
+    overall = "/overall/" in metric and metric.endswith(("/score", "/lms", "/ss", "/icat"))
+    return overall or metric.count("/") == 1
 
 
 def unusable_table(runs: Runs) -> Table | None:

@@ -16,12 +16,11 @@ from fairloop.report.read import Runs
 from fairloop.report.strategies import Comparison
 from fairloop.report.table import (
     Table,
-    cells_table,
     change_table,
     correlation_table,
     metric_tables,
     number,
-    other_cells,
+    other_studies,
     reduction_table,
     unusable_table,
     with_interval,
@@ -62,8 +61,7 @@ def print_report(
                 _print(found, console)
     for calibration in calibrations(runs.cells):
         _print(summary_table(calibration), console)
-    others = other_cells(runs.cells)
-    for extra in (cells_table(others) if others else None, unusable_table(runs)):
+    for extra in (*other_studies(runs.cells), unusable_table(runs)):
         if extra:
             _print(extra, console)
 

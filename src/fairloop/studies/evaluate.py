@@ -33,6 +33,7 @@ def run(configuration: Configuration, cell: Cell, tracker: Tracker) -> None:
     outcome = json.loads((scores.folder / OUTCOME_FILE).read_text())
     for line in [*outcome["notes"], *(f"skipped: {item['item']}: {item['reason']}" for item in outcome["skipped"])]:
         console.say(line)
+    tracker.log_scores(measured, _rows(scores.folder / ITEMS_FILE), outcome["skipped"])
     cell.write_results({None: measured})
     tracker.finish("complete", json.loads((cell.folder / "result.json").read_text()))
 
@@ -73,3 +74,14 @@ def _table(items: list[Any]) -> str:
     import pandas as pd
 
     return str(pd.DataFrame([asdict(item) for item in items]).to_csv(index=False, lineterminator="\n"))
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    """Read the per-item table back; what is no number stays text, and an empty field is empty."""
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(path, keep_default_na=False, dtype={"item": str})
+    except pd.errors.EmptyDataError:  # every item was skipped
+        return []
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]

@@ -48,6 +48,14 @@ class Tracker(Protocol):
     ) -> None:
         """Log a generation's measures with their intervals, a table of sentences, and its corpus as an artifact."""
 
+    def log_scores(
+        self,
+        measurements: Sequence[Measured],
+        items: Sequence[Mapping[str, Any]] = (),
+        skipped: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
+        """Log measures of the whole cell with their intervals, the table of items behind them and of skipped ones."""
+
     def log_checkpoint(
         self, name: str, path: Path, metadata: Mapping[str, Any] | None = None, alias: str = "latest"
     ) -> None:
@@ -74,6 +82,14 @@ class NoTracker:
 
     def log_checkpoint(
         self, name: str, path: Path, metadata: Mapping[str, Any] | None = None, alias: str = "latest"
+    ) -> None:
+        """Nothing."""
+
+    def log_scores(
+        self,
+        measurements: Sequence[Measured],
+        items: Sequence[Mapping[str, Any]] = (),
+        skipped: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         """Nothing."""
 
@@ -230,11 +246,28 @@ class WandbTracker:
                 return
             row = self._row(measurements)
             if sentences:
-                row["sentences"] = _table(generation, sentences)
+                row["sentences"] = _table([{"generation": generation, **sentence} for sentence in sentences])
             self._run.log({"generation": generation, **row})
             if corpus is not None:
                 self._log_artifact("corpus", "dataset", corpus, f"generation-{generation}", {"generation": generation})
             self._note(f"generation/{generation}")
+
+        self._guarded(log)
+
+    def log_scores(
+        self,
+        measurements: Sequence[Measured],
+        items: Sequence[Mapping[str, Any]] = (),
+        skipped: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
+        """Log measures of the whole cell; see `Tracker`."""
+
+        def log() -> None:
+            if self._is_logged("scores"):
+                return
+            tables = {name: _table(rows) for name, rows in (("items", items), ("skipped", skipped)) if rows}
+            self._run.log({**_numbers(measurements), **tables})
+            self._note("scores")
 
         self._guarded(log)
 
@@ -310,13 +343,7 @@ class WandbTracker:
         self._run.define_metric("generation")
 
     def _row(self, measurements: Sequence[Measured]) -> dict[str, Any]:
-        row: dict[str, Any] = {}
-        for measured in measurements:
-            ends = {"": measured.value, "/low": measured.low, "/high": measured.high, "/n": measured.n}
-            for end, value in ends.items():
-                plain = number(value)
-                if plain is not None:
-                    row[measured.metric + end] = plain
+        row = _numbers(measurements)
         for name in [*row, "sentences"]:
             if name not in self._defined:
                 self._run.define_metric(name, step_metric="generation")
@@ -388,12 +415,25 @@ def _quiet_settings(wandb: Any) -> Any:
     )
 
 
-def _table(generation: int, sentences: Sequence[Mapping[str, Any]]) -> Any:
+def _numbers(measurements: Sequence[Measured]) -> dict[str, Any]:
+    """Return the measures as W&B keeps them: value, ends of the interval and n, each under its own name."""
+    row: dict[str, Any] = {}
+    for measured in measurements:
+        ends = {"": measured.value, "/low": measured.low, "/high": measured.high, "/n": measured.n}
+        for end, value in ends.items():
+            plain = number(value)
+            if plain is not None:
+                row[measured.metric + end] = plain
+    return row
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> Any:
     import wandb
 
-    columns = list(dict.fromkeys(key for row in sentences for key in row if key != "generation"))
-    rows = [[generation, *(row.get(column) for column in columns)] for row in sentences]
-    return wandb.Table(columns=["generation", *columns], data=rows)
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    # An empty field of one item must not decide the type of its column.
+    data = [[row.get(column) for column in columns] for row in rows]
+    return wandb.Table(columns=columns, data=data, allow_mixed_types=True)
 
 
 def _csv_table(path: Path) -> Any:
@@ -403,11 +443,11 @@ def _csv_table(path: Path) -> Any:
     import wandb
 
     header, *rows = csv.reader(path.read_text(encoding="utf-8").splitlines())
-    columns = [_numbers(column) for column in zip(*rows, strict=True)]
+    columns = [_typed(column) for column in zip(*rows, strict=True)]
     return wandb.Table(columns=header, data=[list(row) for row in zip(*columns, strict=True)])
 
 
-def _numbers(column: Sequence[str]) -> list[Any]:
+def _typed(column: Sequence[str]) -> list[Any]:
     try:
         return [number(float(field)) if field else None for field in column]
     except ValueError:
