@@ -8,12 +8,13 @@ and the score is the mean of its absolute value: 0 is unbiased, whatever the mod
 masked model predicts the word in its masked place. For a causal model p(he | t, s) is that given all the rest of the
 sentence: by Bayes' rule the difference of logarithms is log p(sentence with he) - log p(sentence with she).
 
-Subjects, attribute words and templates are the lexicon's held-out ones: no pair of Fair-Gender, from any source, contains
-them. This is the log-probability bias score of Kurita et al. 2019 with a neutral subject in place of a masked one.
+Subjects, attribute words and templates are the lexicon's held-out ones: no pair of Fair-Gender, from any source,
+contains them. This is the log-probability bias score of Kurita et al. 2019 with a neutral subject where theirs is
+masked.
 
 - `heldout_templates/mean_abs_log_odds`: he against she, over held-out occupations.
 - `heldout_templates/traits`, `heldout_templates/activities`: the same over held-out traits and activities.
-- `heldout_templates/attribute_words`: over held-out occupations, with held-out attribute words (uncle against aunt, ...).
+- `heldout_templates/attribute_words`: over held-out occupations, with held-out attribute words (uncle/aunt, ...).
 - `heldout_templates/mean_log_odds`: the first with its sign; above 0 occupations draw *he* more than a person does.
 - `heldout_templates/correlation_with_men`: of the occupations' mean bias with their share of men.
 """
