@@ -45,12 +45,11 @@ def subject_of(item):
 
 @torch.no_grad()
 def masked_odds(plm, template, subject):
-    tokenizer = plm.tokenizer
-    text = sentence(template, subject, tokenizer.mask_token)
-    ids = torch.tensor([tokenizer.encode(text)])
-    place = ids[0].tolist().index(tokenizer.mask_token_id)
-    scores = torch.log_softmax(plm.models[0](ids).logits[0, place].double(), -1)
-    he, she = (tokenizer.encode(f"a {word}", add_special_tokens=False)[-1] for word in ("he", "she"))
+    ids, other = (plm.tokenizer.encode(sentence(template, subject, word)) for word in ("he", "she"))
+    (place,) = [number for number, (one, two) in enumerate(zip(ids, other, strict=True)) if one != two]
+    he, she = ids[place], other[place]
+    ids[place] = plm.tokenizer.mask_token_id
+    scores = torch.log_softmax(plm.models[0](torch.tensor([ids])).logits[0, place].double(), -1)
     return (scores[he] - scores[she]).item()
 
 
