@@ -122,8 +122,16 @@ def test_perplexity(tiny_plm, tmp_path, family):
     assert measurement.low < measurement.value < measurement.high
 
 
-def test_perplexity_needs_a_text(tiny_plm, tmp_path):
-    with pytest.raises(UserError, match=r"benchmark\.text: give"):
-        measure(tiny_plm("bert"), PerplexitySettings())
+def test_perplexity_without_a_text_is_that_of_the_packaged_sentences(tiny_plm, tmp_path):
+    from fairloop.lexicon import neutral_sentences
+
+    plm = tiny_plm("bert", window=200)
+    text = tmp_path / "text.txt"
+    text.write_text("\n".join(neutral_sentences("heldout")), encoding="utf-8")
+    given = measure(plm, PerplexitySettings(text=str(text), resamples=50))
+    assert measure(plm, PerplexitySettings(resamples=50)).measurements == given.measurements
+
+
+def test_perplexity_of_a_text_that_is_not_there(tiny_plm, tmp_path):
     with pytest.raises(UserError, match="there is no such file"):
         measure(tiny_plm("bert"), PerplexitySettings(text=str(tmp_path / "missing.txt")))

@@ -1,4 +1,4 @@
-"""Perplexity of a causal model and pseudo-perplexity of a masked one, on a given text.
+"""Perplexity of a causal model and pseudo-perplexity of a masked one, on a given text or on neutral sentences.
 
 Salazar, Liang, Nguyen and Kirchhoff 2020, "Masked Language Model Scoring" (ACL), equation 3: pseudo-perplexity is
 exp(-sum of pseudo-log-likelihoods / number of tokens). For causal models the log likelihood takes the place of the
@@ -17,6 +17,7 @@ from fairloop.benchmarks.data import read_text
 from fairloop.benchmarks.result import Benchmark, BenchmarkResult, Skipped, Task, skipped_measurement
 from fairloop.benchmarks.settings import BenchmarkSettings
 from fairloop.errors import UserError
+from fairloop.lexicon import neutral_sentences
 from fairloop.metrics.measurement import Measurement
 from fairloop.plm.scoring import token_scores
 from fairloop.statistics.bootstrap import bootstrap_sums
@@ -26,7 +27,9 @@ class PerplexitySettings(BenchmarkSettings):
     """Settings of perplexity."""
 
     name: Literal["perplexity"] = Field("perplexity", description="The benchmark")
-    text: str | None = Field(None, description="A UTF-8 text file, one sentence or paragraph in each line")
+    text: str | None = Field(
+        None, description="A UTF-8 text file, one sentence or paragraph in each line; null: packaged neutral sentences"
+    )
 
 
 @dataclass(frozen=True)
@@ -41,12 +44,7 @@ class LineItem:
 
 def run(task: Task, settings: PerplexitySettings) -> BenchmarkResult:
     """Score every line; a line that is longer than the model's window is skipped and listed."""
-    if settings.text is None:
-        raise UserError("benchmark.text: give a UTF-8 text file, one sentence in each line")
-    path = Path(settings.text).expanduser()
-    if not path.is_file():
-        raise UserError.of("benchmark.text", path, "there is no such file")
-    lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
+    lines = _lines(settings.text)
     fits = [task.plm.fits(encoded.ids) for encoded in task.plm.encode(lines)]
     skipped = [Skipped(str(n), "longer than the model's window") for n, fit in enumerate(fits) if not fit]
     kept = [(str(n), line) for n, (line, fit) in enumerate(zip(lines, fits, strict=True)) if fit]
@@ -70,6 +68,16 @@ def run(task: Task, settings: PerplexitySettings) -> BenchmarkResult:
         skipped_measurement("perplexity", skipped, len(lines)),
     ]
     return BenchmarkResult("perplexity", "salazar2020", measurements, items, skipped)
+
+
+def _lines(text: str | None) -> list[str]:
+    """Return the lines of a text file, or the packaged neutral sentences that are held out."""
+    if text is None:
+        return list(neutral_sentences("heldout"))
+    path = Path(text).expanduser()
+    if not path.is_file():
+        raise UserError.of("benchmark.text", path, "there is no such file")
+    return [line.strip() for line in read_text(path).splitlines() if line.strip()]
 
 
 BENCHMARK = Benchmark(PerplexitySettings, ("masked", "causal"), None, run)

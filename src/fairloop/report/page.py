@@ -31,6 +31,8 @@ from fairloop.report.table import (
 MOST_SAMPLED = 60
 """From this many cells' corpora sentences are shown; a page of thousands could not be opened."""
 
+TEMPLATES = Path(__file__).parent / "templates"
+
 _YIELD = "generation/yield"
 
 
@@ -53,18 +55,10 @@ def render_page(
     figures: Sequence[Figure] = (),
 ) -> str:
     """Return the page. All text from the run store is escaped; unseen characters are shown as such."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=select_autoescape(default=True, default_for_string=True),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: visible(value) if type(value) is str and len(value) < 10_000 else value,
-    )
-    environment.globals["number"] = number
     common, different = _configurations(runs.cells)
     views = [_view(cell, different, with_samples=index < MOST_SAMPLED) for index, cell in enumerate(runs.cells)]
-    page = environment.get_template("report.html").render(
+    template = environment().get_template("report.html")
+    page = template.render(
         runs=runs,
         conditions=conditions,
         figure=_data_address(drawing) if drawing else None,
@@ -77,6 +71,20 @@ def render_page(
         unusable=unusable_table(runs),
     )
     return page.encode("utf-8", "replace").decode()
+
+
+def environment() -> Environment:
+    """Return what renders the templates of pages: everything is escaped, unseen characters are shown as such."""
+    made = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=select_autoescape(default=True, default_for_string=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: visible(value) if type(value) is str and len(value) < 10_000 else value,
+    )
+    made.globals["number"] = number
+    return made
 
 
 def _summary(runs: Runs, conditions: Sequence[Condition], comparisons: Sequence[Comparison]) -> list[Table]:
