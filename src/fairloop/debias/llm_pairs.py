@@ -174,7 +174,7 @@ def _counterparts(
     for number, side in enumerate(COUNTERPARTS):
         pool = [example for kind in settings.kinds for example in pair_examples(kind)]
         draw = random_generator(seed, "pairs counterparts", "examples", number)
-        chosen = [pool[index].text for index in draw.permutation(len(pool))[: settings.examples].tolist()]
+        chosen = [pool[index].text for index in draw.permutation(len(pool))[: settings.counterpart_examples].tolist()]
         shown = [in_order(text, swap_gender(text), side) for text in chosen]
         examples = tuple(Example(given, answer) for given, answer in shown)
         requests += [

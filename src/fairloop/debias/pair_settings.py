@@ -24,6 +24,9 @@ class PairSettings(Settings):
         "llm", description="for source=llm: the second sentence is written by the generator and verified, or swapped"
     )
     examples: int = Field(5, ge=0, le=50, description="for source=llm: example sentences in each prompt")
+    counterpart_examples: int = Field(
+        14, ge=0, le=50, description="for source=llm: examples in the prompt of the counterpart"
+    )
     group_size: int = Field(16, ge=1, le=4096, description="for source=llm: prompts that share their examples")
     attempts: int = Field(6, ge=1, le=100, description="for source=llm: answers after which a sentence is given up")
     min_yield: float = Field(

@@ -5,7 +5,7 @@ import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from fairloop.errors import UserError
 from fairloop.generation.screening import clean
@@ -86,7 +86,9 @@ def _sentence(row: Row) -> GivenSentence:
     if kind not in get_args(TargetKind):
         raise _Broken(f"target_kind is {kind!r}, not one of {', '.join(get_args(TargetKind))}")
     counterpart = row.get("counterpart")
-    return GivenSentence(clean(text), row.get("target") or None, kind, clean(counterpart) if counterpart else None)
+    return GivenSentence(
+        clean(text), row.get("target") or None, cast(TargetKind, kind), clean(counterpart) if counterpart else None
+    )
 
 
 def _lines(file: Path) -> Iterator[tuple[str, Row]]:
