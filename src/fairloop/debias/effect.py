@@ -211,7 +211,7 @@ class Absorption:
             hidden, logits = hidden_and_logits(
                 self.module.model, ids, mask, wanted, causal=self.module.kind == "causal"
             )
-        return hidden, logits.requires_grad_()
+        return hidden.float(), logits.float().requires_grad_()
 
 
 @dataclass(frozen=True)

@@ -48,8 +48,10 @@ class Tracker(Protocol):
     ) -> None:
         """Log a generation's measures with their intervals, a table of sentences, and its corpus as an artifact."""
 
-    def log_checkpoint(self, name: str, path: Path, metadata: Mapping[str, Any] | None = None) -> None:
-        """Log a file or folder of weights from a finished stage as a `model` artifact."""
+    def log_checkpoint(
+        self, name: str, path: Path, metadata: Mapping[str, Any] | None = None, alias: str = "latest"
+    ) -> None:
+        """Log a file or folder of weights from a finished stage as a version of a `model` artifact, under an alias."""
 
     def finish(self, status: Literal["complete", "failed"], summary: Mapping[str, float] | None = None) -> None:
         """End the run, once; `summary` is the content of `result.json`."""
@@ -67,7 +69,9 @@ class NoTracker:
     ) -> None:
         """Nothing."""
 
-    def log_checkpoint(self, name: str, path: Path, metadata: Mapping[str, Any] | None = None) -> None:
+    def log_checkpoint(
+        self, name: str, path: Path, metadata: Mapping[str, Any] | None = None, alias: str = "latest"
+    ) -> None:
         """Nothing."""
 
     def finish(self, status: Literal["complete", "failed"], summary: Mapping[str, float] | None = None) -> None:
@@ -228,14 +232,16 @@ class WandbTracker:
 
         self._guarded(log)
 
-    def log_checkpoint(self, name: str, path: Path, metadata: Mapping[str, Any] | None = None) -> None:
+    def log_checkpoint(
+        self, name: str, path: Path, metadata: Mapping[str, Any] | None = None, alias: str = "latest"
+    ) -> None:
         """Log weights; see `Tracker`."""
 
         def log() -> None:
-            if self._is_logged(f"checkpoint/{name}"):
+            if self._is_logged(f"checkpoint/{name}/{alias}"):
                 return
-            self._log_artifact(name, "model", path, "latest", metadata or {})
-            self._note(f"checkpoint/{name}")
+            self._log_artifact(name, "model", path, alias, metadata or {})
+            self._note(f"checkpoint/{name}/{alias}")
 
         self._guarded(log)
 

@@ -365,14 +365,14 @@ class FairGenderModule(TrainingModule):
         ids, wanted, predicted = self.asked(batch, "neutral", step)
         mask = batch["neutral_mask"]
         with torch.no_grad():
-            before = logits_at(self.frozen, ids, mask, wanted, causal=self.kind == "causal").log_softmax(dim=-1)
+            before = logits_at(self.frozen, ids, mask, wanted, causal=self.kind == "causal").float().log_softmax(dim=-1)
         after = self.logits(ids, mask, wanted).log_softmax(dim=-1)
         losses = functional.kl_div(after, before, reduction="none", log_target=True).sum(dim=-1)
         return mean_by_row(losses, predicted)
 
     def logits(self, ids: Tensor, mask: Tensor, wanted: Tensor) -> Tensor:
-        """Return the trained model's logits at the wanted places."""
-        return logits_at(self.model, ids, mask, wanted, causal=self.kind == "causal")
+        """Return the trained model's logits at the wanted places, in float32."""
+        return logits_at(self.model, ids, mask, wanted, causal=self.kind == "causal").float()
 
     def asked(self, batch: dict[str, Tensor], name: str, step: int) -> tuple[Tensor, Tensor, Tensor]:
         """Return the input, where its output is read, and which of the texts' tokens are predicted there."""

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def hidden_and_logits(model: Any, ids: Tensor, mask: Tensor, wanted: Tensor, *, causal: bool) -> tuple[Tensor, Tensor]:
-    """Return what enters the output embeddings at the wanted places, and the logits there, in float32.
+    """Return what enters the output embeddings at the wanted places, and the logits there.
 
     The places are taken out as one matrix before the output embeddings (sliced, they would copy their weights for
     every row).
@@ -33,11 +33,11 @@ def hidden_and_logits(model: Any, ids: Tensor, mask: Tensor, wanted: Tensor, *, 
         output = model(input_ids=ids, attention_mask=mask, **({"use_cache": False} if causal else {}))
     finally:
         hook.remove()
-    return seen[0].float(), output.logits[0].float()
+    return seen[0], output.logits[0]
 
 
 def logits_at(model: Any, ids: Tensor, mask: Tensor, wanted: Tensor, *, causal: bool) -> Tensor:
-    """Return the logits [places, vocabulary] at the wanted places, in float32; see `hidden_and_logits`."""
+    """Return the logits [places, vocabulary] at the wanted places; see `hidden_and_logits`."""
     return hidden_and_logits(model, ids, mask, wanted, causal=causal)[1]
 
 
