@@ -63,6 +63,10 @@ class Method:
                 "debias", self.name, f"debiases a model that is {' or '.join(self.kinds)}, not {plm.kind}"
             )
 
+    def filter_settings(self) -> dict[str, Any]:
+        """Return, as plain data, the settings that decide what `filter` returns."""
+        return {}
+
     def filter(
         self, plm: "PlmSettings", rows: "Sequence[PairRow]", neutral: Sequence[str], training: Training
     ) -> "list[PairRow]":

@@ -44,6 +44,7 @@ Estimator = Literal["knn", "influence", "random", "none"]
 Progress = Callable[[int, int], None]
 HARMFUL, AT_RANDOM = "harmful to language modelling", "dropped at random"
 _AT_ONCE = 16  # pairs, or sentences, in one forward pass
+_DRAWS = 4  # masked variants of each text: an incorporation meets a text with another mask in every step
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,7 @@ class Absorption:
             model.requires_grad_(False).eval(), None, tokens, settings, seed=seed, stage="effect", total_steps=1
         )
         self.lambda_r = lambda_r
+        self.draws = range(_DRAWS if tokens.kind == "masked" else 1)
         self.pairs, self.sentences = len(pairs), len(held_out)
         device = next(model.parameters()).device
         plain = [TrainingPair(pair.male, pair.female, pair.target) for pair in pairs]
@@ -126,13 +128,16 @@ class Absorption:
         """Return l_i of the batch's pairs [pairs]."""
         losses = self.module.bias_losses(batch)
         if self.lambda_r:
-            language = self.module.language_losses(batch, "text", 0).view(2, -1).mean(dim=0)
-            losses = losses + self.lambda_r * language
+            drawn = [self.module.language_losses(batch, "text", draw).view(2, -1).mean(dim=0) for draw in self.draws]
+            for language in drawn:
+                losses = losses + self.lambda_r * language / len(drawn)
         return losses
 
     def held_out_loss(self, batch: "Batch") -> "Tensor":
         """Return a held-out batch's contribution to H."""
-        return self.module.language_losses(batch, "neutral", 0).sum() / self.sentences
+        drawn = [self.module.language_losses(batch, "neutral", draw).sum() for draw in self.draws]
+        total: Tensor = sum(drawn) / (len(drawn) * self.sentences)
+        return total
 
     def by_influence(self, on_progress: Progress | None = None) -> Effects:
         """Return e_i, with the gradients of all weights."""
@@ -155,16 +160,16 @@ class Absorption:
         """Return ê_i, with the gradients of the output embeddings alone; they need no backward pass."""
         import torch
 
-        language = _sum(self._held_out_matrix(batch) for batch in self.held_out)
+        language = _sum(self._held_out_matrix(batch, draw) for batch in self.held_out for draw in self.draws)
         bias = _sum(self._bias_matrix(batch) for batch in self.pool)
         found: list[list[float]] = []
         for batch in self.pool:
             count = len(batch["weights"])
             reads = [self._bias_read(batch)]
             loss = reads[0].losses
-            if self.lambda_r:
-                reads.append(self._text_read(batch, "text"))
-                loss = loss + self.lambda_r * reads[1].losses.view(2, -1).mean(dim=0)
+            for draw in self.draws if self.lambda_r else ():
+                reads.append(self._text_read(batch, "text", draw))
+                loss = loss + self.lambda_r * reads[-1].losses.view(2, -1).mean(dim=0) / len(self.draws)
             errors = torch.autograd.grad(loss.sum(), [read.logits for read in reads])
             effects = torch.zeros(count, 2, dtype=torch.float64)
             for read, error in zip(reads, errors, strict=True):
@@ -176,9 +181,9 @@ class Absorption:
                 on_progress(len(found), self.pairs)
         return _effects(found)
 
-    def _held_out_matrix(self, batch: "Batch") -> "Tensor":
-        read = self._text_read(batch, "neutral")
-        return read.gradient(read.losses.sum() / self.sentences)
+    def _held_out_matrix(self, batch: "Batch", draw: int) -> "Tensor":
+        read = self._text_read(batch, "neutral", draw)
+        return read.gradient(read.losses.sum() / (len(self.draws) * self.sentences))
 
     def _bias_matrix(self, batch: "Batch") -> "Tensor":
         read = self._bias_read(batch)
@@ -193,10 +198,10 @@ class Absorption:
         male, female = logits.softmax(dim=-1).chunk(2)
         return _Read(hidden, logits, wanted.nonzero()[:, 0], jensen_shannon(male, female))
 
-    def _text_read(self, batch: "Batch", name: str) -> "_Read":
+    def _text_read(self, batch: "Batch", name: str, draw: int) -> "_Read":
         from fairloop.training.fair_gender import text_losses
 
-        ids, wanted, predicted = self.module.asked(batch, name, 0)
+        ids, wanted, predicted = self.module.asked(batch, name, draw)
         hidden, logits = self._forward(ids, batch[f"{name}_mask"], wanted)
         losses = text_losses(logits, batch[f"{name}_ids"], predicted)
         return _Read(hidden, logits, predicted.nonzero()[:, 0], losses)

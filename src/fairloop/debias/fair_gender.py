@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -95,6 +95,23 @@ class Method(base.Method):
     def __init__(self, settings: MethodSettings) -> None:
         super().__init__(settings)
         self.filters_pairs = settings.alignment.enabled or settings.causal != "none"
+
+    def check(self, plm: "PlmSettings") -> None:
+        """Refuse more neighbours, or a larger batch, than there can be pairs."""
+        super().check(plm)
+        for name in ("neighbours", "batch_size"):
+            if getattr(self.settings, name) > self.settings.pairs:
+                raise UserError.of(
+                    f"debias.{name}", getattr(self.settings, name), f"at most debias.pairs={self.settings.pairs}"
+                )
+
+    def filter_settings(self) -> dict[str, Any]:
+        """Return, as plain data, the settings that decide what `filter` returns."""
+        names = ["alignment", "causal", "max_length"]
+        if self.settings.causal != "none":
+            names += ["tolerance", "mask_share", *(["neighbours"] if self.settings.causal != "influence" else [])]
+        read = {name: self.settings.deciding()[name] for name in names}
+        return {**read, "lambda_r": self.settings.effective_lambda} if self.settings.causal != "none" else read
 
     def filter(
         self, plm: "PlmSettings", rows: Sequence[PairRow], neutral: Sequence[str], training: Training

@@ -3,13 +3,13 @@
 from collections.abc import Callable
 
 from fairloop.config import Configuration
-from fairloop.studies import evaluate, recursion
+from fairloop.studies import evaluate, fair_gender, recursion
 from fairloop.tracking.store import Cell
 from fairloop.tracking.wandb_run import Tracker, tracked
 
 Study = Callable[[Configuration, Cell, Tracker], None]
 
-STUDIES: dict[str, Study] = {"recursion": recursion.run, "evaluate": evaluate.run}
+STUDIES: dict[str, Study] = {"recursion": recursion.run, "evaluate": evaluate.run, "fair_gender": fair_gender.run}
 
 
 def run_cell(configuration: Configuration, cell: Cell) -> None:
@@ -33,12 +33,15 @@ def _names(configuration: Configuration) -> dict[str, str]:
     """Return the names of the choices by which runs are grouped and found."""
     if configuration.study.name == "evaluate":
         return {"plm_name": configuration.plm.name, "benchmark_name": configuration.benchmark.name}
+    if configuration.study.name == "fair_gender":
+        generator = {"model_name": configuration.model.name} if configuration.generates else {}
+        return {"plm_name": configuration.plm.name, "debias_name": configuration.debias.name, **generator}
     return {"model_name": configuration.model.name, "strategies": configuration.strategies}
 
 
 def _run_name(configuration: Configuration) -> str:
     names = " ".join(_names(configuration).values())
-    if configuration.study.name == "evaluate":
+    if configuration.study.name != "recursion":
         return f"{names} seed {configuration.seed}"
     return f"{names} level {configuration.initial_bias.level:g} seed {configuration.seed}"
 
