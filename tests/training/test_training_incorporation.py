@@ -4,12 +4,12 @@ import hashlib
 
 import pytest
 import torch
+from test_training_fair_gender import NEUTRAL, STORIES, training_pairs
 
 from fairloop.training.fair_gender import TrainingPair
 from fairloop.training.settings import FairGenderSettings, TrainerSettings, WatchSettings
 from fairloop.training.tasks import Incorporation, train_fair_gender
 from fairloop.training.watch import Look, Watch
-from test_training_fair_gender import NEUTRAL, STORIES, training_pairs
 from tiny_models import tiny_generator, tiny_masked_lm
 
 CPU = TrainerSettings(accelerator="cpu", precision="float32", threads=1, checkpoint_every_steps=2)

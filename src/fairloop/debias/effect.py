@@ -2,10 +2,10 @@
 
 Fair-Gender (arXiv 2501.06795) keeps the sentences whose causal effect promises positive transfer, estimated over
 nearest neighbours in the PLM's own representation. How one pair's effect is estimated is not public; here it is this.
-Absorbing pair i means a gradient step on the loss that the incorporation gives it (`training.fair_gender`, neighbours
-left out, the KL term being zero at the start):
+Absorbing pair i means a gradient step on what the incorporation minimises of it (`training.fair_gender`, neighbours
+left out, the KL term being zero at the start, λ = 1 so that a filter is the same for every λ):
 
-    l_i = JSD(p_m(i), p_f(i)) + λ · (masked-LM loss of x_m + of x_f) / 2
+    l_i = JSD(p_m(i), p_f(i)) + (masked-LM loss of x_m + of x_f) / 2
 
 To first order, a step of size η changes the held-out loss H by −η·⟨∇l_i, ∇H⟩: that, for η = 1, is the effect e_i. Above
 zero the pair does harm. H is the language-modelling loss of neutral sentences that nothing is trained on, and, reported
@@ -83,7 +83,6 @@ class Absorption:
         pairs: "Sequence[Pair]",
         held_out: Sequence[str],
         *,
-        lambda_r: float,
         mask_share: float,
         seed: int,
     ) -> None:
@@ -94,7 +93,6 @@ class Absorption:
             tokens: how a training on this PLM tokenises.
             pairs: the pool.
             held_out: neutral sentences that nothing is trained on.
-            lambda_r: λ of the incorporation; with 0 a pair is absorbed for its bias term alone.
             mask_share: of the incorporation.
             seed: draws the masked tokens.
 
@@ -106,11 +104,10 @@ class Absorption:
 
         if not held_out:
             raise UserError("debias.causal: there is no held-out neutral sentence to estimate effects on")
-        settings = FairGenderSettings(lambda_r=lambda_r, mask_share=mask_share)
+        settings = FairGenderSettings(mask_share=mask_share)
         self.module = FairGenderModule(
             model.requires_grad_(False).eval(), None, tokens, settings, seed=seed, stage="effect", total_steps=1
         )
-        self.lambda_r = lambda_r
         self.draws = range(_DRAWS if tokens.kind == "masked" else 1)
         self.pairs, self.sentences = len(pairs), len(held_out)
         device = next(model.parameters()).device
@@ -127,10 +124,9 @@ class Absorption:
     def losses(self, batch: "Batch") -> "Tensor":
         """Return l_i of the batch's pairs [pairs]."""
         losses = self.module.bias_losses(batch)
-        if self.lambda_r:
-            drawn = [self.module.language_losses(batch, "text", draw).view(2, -1).mean(dim=0) for draw in self.draws]
-            for language in drawn:
-                losses = losses + self.lambda_r * language / len(drawn)
+        for draw in self.draws:
+            language = self.module.language_losses(batch, "text", draw).view(2, -1).mean(dim=0)
+            losses = losses + language / len(self.draws)
         return losses
 
     def held_out_loss(self, batch: "Batch") -> "Tensor":
@@ -167,9 +163,9 @@ class Absorption:
             count = len(batch["weights"])
             reads = [self._bias_read(batch)]
             loss = reads[0].losses
-            for draw in self.draws if self.lambda_r else ():
+            for draw in self.draws:
                 reads.append(self._text_read(batch, "text", draw))
-                loss = loss + self.lambda_r * reads[-1].losses.view(2, -1).mean(dim=0) / len(self.draws)
+                loss = loss + reads[-1].losses.view(2, -1).mean(dim=0) / len(self.draws)
             errors = torch.autograd.grad(loss.sum(), [read.logits for read in reads])
             effects = torch.zeros(count, 2, dtype=torch.float64)
             for read, error in zip(reads, errors, strict=True):

@@ -110,8 +110,7 @@ class Method(base.Method):
         names = ["alignment", "causal", "max_length"]
         if self.settings.causal != "none":
             names += ["tolerance", "mask_share", *(["neighbours"] if self.settings.causal != "influence" else [])]
-        read = {name: self.settings.deciding()[name] for name in names}
-        return {**read, "lambda_r": self.settings.effective_lambda} if self.settings.causal != "none" else read
+        return {name: self.settings.deciding()[name] for name in names}
 
     def filter(
         self, plm: "PlmSettings", rows: Sequence[PairRow], neutral: Sequence[str], training: Training
@@ -238,13 +237,7 @@ class Method(base.Method):
             return rows
         chosen = self.settings
         absorption = effect.Absorption(
-            model.model,
-            tokens,
-            pool,
-            neutral,
-            lambda_r=chosen.effective_lambda,
-            mask_share=chosen.mask_share,
-            seed=training.seed,
+            model.model, tokens, pool, neutral, mask_share=chosen.mask_share, seed=training.seed
         )
         if chosen.causal == "influence":
             effects = absorption.by_influence(training.on_progress)

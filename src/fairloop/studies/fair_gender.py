@@ -276,7 +276,8 @@ class FairGender:
         writer = f", written by {self.configuration.model.path}" if self.settings.source == "llm" else ""
         return [
             f"{len(chosen)} pairs of sentences that differ only in gendered words (source "
-            f"`{self.settings.source}`{writer}), about {len(covered.targets)} targets with {len(covered.attributes)} pairs of gendered words.",
+            f"`{self.settings.source}`{writer}), about {len(covered.targets)} targets with "
+            f"{len(covered.attributes)} pairs of gendered words.",
             *(f"{count} of {len(rows)} were dropped: {reason}." for reason, count in reasons(rows).items()),
             f"{len(self.neutral[0])} neutral sentences were learned from, and {len(self.neutral[1])} watched.",
         ]
