@@ -152,10 +152,10 @@ def test_every_term_and_the_whole_loss_equal_brute_force(folders, kind):
 
     total, count = module.loss_parts(batch)
     whole = sum(
-        pairs[n].weight * expected[row] + 0.7 * (float(language[row] + language[row + 3]) / 2 + float(drifts[row]))
+        pairs[n].weight * expected[row] + 0.7 * ((language[row] + language[row + 3]).item() / 2 + drifts[row].item())
         for row, n in enumerate(numbers)
     )
-    assert (float(total), int(count)) == (pytest.approx(whole, rel=1e-4), 3)
+    assert (total.item(), int(count)) == (pytest.approx(whole, rel=1e-4), 3)
 
 
 def test_jensen_shannon_of_known_distributions():

@@ -44,6 +44,14 @@ def train(model, folder, settings=WATCHED, stop_at=None, kind="masked"):
     return trained, seen
 
 
+def predictions(folder):
+    from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+    batch = AutoTokenizer.from_pretrained(folder)("the nurse said that she will", return_tensors="pt")
+    with torch.no_grad():
+        return AutoModelForMaskedLM.from_pretrained(folder).eval()(batch["input_ids"]).logits.log_softmax(-1)
+
+
 def checksum(trained):
     return hashlib.sha256((trained.folder / "model.safetensors").read_bytes()).hexdigest()
 
@@ -64,17 +72,15 @@ def test_an_interrupted_incorporation_ends_with_the_same_weights_and_the_same_lo
 
 
 def test_parts_of_a_batch_give_the_same_weights_and_are_resumed(plm, tmp_path):
-    from safetensors.torch import load_file
-
     settings = WATCHED.model_copy(update={"watch": None, "keep": "last", "max_steps": 3})
     whole, _ = train(plm, tmp_path / "whole", settings)
     parted = settings.model_copy(update={"accumulate": 2})
     parts, steps = train(plm, tmp_path / "parts", parted)
     assert steps == [0, 1, 1, 2, 2, 3]
-    one, two = (load_file(trained.folder / "model.safetensors") for trained in (whole, parts))
-    untouched = load_file(plm / "model.safetensors")
-    assert all(torch.allclose(one[name], two[name], atol=1e-5) for name in one)
-    assert max(float((one[name] - untouched[name]).abs().max()) for name in one) > 1e-3
+    # Not the weights: Adam gives those without gradient (the biases of keys) a full step along their rounding error.
+    one, two, untouched = (predictions(folder) for folder in (whole.folder, parts.folder, plm))
+    assert torch.allclose(one, two, atol=1e-3)
+    assert float((one - untouched).abs().max()) > 0.05
     with pytest.raises(StoppedError):
         train(plm, tmp_path / "again", parted, stop_at=3)
     assert checksum(train(plm, tmp_path / "again", parted)[0]) == checksum(parts)
