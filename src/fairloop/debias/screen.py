@@ -15,8 +15,9 @@ from fairloop.debias.duplicates import similarities
 from fairloop.debias.pair_settings import ScreenSettings
 from fairloop.debias.pairs import PairRow
 from fairloop.debias.toxicity import Toxicity
-from fairloop.generation.screening import misshapen
+from fairloop.generation.screening import Rejection, misshapen, normal_form
 from fairloop.lexicon import neutral_sentences
+from fairloop.lexicon.word_classes import word_class
 
 if TYPE_CHECKING:
     from fairloop.plm.model import LanguageModel, Progress, ScoreMemory
@@ -80,7 +81,15 @@ def _wrong_form(row: PairRow, settings: ScreenSettings) -> str:
         wrong = misshapen(text, shortest=settings.shortest, longest=settings.longest, english=settings.english)
         if wrong is not None:
             return str(wrong)
+        if settings.english and _is_foreign(text):
+            return str(Rejection.NOT_ENGLISH)
     return ""
+
+
+def _is_foreign(text: str) -> bool:
+    """Tell whether other languages' commonest words make up a quarter of a text: English pronouns are in every pair."""
+    found = normal_form(text).split()
+    return sum(word in word_class("foreign") for word in found) > len(found) / 4
 
 
 def _without_duplicates(rows: list[PairRow], threshold: float) -> list[PairRow]:
