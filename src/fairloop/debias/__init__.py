@@ -1,0 +1,1 @@
+"""What can be done against gender bias in a pre-trained language model: Fair-Gender and the baselines."""

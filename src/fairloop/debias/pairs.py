@@ -1,0 +1,251 @@
+"""Pairs of sentences (x_m, x_f) that differ only in gendered words: the table of them, its coverage, its verification.
+
+Design, section 5. A row of the table is a pair with its scores and the reason it was dropped; a table is kept as a
+Parquet file whose bytes depend on the rows alone.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from fairloop.errors import Fault
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from datasets import Dataset, Features
+
+TargetKind = Literal["occupation", "trait", "activity"]
+Source = Literal["llm", "template", "swap"]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One sentence about a man and its counterpart about a woman.
+
+    Attributes:
+        item: number of the pair, distinct within a table.
+        male: x_m.
+        female: x_f: `male` with its gendered words replaced.
+        target: the target word or phrase, as it stands in both sentences.
+        target_kind: what the target is.
+        attribute: the pair of gendered words that the sentences are built on, "father/mother".
+        source: where the pair comes from.
+    """
+
+    item: int
+    male: str
+    female: str
+    target: str
+    target_kind: TargetKind
+    attribute: str
+    source: Source
+
+
+@dataclass(frozen=True)
+class PairRow:
+    """A pair with what is known about it; None is a score that was not computed.
+
+    Attributes:
+        pair: the pair.
+        mended: whether the counterpart was replaced by the swapped sentence (see `verification.counterpart_of`).
+        fluency: mean log probability (natural) per token, averaged over the two sentences.
+        toxicity: of the more toxic sentence, in [0, 1].
+        similarity: highest Jaccard similarity to a pair that was kept before it.
+        plausibility: lower of the two sentences' pseudo-log-likelihoods per token under the frozen PLM.
+        target_rank: worse of the target's two ranks in context under the frozen PLM, 1 is best.
+        aligned: whether the pair agrees with what the frozen PLM knows.
+        effect: estimated causal effect of absorbing the pair.
+        dropped: why the pair was dropped, empty if it was kept.
+    """
+
+    pair: Pair
+    mended: bool = False
+    fluency: float | None = None
+    toxicity: float | None = None
+    similarity: float | None = None
+    plausibility: float | None = None
+    target_rank: float | None = None
+    aligned: bool | None = None
+    effect: float | None = None
+    dropped: str = ""
+
+
+# Every column of a table and its type: the fields of Pair, then the other fields of PairRow.
+COLUMNS: dict[str, str] = {
+    "item": "int32",
+    "male": "string",
+    "female": "string",
+    "target": "string",
+    "target_kind": "string",
+    "attribute": "string",
+    "source": "string",
+    "mended": "bool",
+    "fluency": "float64",
+    "toxicity": "float64",
+    "similarity": "float64",
+    "plausibility": "float64",
+    "target_rank": "float64",
+    "aligned": "bool",
+    "effect": "float64",
+    "dropped": "string",
+}
+_OF_PAIR = tuple(field.name for field in fields(Pair))
+_OF_ROW = tuple(field.name for field in fields(PairRow) if field.name != "pair")
+
+
+def kept(rows: Iterable[PairRow]) -> list[Pair]:
+    """Return the pairs that were not dropped."""
+    return [row.pair for row in rows if not row.dropped]
+
+
+def reasons(rows: Iterable[PairRow]) -> dict[str, int]:
+    """Return how many pairs were dropped for each reason, the commonest first."""
+    return dict(Counter(row.dropped for row in rows if row.dropped).most_common())
+
+
+# --- the table ------------------------------------------------------------------------------------------------------
+
+
+def make_table(rows: Iterable[PairRow]) -> "Dataset":
+    """Return the rows as a table with declared features."""
+    from datasets import Dataset, DatasetInfo
+
+    return Dataset(_arrow_table(rows), info=DatasetInfo(features=features()))
+
+
+def features() -> "Features":
+    """Return the declared features of a table of pairs."""
+    from datasets import Features, Value
+
+    return Features({name: Value(kind) for name, kind in COLUMNS.items()})
+
+
+def save_pairs(rows: Iterable[PairRow], path: Path) -> None:
+    """Write a Parquet file; equal rows give equal bytes."""
+    import pyarrow.parquet as pq
+
+    pq.write_table(_arrow_table(rows), path, compression="zstd", row_group_size=65_536, store_schema=False)
+
+
+def load_pairs(path: Path) -> list[PairRow]:
+    """Read the rows of a Parquet file.
+
+    Raises:
+        Fault: the file is missing, damaged or not a table of pairs.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise Fault(f"{path}: cannot be read as a table of pairs ({error})") from error
+    if table.schema.remove_metadata() != _arrow_schema():
+        found = ", ".join(f"{field.name}: {field.type}" for field in table.schema)
+        raise Fault(f"{path}: is not a table of pairs: its columns are {found}")
+    return [
+        PairRow(Pair(**{name: row[name] for name in _OF_PAIR}), **{name: row[name] for name in _OF_ROW})
+        for row in table.to_pylist()
+    ]
+
+
+def _arrow_table(rows: Iterable[PairRow]) -> "pa.Table":
+    import pyarrow as pa
+
+    columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
+    for row in rows:
+        for name in _OF_PAIR:
+            columns[name].append(getattr(row.pair, name))
+        for name in _OF_ROW:
+            columns[name].append(getattr(row, name))
+    return pa.table(columns, schema=_arrow_schema())
+
+
+def _arrow_schema() -> "pa.Schema":
+    import pyarrow as pa
+
+    return pa.schema([(name, getattr(pa, kind.replace("bool", "bool_"))()) for name, kind in COLUMNS.items()])
+
+
+# --- coverage -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Balance:
+    """How evenly pairs are spread over attributes, or over targets.
+
+    Attributes:
+        smallest: pairs of the rarest.
+        largest: pairs of the commonest.
+        evenness: entropy of the shares over its maximum (Pielou's index): 1 is even; 1 for a single one as well.
+    """
+
+    smallest: int
+    largest: int
+    evenness: float
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How many pairs there are of each attribute and target.
+
+    Attributes:
+        attributes: names of the columns, "he/she".
+        targets: names of the rows, in lower case.
+        kinds: what each target is.
+        counts: [targets, attributes].
+    """
+
+    attributes: tuple[str, ...]
+    targets: tuple[str, ...]
+    kinds: tuple[TargetKind, ...]
+    counts: np.ndarray
+
+    @property
+    def over_attributes(self) -> Balance:
+        """The balance of the column sums."""
+        return _balance(self.counts.sum(axis=0))
+
+    @property
+    def over_targets(self) -> Balance:
+        """The balance of the row sums."""
+        return _balance(self.counts.sum(axis=1))
+
+    @property
+    def empty(self) -> float:
+        """Share of attribute-target combinations without a pair."""
+        return float((self.counts == 0).mean()) if self.counts.size else 0.0
+
+
+def coverage(
+    pairs: Sequence[Pair], attributes: Sequence[str] = (), targets: Sequence[tuple[str, TargetKind]] = ()
+) -> Coverage:
+    """Count pairs by attribute and target.
+
+    Args:
+        pairs: what is counted.
+        attributes: names that come first, in this order, even if no pair has them.
+        targets: (name, kind) that come first likewise; the others follow, by kind and name.
+    """
+    columns = list(dict.fromkeys([*attributes, *sorted({pair.attribute for pair in pairs})]))
+    wanted = [(name.lower(), kind) for name, kind in targets]
+    found = sorted({(pair.target_kind, pair.target.lower()) for pair in pairs})
+    rows = list(dict.fromkeys([*wanted, *((name, kind) for kind, name in found)]))
+    column_of = {name: number for number, name in enumerate(columns)}
+    row_of = {row: number for number, row in enumerate(rows)}
+    counts = np.zeros((len(rows), len(columns)), dtype=np.int64)
+    for pair in pairs:
+        counts[row_of[pair.target.lower(), pair.target_kind], column_of[pair.attribute]] += 1
+    return Coverage(tuple(columns), tuple(name for name, _ in rows), tuple(kind for _, kind in rows), counts)
+
+
+def _balance(counts: np.ndarray) -> Balance:
+    if len(counts) == 0 or counts.sum() == 0:
+        return Balance(0, 0, 1.0)
+    shares = counts[counts > 0] / counts.sum()
+    entropy = float(-(shares * np.log(shares)).sum())
+    return Balance(int(counts.min()), int(counts.max()), entropy / float(np.log(len(counts))) if len(counts) > 1 else 1.0)
