@@ -24,14 +24,16 @@ def save(folder, family):
     return folder
 
 
-def projection(width=32, removed=3):
-    basis = np.linalg.qr(np.random.default_rng(0).normal(size=(width, removed)))[0]
-    return np.eye(width) - basis @ basis.T
+BASIS = np.linalg.qr(np.random.default_rng(0).normal(size=(32, 3)))[0]
+
+
+def projection():
+    return np.eye(32) - BASIS @ BASIS.T
 
 
 def projected(folder, family):
     save(folder, family)
-    write_projection(folder, projection())
+    write_projection(folder, BASIS)
     write_record(folder, "projection", "inlp", {})
     return str(folder)
 
@@ -133,7 +135,7 @@ def test_the_next_sentence_head_sees_the_projection(tmp_path):
     whole = BertForPreTraining(tiny("bert")[0].config).eval()
     whole.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    write_projection(tmp_path, projection())
+    write_projection(tmp_path, BASIS)
     write_record(tmp_path, "projection", "inlp", {})
     plm = load(str(tmp_path))
     pair = ("the nurse said", "he was kind")
@@ -149,8 +151,8 @@ def test_damaged_files_are_named(tmp_path):
     (tmp_path / TENSORS).write_bytes(b"short")
     with pytest.raises(Fault, match=f"{TENSORS}: missing or damaged"):
         load(path)
-    write_projection(tmp_path, np.eye(4))
-    with pytest.raises(Fault, match=r"a projection \(4, 4\) for a model of width 32"):
+    write_projection(tmp_path, np.eye(4)[:, :2])
+    with pytest.raises(Fault, match=r"a basis \(4, 2\) for a model of width 32"):
         load(path)
     for text in ("{", json.dumps({"kind": "projection"}), json.dumps({"kind": "x", "method": "y", "settings": {}})):
         (tmp_path / RECORD).write_text(text)

@@ -248,4 +248,6 @@ def _balance(counts: np.ndarray) -> Balance:
         return Balance(0, 0, 1.0)
     shares = counts[counts > 0] / counts.sum()
     entropy = float(-(shares * np.log(shares)).sum())
-    return Balance(int(counts.min()), int(counts.max()), entropy / float(np.log(len(counts))) if len(counts) > 1 else 1.0)
+    return Balance(
+        int(counts.min()), int(counts.max()), entropy / float(np.log(len(counts))) if len(counts) > 1 else 1.0
+    )

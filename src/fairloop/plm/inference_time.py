@@ -3,7 +3,7 @@
 A folder with `fairloop_debias.json` is an ordinary Hugging Face folder of the untouched weights. Loaded by
 `plm.loading.load_model`, the model acts as the file says, so that every benchmark runs on it unchanged:
 
-- `projection`: every token's final hidden state h becomes P·h, with P [width, width] from
+- `projection`: every token's final hidden state h becomes h − B·Bᵀ·h, with the orthonormal basis B [width, k] of
   `fairloop_debias.safetensors`: before the language-model head, before pooling, before a task's own head.
 - `self_debias`: the probabilities of tokens are rescaled; `plm.self_debias` does it, hidden states stay as they are.
 """
@@ -42,12 +42,12 @@ def write_record(folder: Path, kind: str, method: str, settings: dict[str, Any])
     write_json(folder / RECORD, {"kind": kind, "method": method, "settings": settings})
 
 
-def write_projection(folder: Path, matrix: Any) -> None:
-    """Write P, an array [width, width], as float32."""
+def write_projection(folder: Path, basis: Any) -> None:
+    """Write an orthonormal basis [width, k] of what is taken out, as float32."""
     import numpy as np
     from safetensors.numpy import save_file
 
-    save_file({"projection": np.ascontiguousarray(matrix, dtype=np.float32)}, folder / TENSORS)
+    save_file({"basis": np.ascontiguousarray(basis, dtype=np.float32)}, folder / TENSORS)
 
 
 def read_record(where: Path | str) -> Record | None:
@@ -80,36 +80,35 @@ def attach(model: Any, where: Path | str) -> Any:
         return model
     base = model.base_model
     # A buffer follows the model to its device and into its copies; it is not saved with the weights.
-    base.register_buffer("fairloop_projection", _read_projection(record.folder, model), persistent=False)
+    base.register_buffer("fairloop_basis", _read_basis(record.folder, model), persistent=False)
     base.register_forward_hook(_project)
     return model
 
 
-def _read_projection(folder: Path, model: Any) -> Any:
+def _read_basis(folder: Path, model: Any) -> Any:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     path = folder / TENSORS
     try:
-        matrix = load_file(path)["projection"]
+        basis = load_file(path)["basis"]
     except (OSError, SafetensorError, KeyError) as error:
         raise Fault(f"{path}: missing or damaged; debias the model again") from error
     width = int(model.config.get_text_config().hidden_size)
-    if tuple(matrix.shape) != (width, width):
-        raise Fault(f"{path}: a projection {tuple(matrix.shape)} for a model of width {width}")
-    return matrix
+    if basis.ndim != 2 or len(basis) != width:
+        raise Fault(f"{path}: a basis {tuple(basis.shape)} for a model of width {width}")
+    return basis
 
 
 def _project(module: Any, inputs: Any, output: Any) -> Any:
     """Project the last hidden state of a base model's output, and what its pooler makes of it.
 
-    A projection applied twice is the projection (P·P = P): the scoring engine passes hidden states through the base
+    A projection applied twice is the projection: the scoring engine passes hidden states through the base
     model's hooks a second time when it runs the head alone.
     """
-    matrix = module.fairloop_projection
-    hidden = output.last_hidden_state
-    # Rounded to bfloat16, P would no longer be a projection.
-    projected = (hidden.float() @ matrix.T).to(hidden.dtype)
+    basis, hidden = module.fairloop_basis, output.last_hidden_state
+    wide = hidden.float()  # with a basis rounded to bfloat16 it would be no projection
+    projected = (wide - (wide @ basis) @ basis.T).to(hidden.dtype)
     output.last_hidden_state = projected
     if output.get("hidden_states") is not None:
         output.hidden_states = (*output.hidden_states[:-1], projected)

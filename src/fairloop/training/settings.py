@@ -57,7 +57,7 @@ class TrainerSettings(Settings):
 class OptimizationSettings(Settings):
     """What every training shares: AdamW, linear warm-up, linear decay to zero."""
 
-    epochs: int = Field(1, ge=1, le=1000, description="passes over the data")
+    epochs: int = Field(1, ge=1, le=1_000_000, description="passes over the data")
     max_steps: int | None = Field(None, ge=1, description="stop after so many steps, even inside an epoch")
     batch_size: int = Field(16, ge=1, le=65536, description="items in one step, over all devices together")
     learning_rate: float = Field(1e-4, gt=0, le=10, description="highest learning rate, reached after the warm-up")

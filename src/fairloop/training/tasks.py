@@ -5,6 +5,7 @@ workers of its own (`training.launch`): a study stays one process, with one run 
 """
 
 import hashlib
+import importlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -42,7 +43,7 @@ _SETTINGS: dict[str, type[OptimizationSettings]] = {
 class Job:
     """One training as plain data."""
 
-    task: str  # "causal_lm", "contrastive" or "classifier"
+    task: str  # "causal_lm", "contrastive", "classifier", or the module of this room that trains a PLM
     model: str  # folder or Hub id; empty for a classifier on vectors
     data: Any
     settings: dict[str, Any]
@@ -157,6 +158,50 @@ def train_encoder(
     return _export(job, fitted, export)
 
 
+def train_plm(
+    task: str,
+    model: str | Path,
+    data: dict[str, Any],
+    settings: OptimizationSettings,
+    trainer: TrainerSettings,
+    folder: Path,
+    *,
+    seed: int,
+    stage: str,
+    revision: str | None = None,
+    on_progress: Progress | None = None,
+    on_saved: Callable[[Saved], None] | None = None,
+) -> Trained:
+    """Train all weights of a PLM with a loss of its own.
+
+    Args:
+        task: the module of this room with that loss. It has `SETTINGS`, the class of its settings, and `build(job)`,
+            which returns module, data module and tokenizer; the module's `model` is what is written.
+        model: folder or Hub id of the PLM to start from.
+        data: plain data, as that module's `build` wants it.
+        settings: of that class; fields that it does not know are ignored.
+        trainer: where to train.
+        folder: for checkpoints and the result; what an interrupted call left in it is gone on with.
+        seed: of the study.
+        stage: names this training's random numbers.
+        revision: of a Hub id; None is the newest.
+        on_progress: called with (steps done, all steps).
+        on_saved: called after each checkpoint.
+
+    Raises:
+        UserError: nothing to train on, or less than one batch takes.
+        Fault: the checkpoint in `folder` is damaged or another training's.
+    """
+    job = replace(_job(task, model, data, settings, trainer, seed, stage, folder), revision=revision)
+    built, fitted = _run(job, on_progress, on_saved)
+
+    def export(target: Path) -> None:
+        built.module.model.save_pretrained(target)
+        built.tokenizer.save_pretrained(target)
+
+    return _export(job, fitted, export)
+
+
 @dataclass(frozen=True)
 class Classifier:
     """A trained classifier."""
@@ -252,7 +297,13 @@ def build(job: Job) -> Built:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    if job.task not in _SETTINGS:
+        return Built(*_plm_task(job.task).build(job))
     return {"causal_lm": _causal_lm, "contrastive": _contrastive, "classifier": _classifier}[job.task](job)
+
+
+def _plm_task(task: str) -> Any:
+    return importlib.import_module(f"fairloop.training.{task}")
 
 
 def _causal_lm(job: Job) -> Built:
@@ -342,14 +393,14 @@ def _job(
     task: str,
     model: str | Path,
     data: Any,
-    settings: CausalLMSettings | ContrastiveSettings | ClassifierSettings,
+    settings: OptimizationSettings,
     trainer: TrainerSettings,
     seed: int,
     stage: str,
     folder: Path,
 ) -> Job:
     # A caller's settings may have fields of its own: what the training knows is what its checkpoints belong to.
-    known = set(_SETTINGS[task].model_fields)
+    known = set((_SETTINGS.get(task) or _plm_task(task).SETTINGS).model_fields)
     plain = (settings.model_dump(include=known), json.loads(trainer.model_dump_json()))
     return Job(task, str(model), data, *plain, seed, stage, str(folder))
 

@@ -1,0 +1,73 @@
+"""Load a PLM to be trained, with the dropout that is asked for."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from fairloop.errors import UserError
+from fairloop.training.causal_lm import attention_of
+
+if TYPE_CHECKING:
+    from fairloop.training.tasks import Job
+
+#: What the families call the dropout of hidden states (embeddings included) and of attention in their configurations.
+DROPOUTS = {
+    "hidden": ("hidden_dropout_prob", "dropout", "resid_pdrop", "embd_pdrop"),
+    "attention": ("attention_probs_dropout_prob", "attention_dropout", "attn_pdrop"),
+}
+
+
+def load_plm(job: "Job", kind: str, *, rates: Mapping[str, float | None] | None = None) -> tuple[Any, Any]:
+    """Return the job's model, in training mode, with the head of its kind (masked or causal), and its tokenizer.
+
+    Args:
+        job: names the model.
+        kind: masked or causal.
+        rates: dropout of `hidden` states and of `attention`; None leaves the model's own.
+
+    Raises:
+        UserError: if the model's family has no such dropout, or a masked model's tokenizer no mask token.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
+
+    revision = job.revision or "main"
+    tokenizer = AutoTokenizer.from_pretrained(job.model, revision=revision)
+    if kind == "masked" and tokenizer.mask_token_id is None:
+        raise UserError(f"plm.path={job.model}: a masked language model needs a mask token, and its tokenizer has none")
+    config = AutoConfig.from_pretrained(job.model, revision=revision)
+    set_dropout(config, rates or {})
+    head = AutoModelForMaskedLM if kind == "masked" else AutoModelForCausalLM
+    model = head.from_pretrained(
+        job.model,
+        revision=revision,
+        config=config,
+        dtype=torch.float32,
+        attn_implementation=attention_of(config) if kind == "causal" else None,
+        use_safetensors=True,
+    )
+    model.train()
+    if job.trainer_settings.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    return model, tokenizer
+
+
+def set_dropout(config: Any, rates: Mapping[str, float | None]) -> None:
+    """Set the rates in a model's configuration.
+
+    Raises:
+        UserError: if its family has no such dropout.
+    """
+    for what, rate in rates.items():
+        if rate is None:
+            continue
+        names = [name for name in DROPOUTS[what] if hasattr(config, name)]
+        if not names:
+            raise UserError.of(f"debias.{what}_dropout", rate, f"null: {config.model_type} has no dropout there")
+        for name in names:
+            setattr(config, name, rate)
+
+
+def filler_of(tokenizer: Any) -> int:
+    """Return the token id that batches are filled up with."""
+    return int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0)
