@@ -1,6 +1,6 @@
 """Context-Debias: target words are made orthogonal to gendered words in every layer.
 
-Kaneko and Bollegala 2021, "Debiasing Pre-trained Contextualised Embeddings" (EACL). `training.orthogonality` is the loss.
+Kaneko and Bollegala 2021, "Debiasing Pre-trained Contextualised Embeddings" (EACL); the loss: `training.orthogonality`.
 Attribute words are the gendered words of the pairs. They train on sentences with a target word, and on others with an
 attribute word, from a corpus; here both come from what every method is given: the sentences of a pair hold a target and
 an attribute, and neutral sentences may hold a target. So the regulariser leaves a pair's target alone.

@@ -3,7 +3,8 @@
 - Liang et al. 2020, "Towards Debiasing Sentence Representations" (ACL), section 2: the principal components of the
   representations of each pair, centred on the pair, span the bias subspace V; h becomes h − V·Vᵀ·h.
 - Meade, Poole-Dayan and Reddy 2022 (ACL): means of the final hidden states, scaled to length 1, are the
-  representations; the subspace is taken out of the final hidden state of every token, so that it changes predictions too.
+  representations; the subspace is taken out of the final hidden state of every token, so that it changes predictions
+  too.
 """
 
 from pathlib import Path

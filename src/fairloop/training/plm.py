@@ -36,7 +36,7 @@ def load_plm(job: "Job", kind: str, *, rates: Mapping[str, float | None] | None 
     if kind == "masked" and tokenizer.mask_token_id is None:
         raise UserError(f"plm.path={job.model}: a masked language model needs a mask token, and its tokenizer has none")
     config = AutoConfig.from_pretrained(job.model, revision=revision)
-    set_dropout(config, rates or {})
+    own = set_dropout(config, rates or {})
     head = AutoModelForMaskedLM if kind == "masked" else AutoModelForCausalLM
     model = head.from_pretrained(
         job.model,
@@ -46,18 +46,21 @@ def load_plm(job: "Job", kind: str, *, rates: Mapping[str, float | None] | None 
         attn_implementation=attention_of(config) if kind == "causal" else None,
         use_safetensors=True,
     )
+    for name, rate in own.items():  # the layers have been built: the model that is written keeps its own rates
+        setattr(model.config, name, rate)
     model.train()
     if job.trainer_settings.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return model, tokenizer
 
 
-def set_dropout(config: Any, rates: Mapping[str, float | None]) -> None:
-    """Set the rates in a model's configuration.
+def set_dropout(config: Any, rates: Mapping[str, float | None]) -> dict[str, float]:
+    """Set the rates in a model's configuration, and return what stood there.
 
     Raises:
         UserError: if its family has no such dropout.
     """
+    before: dict[str, float] = {}
     for what, rate in rates.items():
         if rate is None:
             continue
@@ -65,7 +68,9 @@ def set_dropout(config: Any, rates: Mapping[str, float | None]) -> None:
         if not names:
             raise UserError.of(f"debias.{what}_dropout", rate, f"null: {config.model_type} has no dropout there")
         for name in names:
+            before[name] = getattr(config, name)
             setattr(config, name, rate)
+    return before
 
 
 def filler_of(tokenizer: Any) -> int:
