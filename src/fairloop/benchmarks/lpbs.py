@@ -157,16 +157,17 @@ def _measurements(items: list[LpbsItem], seed: int, resamples: int) -> list[Meas
         seed=seed,
         resamples=resamples,
     )
-    correlation = bootstrap_sums(
+    with_men = bootstrap_sums(
         np.column_stack([scores, men, scores * men, scores**2, men**2, np.ones(len(scores))]),
-        _correlation,
+        correlation,
         seed=seed,
         resamples=resamples,
     )
-    return [*measurements, Measurement.of("lpbs/gap", gap), Measurement.of("lpbs/correlation", correlation)]
+    return [*measurements, Measurement.of("lpbs/gap", gap), Measurement.of("lpbs/correlation", with_men)]
 
 
-def _correlation(sums: np.ndarray) -> np.ndarray:
+def correlation(sums: np.ndarray) -> np.ndarray:
+    """Return Pearson's correlation from the sums [..., 6] of x, y, xy, x², y² and 1."""
     x, y, xy, xx, yy, n = (sums[..., column] for column in range(6))
     spread = np.maximum(n * xx - x**2, 0) * np.maximum(n * yy - y**2, 0)
     return divide(n * xy - x * y, np.sqrt(spread))

@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from fairloop.debias import base
+from fairloop.debias import base, settings
 from fairloop.debias.card import write_card
 from fairloop.debias.start import kind_of
-from fairloop.debias.trained import TrainedSettings, train
+from fairloop.debias.trained import train
 from fairloop.errors import Fault, UserError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 _AT_ONCE = 256  # prompts in one forward pass of the search
 
 
-class MethodSettings(TrainedSettings):
+class MethodSettings(settings.PairMethodSettings, settings.BudgetSettings):
     """The search for prompts; the rest is the budget of the training."""
 
     name: Literal["auto_debias"] = Field("auto_debias", description="the method")
@@ -72,7 +72,7 @@ class Method(base.Method):
     def debias(self, plm: "PlmSettings", material: base.Material, folder: Path, training: "Training") -> None:
         """Write the trained PLM; see `base.Method.debias`."""
         from fairloop.plm.loading import load_tokenizer
-        from fairloop.training.settings import OptimizationSettings
+        from fairloop.training.plm_settings import PlmTrainingSettings
 
         kind = kind_of(plm, self)
         tokenizer = load_tokenizer(plm.path, plm.revision)
@@ -81,7 +81,7 @@ class Method(base.Method):
         probes = [
             [probe_ids(tokenizer, word, prompt) for word in pair] for prompt in prompts for pair in words.gendered
         ]
-        loss = self.settings.optimization(OptimizationSettings)
+        loss = self.settings.optimization(PlmTrainingSettings)
         train("prompt_divergence", {"probes": probes}, loss, plm, folder, training)
         write_card(
             folder,

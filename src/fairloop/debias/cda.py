@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from fairloop.debias import base
+from fairloop.debias import base, settings
 from fairloop.debias.card import write_card
 from fairloop.debias.start import kind_of
-from fairloop.debias.trained import TrainedSettings, train
+from fairloop.debias.trained import train
 from fairloop.training.plm_settings import LanguageModelingSettings
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fairloop.training.hook import Training
 
 
-class MethodSettings(TrainedSettings):
+class MethodSettings(settings.PairMethodSettings, settings.BudgetSettings):
     """Further training on two-sided counterfactual text."""
 
     name: Literal["cda"] = Field("cda", description="the method")

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from fairloop.debias import base
+from fairloop.debias import base, settings
 from fairloop.debias.card import write_card
 from fairloop.debias.start import kind_of
-from fairloop.debias.trained import TrainedSettings, train
+from fairloop.debias.trained import train
 from fairloop.errors import UserError
 from fairloop.training.plm_settings import OrthogonalitySettings
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 SENTENCES_OF_AN_ATTRIBUTE = 100
 
 
-class MethodSettings(TrainedSettings):
+class MethodSettings(settings.PairMethodSettings, settings.BudgetSettings):
     """Weights and places of the two losses; the defaults are the published ones."""
 
     name: Literal["context_debias"] = Field("context_debias", description="the method")

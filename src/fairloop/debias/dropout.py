@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from fairloop.debias import base
+from fairloop.debias import base, settings
 from fairloop.debias.card import write_card
 from fairloop.debias.start import kind_of
-from fairloop.debias.trained import TrainedSettings, train
+from fairloop.debias.trained import train
 from fairloop.training.plm_settings import LanguageModelingSettings
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fairloop.training.hook import Training
 
 
-class MethodSettings(TrainedSettings):
+class MethodSettings(settings.MethodSettings, settings.BudgetSettings):
     """Further training with raised dropout."""
 
     name: Literal["dropout"] = Field("dropout", description="the method")

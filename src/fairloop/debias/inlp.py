@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from fairloop.training.hook import Training
 
 
-class MethodSettings(settings.MethodSettings):
+class MethodSettings(settings.PairMethodSettings):
     """How often it is projected."""
 
     name: Literal["inlp"] = Field("inlp", description="the method")
@@ -63,8 +63,8 @@ class Method(base.Method):
             kind,
             self.settings,
             f"INLP (Ravfogel et al. 2020, as applied by Meade et al. 2022): {basis.shape[1]} of {len(basis)} "
-            "dimensions, those by which linear classifiers tell gender, are taken out of the final hidden state of every "
-            "token.",
+            "dimensions, those by which linear classifiers tell gender, are taken out of the final hidden state of "
+            "every token.",
             f"{len(material.pairs)} counterfactual pairs, {len(neutral)} neutral sentences",
             at_inference="every final hidden state has to be projected.",
         )

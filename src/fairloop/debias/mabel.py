@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from fairloop.debias import base
+from fairloop.debias import base, settings
 from fairloop.debias.card import write_card
 from fairloop.debias.start import kind_of
-from fairloop.debias.trained import TrainedSettings, train
+from fairloop.debias.trained import train
 from fairloop.errors import UserError
 from fairloop.training.plm_settings import PairAlignmentSettings
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from fairloop.training.hook import Training
 
 
-class MethodSettings(TrainedSettings):
+class MethodSettings(settings.PairMethodSettings, settings.BudgetSettings):
     """Weights of the three losses L = L_CL + α·L_AL + λ·L_MLM."""
 
     name: Literal["mabel"] = Field("mabel", description="the method")
-    batch_size: int = Field(32, ge=2, le=65536, description="pairs in one step, over all devices together")
+    batch_size: int = Field(16, ge=2, le=65536, description="pairs in one step, over all devices together")
     temperature: float = Field(0.05, gt=0, le=100, description="τ: cosines are divided by it")
     pooling: Literal["cls", "mean"] = Field(
         "cls",

@@ -7,18 +7,19 @@ Parquet file whose bytes depend on the rows alone.
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from fairloop.errors import Fault
+from fairloop.lexicon import TargetKind, occupations
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from datasets import Dataset, Features
 
-TargetKind = Literal["occupation", "trait", "activity"]
 Source = Literal["llm", "template", "swap"]
 
 
@@ -195,7 +196,7 @@ class Coverage:
 
     Attributes:
         attributes: names of the columns, "he/she".
-        targets: names of the rows, in lower case.
+        targets: names of the rows, in lower case; an occupation in the plural counts as its singular.
         kinds: what each target is.
         counts: [targets, attributes].
     """
@@ -233,14 +234,25 @@ def coverage(
     """
     columns = list(dict.fromkeys([*attributes, *sorted({pair.attribute for pair in pairs})]))
     wanted = [(name.lower(), kind) for name, kind in targets]
-    found = sorted({(pair.target_kind, pair.target.lower()) for pair in pairs})
+    places = [(_target_name(pair), pair.target_kind) for pair in pairs]
+    found = sorted({(kind, name) for name, kind in places})
     rows = list(dict.fromkeys([*wanted, *((name, kind) for kind, name in found)]))
     column_of = {name: number for number, name in enumerate(columns)}
     row_of = {row: number for number, row in enumerate(rows)}
     counts = np.zeros((len(rows), len(columns)), dtype=np.int64)
-    for pair in pairs:
-        counts[row_of[pair.target.lower(), pair.target_kind], column_of[pair.attribute]] += 1
+    for pair, place in zip(pairs, places, strict=True):
+        counts[row_of[place], column_of[pair.attribute]] += 1
     return Coverage(tuple(columns), tuple(name for name, _ in rows), tuple(kind for _, kind in rows), counts)
+
+
+def _target_name(pair: Pair) -> str:
+    name = " ".join(pair.target.lower().replace("-", " ").split())
+    return _singular().get(name, name) if pair.target_kind == "occupation" else name
+
+
+@cache
+def _singular() -> dict[str, str]:
+    return {entry.plural: entry.name for entry in occupations()}
 
 
 def _balance(counts: np.ndarray) -> Balance:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fairloop.training.hook import Training
 
 
-class MethodSettings(settings.MethodSettings):
+class MethodSettings(settings.PairMethodSettings):
     """Which subspace is taken out."""
 
     name: Literal["sentence_debias"] = Field("sentence_debias", description="the method")

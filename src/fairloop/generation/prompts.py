@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fairloop.generation.requests import Request
+from fairloop.generation.requests import Form, Request
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _TITLE = "The given words are used in example sentences."
+_GIVEN, _ANSWER = "Word", "Sentence"
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,21 @@ def base_prompt(request: Request) -> Prompt:
 
     Of several forms tried with Gemma 3 270M this one had most sentences name their occupation.
     """
-    title = f"{_TITLE} {plain(request.instruction)}" if request.instruction else _TITLE
-    shown = [f"Word: {plain(example.occupation)}\nSentence: {plain(example.text)}\n\n" for example in request.examples]
-    return Prompt(f"{title}\n\n{''.join(shown)}", f"Word: {plain(request.occupation)}\nSentence:", special=True)
+    form = request.form
+    title, given, answer = (form.title, form.given, form.answer) if form else (_TITLE, _GIVEN, _ANSWER)
+    title = f"{title} {plain(request.instruction)}" if request.instruction else title
+    return Prompt(
+        f"{title}\n\n{_entries(request, given, answer)}",
+        f"{given}: {plain(request.occupation)}\n{answer}:",
+        special=True,
+    )
+
+
+def _entries(request: Request, given: str, answer: str) -> str:
+    """Return the examples as entries of two lines, each with an empty line behind it."""
+    return "".join(
+        f"{given}: {plain(example.occupation)}\n{answer}: {plain(example.text)}\n\n" for example in request.examples
+    )
 
 
 def chat_prompt(request: Request, tokenizer: "PreTrainedTokenizerBase") -> Prompt:
@@ -55,16 +68,27 @@ def chat_prompt(request: Request, tokenizer: "PreTrainedTokenizerBase") -> Promp
 
     The instruction is a system message; a template without that role gets it at the head of the user's message.
     """
+    message, question = _form_message(request, request.form) if request.form else _corpus_message(request)
+    text = _through_template(message, plain(request.instruction), tokenizer)
+    shared, found, tail = text.rpartition(question)
+    return Prompt(shared, found + tail, special=False)
+
+
+def _corpus_message(request: Request) -> tuple[str, str]:
+    """Return the user's message for a recursion's sentence, and the last part of it, which names the occupation."""
     task = "Here are sentences about people at work, each about another occupation:"
     lines = "".join(f"\n- {plain(example.text)}" for example in request.examples)
     question = (
         f"Write one new sentence of the same kind about {with_article(plain(request.occupation))} at work. "
         "Answer with the sentence alone."
     )
-    message = f"{task}\n{lines}\n\n{question}" if lines else question
-    text = _through_template(message, plain(request.instruction), tokenizer)
-    shared, found, tail = text.rpartition(question)
-    return Prompt(shared, found + tail, special=False)
+    return f"{task}\n{lines}\n\n{question}" if lines else question, question
+
+
+def _form_message(request: Request, form: Form) -> tuple[str, str]:
+    """Return the user's message for a request with a form, and the last part of it, which holds what is given."""
+    question = f"{form.question}\n{form.given}: {plain(request.occupation)}"
+    return f"{form.task}\n\n{_entries(request, form.given, form.answer)}{question}", question
 
 
 def _through_template(message: str, instruction: str, tokenizer: "PreTrainedTokenizerBase") -> str:

@@ -16,15 +16,31 @@ class Example:
 
 
 @dataclass(frozen=True)
+class Form:
+    """How requests are worded that are not for a recursion's corpus.
+
+    A base model sees the title and a list of entries of two lines, "given: ..." and "answer: ...", the last one of
+    which it completes. A chat model sees the task, the same entries, and the question with what is given.
+    """
+
+    title: str
+    given: str
+    answer: str
+    task: str
+    question: str
+
+
+@dataclass(frozen=True)
 class Request:
     """One sentence to write.
 
     Attributes:
         item: the number of the sentence in the new corpus.
         group: requests of one group share their examples.
-        occupation: what the sentence has to be about.
+        occupation: what the sentence has to be about; with a form, what is given.
         examples: k sentences, in the order in which the prompt shows them.
         instruction: an extra instruction for the writer, or empty.
+        form: another wording of the prompt; None asks for a sentence about an occupation at work.
     """
 
     item: int
@@ -32,6 +48,7 @@ class Request:
     occupation: str
     examples: tuple[Example, ...]
     instruction: str = ""
+    form: Form | None = None
 
 
 @dataclass(frozen=True)

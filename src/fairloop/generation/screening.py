@@ -101,21 +101,9 @@ def screen(text: str, finished: bool, request: Request, seen: Container[str]) ->
         request: what was asked for.
         seen: normal forms of the sentences accepted so far.
     """
-    words = text.split()
-    if not words:
-        return Rejection.EMPTY
-    if _ARTEFACT.search(text):
-        return Rejection.ARTEFACT
-    if not finished or not re.search(r"[.!?][\"”'’)]*$", text):
-        return Rejection.CUT_OFF
-    if not SHORTEST <= len(words) <= LONGEST:
-        return Rejection.LENGTH
-    if sentence_end(text) not in (len(text), None) or not re.match(r"[\"“'‘]?[A-Z]", text) or _in_quotation(text):
-        return Rejection.NOT_A_SENTENCE
-    if not _is_english(text):
-        return Rejection.NOT_ENGLISH
-    if _repeats(normal_form(text).split()):
-        return Rejection.REPETITIVE
+    wrong = misshapen(text, finished)
+    if wrong is not None:
+        return wrong
     if not mentions(text, request.occupation):
         return Rejection.OFF_TOPIC
     form = normal_form(text)
@@ -124,7 +112,43 @@ def screen(text: str, finished: bool, request: Request, seen: Container[str]) ->
     return None
 
 
-def _is_english(text: str) -> bool:
+def misshapen(
+    text: str,
+    finished: bool = True,
+    *,
+    shortest: int = SHORTEST,
+    longest: int = LONGEST,
+    english: bool = True,
+) -> Rejection | None:
+    """Return why a cleaned text is not one plain English sentence, whatever it is about, or None if it is.
+
+    Args:
+        text: see `clean`.
+        finished: False if the text was cut off at the token limit.
+        shortest: words that it has at least.
+        longest: words that it has at most.
+        english: whether other languages are refused.
+    """
+    words = text.split()
+    if not words:
+        return Rejection.EMPTY
+    if _ARTEFACT.search(text):
+        return Rejection.ARTEFACT
+    if not finished or not re.search(r"[.!?][\"”'’)]*$", text):
+        return Rejection.CUT_OFF
+    if not shortest <= len(words) <= longest:
+        return Rejection.LENGTH
+    if sentence_end(text) not in (len(text), None) or not re.match(r"[\"“'‘]?[A-Z]", text) or _in_quotation(text):
+        return Rejection.NOT_A_SENTENCE
+    if english and not is_english(text):
+        return Rejection.NOT_ENGLISH
+    if _repeats(normal_form(text).split()):
+        return Rejection.REPETITIVE
+    return None
+
+
+def is_english(text: str) -> bool:
+    """Tell whether a sentence looks like English: Latin letters, and at least one of the commonest English words."""
     letters = [char for char in text if char.isalpha()]
     latin = sum(char.isascii() for char in letters)
     return latin >= 0.95 * len(letters) and any(word in _COMMON for word in normal_form(text).split())

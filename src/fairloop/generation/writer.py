@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,6 +11,9 @@ from fairloop.generation.generator import Completion, Generator
 from fairloop.generation.requests import Ask, Request
 from fairloop.generation.screening import clean, normal_form, screen
 from fairloop.seeding import random_generator
+
+Screen = Callable[[str, bool, Request, Container[str]], str | None]
+"""What judges a text: see `screening.screen`, whose arguments it takes."""
 
 ENOUGH_ASKS = 200
 """Answers after which the yield is held against its floor: fewer say too little."""
@@ -26,6 +29,7 @@ class GenerationStats:
         tokens: tokens sampled for them, for rejected ones too.
         seconds: wall time.
         reasons: how many answers were rejected, by reason.
+        given_up: requests that got no usable answer.
     """
 
     accepted: int = 0
@@ -33,6 +37,7 @@ class GenerationStats:
     tokens: int = 0
     seconds: float = 0.0
     reasons: Counter[str] = field(default_factory=Counter)
+    given_up: int = 0
 
     @property
     def yield_(self) -> float:
@@ -52,7 +57,7 @@ class GenerationStats:
 
 @dataclass(frozen=True)
 class Written:
-    """A new corpus, one row per request in the order of items, and how it came about.
+    """A new corpus, one row per answered request in the order of items, and how it came about.
 
     Each row holds `text`, `occupation`, `item`, `group` and `attempt`.
     """
@@ -69,13 +74,15 @@ def write_corpus(
     stage: str,
     max_attempts: int = 4,
     min_yield: float = 0.2,
+    give_up_after: int | None = None,
+    screen: Screen = screen,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Written:
     """Have every requested sentence written.
 
     An unusable answer is asked for again, with other random numbers. After `max_attempts` answers a request gets the
     examples of another group, drawn at random, and so on: what stops this is the floor of the yield, which bounds the
-    number of answers by max(ENOUGH_ASKS, sentences / min_yield) plus those in flight.
+    number of answers by max(ENOUGH_ASKS, sentences / min_yield) plus those in flight, or `give_up_after`.
 
     Args:
         generator: who writes.
@@ -84,6 +91,8 @@ def write_corpus(
         stage: of the cell; random numbers depend on (seed, stage, item, attempt).
         max_attempts: answers per set of examples.
         min_yield: floor of accepted sentences per answer, above 0.
+        give_up_after: answers after which a request is left out of the corpus; None never gives one up.
+        screen: tells why a text cannot be used.
         on_progress: called with (sentences accepted, sentences wanted).
 
     Raises:
@@ -97,7 +106,7 @@ def write_corpus(
     start = time.perf_counter()
     for completion in generator.complete(queue):
         request, attempt = completion.ask.request, completion.ask.attempt
-        text, rejection = _judge(completion, seen, stats)
+        text, rejection = _judge(completion, screen, seen, stats)
         if rejection is None:
             seen.add(normal_form(text))
             rows[request.item] = {
@@ -111,14 +120,19 @@ def write_corpus(
                 on_progress(len(rows), len(by_item))
         else:
             _require_yield(stats, min_yield, text)
+            if attempt + 1 == give_up_after:
+                stats.given_up += 1
+                continue
             if (attempt + 1) % max_attempts == 0:
                 request = _other_examples(request, requests, seed, stage, attempt)
             queue.append(Ask.of(request, attempt + 1, seed, stage))
     stats.seconds = time.perf_counter() - start
+    if stats.given_up:
+        _require_yield(stats, min_yield, text, enough=1)
     return Written([rows[item] for item in sorted(rows)], stats)
 
 
-def _judge(completion: Completion, seen: set[str], stats: GenerationStats) -> tuple[str, str | None]:
+def _judge(completion: Completion, screen: Screen, seen: set[str], stats: GenerationStats) -> tuple[str, str | None]:
     text = clean(completion.text)
     rejection = screen(text, completion.finished, completion.ask.request, seen)
     stats.asked += 1
@@ -130,8 +144,8 @@ def _judge(completion: Completion, seen: set[str], stats: GenerationStats) -> tu
     return text, rejection
 
 
-def _require_yield(stats: GenerationStats, floor: float, last: str) -> None:
-    if stats.asked < ENOUGH_ASKS or stats.yield_ >= floor:
+def _require_yield(stats: GenerationStats, floor: float, last: str, enough: int = ENOUGH_ASKS) -> None:
+    if stats.asked < enough or stats.yield_ >= floor:
         return
     reasons = ", ".join(f"{reason} {count}" for reason, count in stats.reasons.most_common(3))
     raise Fault(

@@ -9,13 +9,14 @@ from fairloop.plm.inference_time import attach
 from fairloop.plm.locate import explain, resolve
 
 Dtype = Literal["float32", "bfloat16"]
-Head = Literal["masked", "causal", "none", "next_sentence"]
+Head = Literal["masked", "causal", "none", "next_sentence", "classifier"]
 
 _AUTO_CLASS = {
     "masked": "AutoModelForMaskedLM",
     "causal": "AutoModelForCausalLM",
     "none": "AutoModel",
     "next_sentence": "AutoModelForNextSentencePrediction",
+    "classifier": "AutoModelForSequenceClassification",
 }
 
 

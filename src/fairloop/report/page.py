@@ -24,6 +24,8 @@ from fairloop.report.table import (
 MOST_SAMPLED = 60
 """From this many cells' corpora sentences are shown; a page of thousands could not be opened."""
 
+TEMPLATES = Path(__file__).parent / "templates"
+
 _YIELD = "generation/yield"
 
 
@@ -40,31 +42,40 @@ class CellView:
 
 def render_page(runs: Runs, conditions: Sequence[Condition], drawing: Drawing | None) -> str:
     """Return the page. All text from the run store is escaped; unseen characters are shown as such."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+    common, different = _configurations(runs.cells)
+    views = [_view(cell, different, with_samples=index < MOST_SAMPLED) for index, cell in enumerate(runs.cells)]
+    others = [cell for cell in runs.cells if cell.study != "recursion"]
+    summary = [equilibrium_table(conditions), change_table(conditions), cells_table(others) if others else None]
+    page = (
+        environment()
+        .get_template("report.html")
+        .render(
+            runs=runs,
+            conditions=conditions,
+            figure=_data_address(drawing) if drawing else None,
+            summary=[table for table in summary if table],
+            metrics=[table for one in conditions for table in metric_tables(one, single=True, every_interval=True)],
+            common=common,
+            views=views,
+            unsampled=max(0, len(runs.cells) - MOST_SAMPLED),
+            unusable=unusable_table(runs),
+        )
+    )
+    return page.encode("utf-8", "replace").decode()
+
+
+def environment() -> Environment:
+    """Return what renders the templates of pages: everything is escaped, unseen characters are shown as such."""
+    made = Environment(
+        loader=FileSystemLoader(TEMPLATES),
         autoescape=select_autoescape(default=True, default_for_string=True),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         finalize=lambda value: visible(value) if type(value) is str and len(value) < 10_000 else value,
     )
-    environment.globals["number"] = number
-    common, different = _configurations(runs.cells)
-    views = [_view(cell, different, with_samples=index < MOST_SAMPLED) for index, cell in enumerate(runs.cells)]
-    others = [cell for cell in runs.cells if cell.study != "recursion"]
-    summary = [equilibrium_table(conditions), change_table(conditions), cells_table(others) if others else None]
-    page = environment.get_template("report.html").render(
-        runs=runs,
-        conditions=conditions,
-        figure=_data_address(drawing) if drawing else None,
-        summary=[table for table in summary if table],
-        metrics=[table for one in conditions for table in metric_tables(one, single=True, every_interval=True)],
-        common=common,
-        views=views,
-        unsampled=max(0, len(runs.cells) - MOST_SAMPLED),
-        unusable=unusable_table(runs),
-    )
-    return page.encode("utf-8", "replace").decode()
+    made.globals["number"] = number
+    return made
 
 
 def _data_address(drawing: Drawing) -> str:

@@ -81,6 +81,11 @@ def _sample(path: Path, count: int, spans: Spans | None) -> SampledCorpus:
     return SampledCorpus(stage, rows[0]["generation"] if rows else None, len(table), samples)
 
 
+def gendered_pieces(text: str) -> tuple[Piece, ...]:
+    """Return a text in pieces, its gendered words apart; unseen characters are shown as such."""
+    return tuple(_pieces(visible(text), _gendered_spans()))
+
+
 def _pieces(text: str, spans: Spans | None) -> Iterable[Piece]:
     end = 0
     for start, stop, gender in sorted(spans(text)) if spans else ():

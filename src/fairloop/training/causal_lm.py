@@ -14,7 +14,8 @@ from fairloop.errors import Fault, UserError
 from fairloop.seeding import derive
 from fairloop.training.data import TrainingData, pad
 from fairloop.training.module import TrainingModule
-from fairloop.training.settings import CausalLMSettings, OptimizationSettings
+from fairloop.training.predictions import logits_at
+from fairloop.training.settings import LowRankSettings, OptimizationSettings
 
 ADAPTER = "adapter_config.json"
 
@@ -47,20 +48,13 @@ class CausalLMModule(TrainingModule):
         """Return the summed negative log-likelihood of the sentences' tokens and their number.
 
         With a vocabulary of 262,144 the model's head is most of the work. So it runs only where a sentence's token is
-        predicted, on all these positions as one matrix (sliced, it would copy its weights for every row).
+        predicted.
         """
         predicts = batch["labels"][:, 1:] != -100
-
-        def only_where_needed(head: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            return (inputs[0][:, :-1][predicts].unsqueeze(0), *inputs[1:])
-
-        hook = self.model.get_output_embeddings().register_forward_pre_hook(only_where_needed)
-        try:
-            output = self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False)
-        finally:
-            hook.remove()
+        wanted = functional.pad(predicts, (0, 1))
+        logits = logits_at(self.model, batch["input_ids"], batch["attention_mask"], wanted, causal=True)
         targets = batch["labels"][:, 1:][predicts]
-        return functional.cross_entropy(output.logits[0].float(), targets, reduction="sum"), predicts.sum()
+        return functional.cross_entropy(logits, targets, reduction="sum"), predicts.sum()
 
 
 def tokenize(examples: Sequence[CausalExample], tokenizer: Any, max_length: int) -> list[Tokens]:
@@ -105,19 +99,17 @@ def causal_data(
     return TrainingData(rows, lengths, collate, settings, seed=seed, stage=stage, what="sentences")
 
 
-def add_lora(model: Any, settings: CausalLMSettings, *, seed: int, stage: str) -> Any:
-    """Return `model` with a low-rank update on every linear layer but the head; only the update is trained."""
+def add_lora(model: Any, lora: LowRankSettings, *, dropout: float, task: str | None, seed: int, stage: str) -> Any:
+    """Return `model` with a low-rank update on every linear layer but the head; only the update is trained.
+
+    `task` is what peft calls the model's task: `CAUSAL_LM`, or None for a masked language model.
+    """
     try:
         from peft import LoraConfig, get_peft_model
     except ModuleNotFoundError as error:
         raise UserError.of("weights", "lora", "needs the package peft: pip install 'fairloop[train]'") from error
-    lora = settings.lora
     config = LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules="all-linear",
-        task_type="CAUSAL_LM",
+        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=dropout, target_modules="all-linear", task_type=task
     )
     with torch.random.fork_rng():
         torch.manual_seed(derive(seed, stage, "lora"))

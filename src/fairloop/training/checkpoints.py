@@ -28,6 +28,8 @@ class Saved:
 class Checkpoints(pl.Callback):  # type: ignore[misc]
     """Write `last.ckpt` every N steps and after each epoch, and `best.ckpt` after an epoch with a new lowest loss.
 
+    Where the module watches held-out data, a look that is the best so far writes `best.ckpt`, and may end the training.
+
     `owner` is a fingerprint of model, data and settings: a checkpoint of another training is refused, not continued.
     """
 
@@ -48,13 +50,23 @@ class Checkpoints(pl.Callback):  # type: ignore[misc]
         self.best, self.sum, self.steps = state_dict["best"], state_dict["sum"], state_dict["steps"]
 
     def on_train_start(self, trainer: Any, pl_module: TrainingModule) -> None:
-        """Remember the step at which a resumed training starts."""
+        """Remember the step at which a resumed training starts; look at the held-out data before the first step."""
         self.saved_step = trainer.global_step if trainer.global_step else -1
+        if pl_module.watch is None:
+            return
+        if not pl_module.watch.looks:
+            self._look(trainer, pl_module)
+        trainer.should_stop = pl_module.watch.stopped
 
     def on_train_batch_end(self, trainer: Any, pl_module: TrainingModule, outputs: Any, batch: Any, idx: int) -> None:
         """Add the step's loss; write a checkpoint if it is time (an epoch's last step is kept after its validation)."""
         self.sum += float(outputs["value"])
         self.steps += 1
+        if (idx + 1) % pl_module.parts:
+            return  # inside a batch: what its parts accumulated is in no checkpoint
+        if pl_module.watch is not None and pl_module.watch.due(trainer.global_step):
+            self._look(trainer, pl_module)
+            trainer.should_stop = pl_module.watch.stopped
         ends_epoch = idx + 1 == trainer.num_training_batches
         if trainer.global_step % self.every_steps == 0 and not ends_epoch:
             self._save(trainer, LAST, "last")
@@ -66,7 +78,7 @@ class Checkpoints(pl.Callback):  # type: ignore[misc]
         loss = self.sum / self.steps if pl_module.validation_loss is None else pl_module.validation_loss
         pl_module.validation_loss = None
         self.sum, self.steps = 0.0, 0
-        if loss < self.best:
+        if pl_module.watch is None and loss < self.best:
             self.best = loss
             self._save(trainer, BEST, "best")
         self._save(trainer, LAST, "last")
@@ -75,6 +87,20 @@ class Checkpoints(pl.Callback):  # type: ignore[misc]
         """Write the last checkpoint of a training that ended inside an epoch."""
         if trainer.global_step != self.saved_step:
             self._save(trainer, LAST, "last")
+
+    def _look(self, trainer: Any, module: TrainingModule) -> None:
+        """Measure the held-out data; keep the weights if they are the best so far."""
+        module.eval()
+        with torch.no_grad():
+            batches = [trainer.strategy.batch_to_device(batch) for batch in module.held_out()]
+            # Through the strategy: a sharded model (FSDP) can be called in no other way.
+            measured = [trainer.strategy.validation_step(batch, 0) for batch in batches]
+        module.train()
+        assert module.watch is not None  # noqa: S101 - tells the type checker
+        look = module.look(trainer.global_step, measured)
+        if module.watch.judge(look):
+            self.best = look.bias
+            self._save(trainer, BEST, "best")
 
     def _save(self, trainer: Any, name: str, kind: str) -> None:
         path, partial = self.folder / name, self.folder / f"{name}.partial"

@@ -59,7 +59,7 @@ def build(job: "Job") -> tuple[TrainingModule, TrainingData, Any]:
     """Return module, data and tokenizer of a job; its data: `kind` (masked or causal) and `texts`."""
     settings = LanguageModelingSettings.model_validate(job.settings)
     rates = {"hidden": settings.hidden_dropout, "attention": settings.attention_dropout}
-    model, tokenizer = load_plm(job, job.data["kind"], rates=rates)
+    model, tokenizer = load_plm(job, job.data["kind"], settings, rates=rates)
     shared: dict[str, Any] = {"seed": job.seed, "stage": job.stage}
     if job.data["kind"] == "masked":
         data = masked_data(job.data["texts"], tokenizer, settings, **shared)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fairloop.training.data import TrainingData, pad
 from fairloop.training.module import TrainingModule
-from fairloop.training.plm import filler_of, load_plm
+from fairloop.training.plm import backbone, filler_of, freeze_head, load_plm
 from fairloop.training.plm_settings import OrthogonalitySettings
 
 if TYPE_CHECKING:
@@ -69,8 +69,8 @@ class OrthogonalityModule(TrainingModule):
         self.settings, self.attributes = settings, attributes
         self.filler, self.epoch_steps = filler, epoch_steps
         self.model = model
-        only_backbone(model)
-        self.reference = deepcopy(model.base_model).requires_grad_(False)
+        freeze_head(model)
+        self.reference = deepcopy(backbone(model)).requires_grad_(False)
         self.directions: Tensor | None = None
 
     def on_train_batch_start(self, batch: dict[str, Tensor], batch_idx: int) -> None:
@@ -101,15 +101,15 @@ class OrthogonalityModule(TrainingModule):
                 some = attribute.sentences[first : first + 64]
                 ids, mask = (part.to(self.device) for part in pad([ids for ids, _ in some], self.filler))
                 wanted = places_mask([places for _, places in some], ids)
-                states = self.states(self.model.base_model, ids, mask)
+                states = self.states(backbone(self.model), ids, mask)
                 total = total + (mean_over(states, wanted)).sum(dim=0)
             vectors.append(total / len(attribute.sentences))
         self.model.train(training)
         return torch.stack(vectors)
 
-    def states(self, backbone: Any, ids: Tensor, mask: Tensor) -> Tensor:
+    def states(self, network: Any, ids: Tensor, mask: Tensor) -> Tensor:
         """Return the hidden states of the debiased layers, [n, tokens, layers, width], in float32."""
-        layers = backbone(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states
+        layers = network(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states
         chosen = {"all": layers, "first": layers[:1], "last": layers[-1:]}[self.settings.layers]
         return torch.stack([layer.float() for layer in chosen], dim=2)
 
@@ -118,7 +118,7 @@ class OrthogonalityModule(TrainingModule):
         assert self.directions is not None or not self.training  # noqa: S101
         ids, mask = batch["input_ids"], batch["attention_mask"]
         directions = self.directions if self.directions is not None else self.attribute_vectors()
-        states = self.states(self.model.base_model, ids, mask)
+        states = self.states(backbone(self.model), ids, mask)
         with torch.no_grad():
             self.reference.eval()
             before = self.states(self.reference, ids, mask)
@@ -140,13 +140,6 @@ class OrthogonalityModule(TrainingModule):
             return mean_over(products.pow(2).mean(dim=(2, 3)), targets)
         products = torch.einsum("nlw,alw->nla", mean_over(states, targets), directions)
         return products.pow(2).mean(dim=(1, 2))
-
-
-def only_backbone(model: Any) -> None:
-    """Freeze the head: the loss does not read it, and DDP waits for the gradient of every trained weight."""
-    trained = {id(weight) for weight in model.base_model.parameters()}
-    for weight in model.parameters():
-        weight.requires_grad_(id(weight) in trained)
 
 
 def places_mask(places: Sequence[Sequence[int]], ids: Tensor) -> Tensor:
@@ -180,7 +173,7 @@ def orthogonality_data(
 def build(job: "Job") -> tuple[TrainingModule, TrainingData, Any]:
     """Return module, data and tokenizer of a job; its data: `kind`, `sentences` and `attributes` as lists."""
     settings = OrthogonalitySettings.model_validate(job.settings)
-    model, tokenizer = load_plm(job, job.data["kind"])
+    model, tokenizer = load_plm(job, job.data["kind"], settings)
     filler = filler_of(tokenizer)
     sentences = [Sentence(*row) for row in job.data["sentences"]]
     data = orthogonality_data(sentences, settings, filler=filler, seed=job.seed, stage=job.stage)

@@ -24,7 +24,7 @@ from fairloop.training.data import TrainingData
 from fairloop.training.distributed import gather_rows, global_sum
 from fairloop.training.masking import Masking, collated, encode, masked_lm_loss
 from fairloop.training.module import TrainingModule
-from fairloop.training.plm import filler_of, load_plm
+from fairloop.training.plm import backbone, filler_of, freeze_head, load_plm
 from fairloop.training.plm_settings import PairAlignmentSettings
 
 if TYPE_CHECKING:
@@ -49,12 +49,14 @@ class PairAlignmentModule(TrainingModule):
         super().__init__(settings, seed=seed, stage=stage, total_steps=total_steps)
         self.settings = settings
         self.model = model
+        if not settings.mlm_weight:
+            freeze_head(model)
         self.masking = Masking(tokenizer, settings.mask_share, seed=seed, stage=stage)
         self.head = _head(model.config.hidden_size, derive(seed, stage, "head")) if settings.pooling == "cls" else None
 
     def vectors(self, batch: dict[str, Tensor]) -> Tensor:
         """Return the sentences' vectors [2n, width]."""
-        output = self.model.base_model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+        output = backbone(self.model)(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
         pooled = pool(output.last_hidden_state, batch["attention_mask"], self.settings.pooling)
         return pooled if self.head is None else self.head(pooled)
 
@@ -114,7 +116,7 @@ def pair_data(
 def build(job: "Job") -> tuple[TrainingModule, TrainingData, Any]:
     """Return module, data and tokenizer of a job; its data: `pairs`, a list of (male, female)."""
     settings = PairAlignmentSettings.model_validate(job.settings)
-    model, tokenizer = load_plm(job, "masked")
+    model, tokenizer = load_plm(job, "masked", settings)
     pairs = [(male, female) for male, female in job.data["pairs"]]
     data = pair_data(pairs, tokenizer, settings, seed=job.seed, stage=job.stage)
     module = PairAlignmentModule(

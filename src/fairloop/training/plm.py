@@ -1,4 +1,4 @@
-"""Load a PLM to be trained, with the dropout that is asked for."""
+"""Load a PLM to be trained: all its weights, or a low-rank update; with the dropout that is asked for."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from fairloop.errors import UserError
-from fairloop.training.causal_lm import attention_of
+from fairloop.training.causal_lm import add_lora, attention_of
+from fairloop.training.plm_settings import PlmTrainingSettings
 
 if TYPE_CHECKING:
     from fairloop.training.tasks import Job
@@ -18,12 +19,15 @@ DROPOUTS = {
 }
 
 
-def load_plm(job: "Job", kind: str, *, rates: Mapping[str, float | None] | None = None) -> tuple[Any, Any]:
+def load_plm(
+    job: "Job", kind: str, settings: PlmTrainingSettings, *, rates: Mapping[str, float | None] | None = None
+) -> tuple[Any, Any]:
     """Return the job's model, in training mode, with the head of its kind (masked or causal), and its tokenizer.
 
     Args:
         job: names the model.
         kind: masked or causal.
+        settings: say whether all weights are trained, or a low-rank update (LoRA).
         rates: dropout of `hidden` states and of `attention`; None leaves the model's own.
 
     Raises:
@@ -48,10 +52,27 @@ def load_plm(job: "Job", kind: str, *, rates: Mapping[str, float | None] | None 
     )
     for name, rate in own.items():  # the layers have been built: the model that is written keeps its own rates
         setattr(model.config, name, rate)
+    if settings.weights == "lora":
+        task = "CAUSAL_LM" if kind == "causal" else None
+        model = add_lora(model, settings.lora, dropout=0.0, task=task, seed=job.seed, stage=job.stage)
     model.train()
     if job.trainer_settings.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.enable_input_require_grads()
     return model, tokenizer
+
+
+def backbone(model: Any) -> Any:
+    """Return the model without its head, whether it is wrapped for LoRA or not."""
+    return (model.get_base_model() if hasattr(model, "get_base_model") else model).base_model
+
+
+def freeze_head(model: Any) -> None:
+    """Freeze all but the backbone, for a loss that does not read the head: DDP waits for every trained gradient."""
+    kept = {id(weight) for weight in backbone(model).parameters()}
+    for weight in model.parameters():
+        if id(weight) not in kept:
+            weight.requires_grad_(False)
 
 
 def set_dropout(config: Any, rates: Mapping[str, float | None]) -> dict[str, float]:

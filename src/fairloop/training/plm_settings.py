@@ -4,20 +4,25 @@ from typing import Literal
 
 from pydantic import Field
 
-from fairloop.training.settings import OptimizationSettings
-
-PlmKind = Literal["masked", "causal"]
+from fairloop.training.settings import LowRankSettings, OptimizationSettings
 
 
-class LanguageModelingSettings(OptimizationSettings):
-    """Further training of all weights with the PLM's own objective."""
+class PlmTrainingSettings(OptimizationSettings):
+    """What the trainings of a PLM share."""
+
+    weights: Literal["lora", "full"] = Field("full", description="train a low-rank update, or all weights")
+    lora: LowRankSettings = Field(LowRankSettings(), description="the low-rank update; unused with weights=full")
+
+
+class LanguageModelingSettings(PlmTrainingSettings):
+    """Further training with the PLM's own objective."""
 
     mask_share: float = Field(0.15, gt=0, lt=1, description="masked PLM: share of the tokens that are predicted")
     hidden_dropout: float | None = Field(None, ge=0, lt=1, description="dropout of hidden states; null: the PLM's own")
     attention_dropout: float | None = Field(None, ge=0, lt=1, description="dropout of attention; null: the PLM's own")
 
 
-class OrthogonalitySettings(OptimizationSettings):
+class OrthogonalitySettings(PlmTrainingSettings):
     """Hidden states of target words made orthogonal to those of attribute words (Kaneko and Bollegala 2021)."""
 
     layers: Literal["all", "first", "last"] = Field("all", description="layers whose hidden states are debiased")
@@ -26,7 +31,7 @@ class OrthogonalitySettings(OptimizationSettings):
     beta: float = Field(0.8, ge=0, description="weight of the regulariser: distance from the frozen PLM's states")
 
 
-class PairAlignmentSettings(OptimizationSettings):
+class PairAlignmentSettings(PlmTrainingSettings):
     """Contrastive, alignment and masked-LM losses on counterfactual pairs (after He et al. 2022)."""
 
     batch_size: int = Field(32, ge=2, le=65536, description="pairs in one step, over all devices together")

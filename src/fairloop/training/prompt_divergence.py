@@ -16,13 +16,13 @@ from torch.nn import functional
 from fairloop.training.data import TrainingData, pad
 from fairloop.training.module import TrainingModule
 from fairloop.training.plm import filler_of, load_plm
+from fairloop.training.plm_settings import PlmTrainingSettings
 from fairloop.training.predictions import logits_at
-from fairloop.training.settings import OptimizationSettings
 
 if TYPE_CHECKING:
     from fairloop.training.tasks import Job
 
-SETTINGS = OptimizationSettings
+SETTINGS = PlmTrainingSettings
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class PromptDivergenceModule(TrainingModule):
     def __init__(
         self,
         model: Any,
-        settings: OptimizationSettings,
+        settings: PlmTrainingSettings,
         *,
         mask_id: int,
         seed: int,
@@ -78,8 +78,8 @@ def probe_batch(probes: Sequence[Probe], filler: int) -> dict[str, Tensor]:
 
 def build(job: "Job") -> tuple[TrainingModule, TrainingData, Any]:
     """Return module, data and tokenizer of a job; its data: `probes`, a list of (male ids, female ids)."""
-    settings = OptimizationSettings.model_validate(job.settings)
-    model, tokenizer = load_plm(job, "masked")
+    settings = PlmTrainingSettings.model_validate(job.settings)
+    model, tokenizer = load_plm(job, "masked", settings)
     probes = [Probe(male, female) for male, female in job.data["probes"]]
     filler = filler_of(tokenizer)
     data = TrainingData(

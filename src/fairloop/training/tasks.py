@@ -1,4 +1,4 @@
-"""The trainings a study may ask for: fine-tune a generator, train an encoder on pairs, train a classifier.
+"""The trainings a study may ask for: fine-tune a generator, train an encoder or a classifier, debias a PLM.
 
 Each call describes its training as plain data (`Job`), so that it runs in this process or, with several devices, in
 workers of its own (`training.launch`): a study stays one process, with one run store and one W&B run.
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from fairloop.errors import UserError
 from fairloop.files import computing_into, folder_written_aside, write_json
-from fairloop.training import causal_lm, classifier, contrastive
+from fairloop.training import causal_lm, classifier, contrastive, fair_gender
 from fairloop.training.checkpoints import BEST, LAST, Saved, read_checkpoint
 from fairloop.training.data import TrainingData, fingerprint
 from fairloop.training.module import TrainingModule
@@ -26,16 +26,19 @@ from fairloop.training.settings import (
     CausalLMSettings,
     ClassifierSettings,
     ContrastiveSettings,
+    FairGenderSettings,
     OptimizationSettings,
     TrainerSettings,
 )
 from fairloop.training.trainer import Fitted, Progress, fit, uses_bfloat16
+from fairloop.training.watch import Look
 
 TRAINED = "trained"
 _SETTINGS: dict[str, type[OptimizationSettings]] = {
     "causal_lm": CausalLMSettings,
     "contrastive": ContrastiveSettings,
     "classifier": ClassifierSettings,
+    "fair_gender": FairGenderSettings,
 }
 
 
@@ -43,7 +46,7 @@ _SETTINGS: dict[str, type[OptimizationSettings]] = {
 class Job:
     """One training as plain data."""
 
-    task: str  # "causal_lm", "contrastive", "classifier", or the module of this room that trains a PLM
+    task: str  # "causal_lm", "contrastive", "classifier", "fair_gender", or the module of this room that trains a PLM
     model: str  # folder or Hub id; empty for a classifier on vectors
     data: Any
     settings: dict[str, Any]
@@ -82,12 +85,16 @@ class Built:
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training returns: `folder` is a Hugging Face folder (or adapter); checkpoints are Lightning's."""
+    """What a training returns: `folder` is a Hugging Face folder (or adapter); checkpoints are Lightning's.
+
+    `looks` are those at held-out data, of a training that watched it.
+    """
 
     folder: Path
     last: Path
     best: Path | None
     steps: int
+    looks: tuple[Look, ...] = ()
 
 
 def train_causal_lm(
@@ -172,7 +179,7 @@ def train_plm(
     on_progress: Progress | None = None,
     on_saved: Callable[[Saved], None] | None = None,
 ) -> Trained:
-    """Train all weights of a PLM with a loss of its own.
+    """Train a PLM with a loss of its own; the result is a whole model, adapters merged.
 
     Args:
         task: the module of this room with that loss. It has `SETTINGS`, the class of its settings, and `build(job)`,
@@ -200,6 +207,63 @@ def train_plm(
         built.tokenizer.save_pretrained(target)
 
     return _export(job, fitted, export)
+
+
+@dataclass(frozen=True)
+class Incorporation:
+    """What Fair-Gender's incorporation learns from and what it watches."""
+
+    pairs: Sequence[fair_gender.TrainingPair]
+    neutral: Sequence[str]
+    held_out_pairs: Sequence[fair_gender.TrainingPair] = ()
+    held_out_neutral: Sequence[str] = ()
+
+
+def train_fair_gender(
+    material: Incorporation,
+    model: str | Path,
+    kind: fair_gender.Kind,
+    settings: FairGenderSettings,
+    trainer: TrainerSettings,
+    folder: Path,
+    *,
+    seed: int,
+    stage: str,
+    revision: str | None = None,
+    on_progress: Progress | None = None,
+    on_saved: Callable[[Saved], None] | None = None,
+) -> Trained:
+    """Incorporate pairs into a masked or causal language model; the result is a whole model, adapters merged.
+
+    Args:
+        material: pairs with their neighbours, and neutral text.
+        model: folder or Hub id of the model to start from.
+        kind: of that model.
+        settings: what to train, and how; with `watch` and `keep="best"` the best look's weights are returned.
+        trainer: where to train.
+        folder: for checkpoints and the result; what an interrupted call left in it is gone on with.
+        seed: of the study.
+        stage: names this training's random numbers.
+        revision: of a Hub id; None is the newest.
+        on_progress: called with (steps done, all steps).
+        on_saved: called after each checkpoint.
+
+    Raises:
+        UserError: no mask token, fewer pairs than one batch takes, no neutral text that λ > 0 needs.
+        Fault: the checkpoint in `folder` is damaged or another training's, or a pair lacks its target.
+    """
+    data = {"kind": kind, **asdict(material)}
+    job = replace(_job("fair_gender", model, data, settings, trainer, seed, stage, folder), revision=revision)
+    built, fitted = _run(job, on_progress, on_saved)
+
+    def export(target: Path) -> None:
+        trained = built.module.model
+        whole = trained.merge_and_unload() if hasattr(trained, "merge_and_unload") else trained
+        whole.save_pretrained(target)
+        built.tokenizer.save_pretrained(target)
+
+    looks = built.module.watch.looks if built.module.watch is not None else []
+    return replace(_export(job, fitted, export), looks=tuple(looks))
 
 
 @dataclass(frozen=True)
@@ -299,7 +363,13 @@ def build(job: Job) -> Built:
     logging.disable_progress_bar()
     if job.task not in _SETTINGS:
         return Built(*_plm_task(job.task).build(job))
-    return {"causal_lm": _causal_lm, "contrastive": _contrastive, "classifier": _classifier}[job.task](job)
+    builders = {
+        "causal_lm": _causal_lm,
+        "contrastive": _contrastive,
+        "classifier": _classifier,
+        "fair_gender": _fair_gender,
+    }
+    return builders[job.task](job)
 
 
 def _plm_task(task: str) -> Any:
@@ -307,7 +377,7 @@ def _plm_task(task: str) -> Any:
 
 
 def _causal_lm(job: Job) -> Built:
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
     settings = CausalLMSettings.model_validate(job.settings)
     tokenizer = AutoTokenizer.from_pretrained(job.model, revision=job.revision or "main")
@@ -315,16 +385,11 @@ def _causal_lm(job: Job) -> Built:
     data = causal_lm.causal_data(examples, tokenizer, settings, seed=job.seed, stage=job.stage)
     # Frozen weights may be kept in bfloat16; those that are trained need float32 to take small steps.
     frozen = settings.weights == "lora" and uses_bfloat16(job.trainer_settings)
-    config = AutoConfig.from_pretrained(job.model, revision=job.revision or "main")
-    model = AutoModelForCausalLM.from_pretrained(
-        job.model,
-        revision=job.revision or "main",
-        dtype=torch.bfloat16 if frozen else torch.float32,
-        attn_implementation=causal_lm.attention_of(config),
-        use_safetensors=True,
-    )
+    model = _language_model(job, "causal", torch.bfloat16 if frozen else torch.float32)
     if settings.weights == "lora":
-        model = causal_lm.add_lora(model, settings, seed=job.seed, stage=job.stage)
+        model = causal_lm.add_lora(
+            model, settings.lora, dropout=settings.lora.dropout, task="CAUSAL_LM", seed=job.seed, stage=job.stage
+        )
     _set_up(model, job.trainer_settings)
     module = causal_lm.CausalLMModule(model, settings, seed=job.seed, stage=job.stage, total_steps=data.total_steps)
     return Built(module, data, tokenizer)
@@ -371,6 +436,49 @@ def _classifier(job: Job) -> Built:
         classes, width, settings, encoder=encoder, total_steps=data.total_steps, **shared
     )
     return Built(module, data, tokenizer)
+
+
+def _fair_gender(job: Job) -> Built:
+    from transformers import AutoTokenizer
+
+    settings = FairGenderSettings.model_validate(job.settings)
+    kind: fair_gender.Kind = job.data["kind"]
+    shared: dict[str, Any] = {"seed": job.seed, "stage": job.stage}
+    tokenizer = AutoTokenizer.from_pretrained(job.model, revision=job.revision or "main")
+    tokens = fair_gender.Tokens(tokenizer, kind, settings.max_length)
+    pairs, held_out = ([_training_pair(row) for row in job.data[name]] for name in ("pairs", "held_out_pairs"))
+    data = fair_gender.fair_gender_data(pairs, job.data["neutral"], tokens, settings, **shared)
+    model, frozen = _language_model(job, kind), _language_model(job, kind) if settings.lambda_r else None
+    if settings.weights == "lora":
+        task = "CAUSAL_LM" if kind == "causal" else None
+        model = causal_lm.add_lora(model, settings.lora, dropout=0.0, task=task, **shared)
+    _set_up(model, job.trainer_settings)
+    batches = fair_gender.plain_batches(held_out, job.data["held_out_neutral"], tokens, 2 * settings.batch_size)
+    module = fair_gender.FairGenderModule(
+        model, frozen, tokens, settings, total_steps=data.total_steps, held_out=batches, **shared
+    )
+    return Built(module, data, tokenizer)
+
+
+def _training_pair(row: dict[str, Any]) -> fair_gender.TrainingPair:
+    """Return a pair that went through JSON, which has no tuples."""
+    lists = {name: tuple(row[name]) for name in ("neighbours", "mixture")}
+    return fair_gender.TrainingPair(**{**row, **lists})
+
+
+def _language_model(job: Job, kind: fair_gender.Kind, dtype: torch.dtype = torch.float32) -> Any:
+    """Load a masked or causal language model."""
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
+
+    revision = job.revision or "main"
+    config = AutoConfig.from_pretrained(job.model, revision=revision)
+    return (AutoModelForMaskedLM if kind == "masked" else AutoModelForCausalLM).from_pretrained(
+        job.model,
+        revision=revision,
+        dtype=dtype,
+        attn_implementation=causal_lm.attention_of(config),
+        use_safetensors=True,
+    )
 
 
 def _set_up(model: Any, trainer: TrainerSettings) -> None:
@@ -423,7 +531,9 @@ def _run_anywhere(
     best = folder / BEST
     wanted = best if built.module.optimization.keep == "best" and best.exists() else folder / LAST
     built.module.load_state_dict(read_checkpoint(wanted, owner)["state_dict"], strict=False)
-    steps = int(read_checkpoint(folder / LAST, owner)["global_step"])
+    last = read_checkpoint(folder / LAST, owner)
+    built.module.on_load_checkpoint(last)
+    steps = int(last["global_step"])
     return built, Fitted(folder / LAST, best if best.exists() else None, steps)
 
 

@@ -1,0 +1,210 @@
+"""Held-out templates: how far a person's occupation, trait or activity moves a model between *he* and *she*.
+
+For a template t, a subject s ("the florist") and a pair of words (he, she), the bias of an item is
+
+    log p(he | t, s) - log p(she | t, s) - [log p(he | t, "the person") - log p(she | t, "the person")]
+
+and the score is the mean of its absolute value: 0 is unbiased, whatever the model's preference for *he* as such. A
+masked model predicts the word in its masked place. For a causal model p(he | t, s) is that given all the rest of the
+sentence: by Bayes' rule the difference of logarithms is log p(sentence with he) - log p(sentence with she).
+
+Subjects, attribute words and templates are the lexicon's held-out ones: no pair of Fair-Gender, from any source,
+contains them. This is the log-probability bias score of Kurita et al. 2019 with a neutral subject where theirs is
+masked.
+
+- `heldout_templates/mean_abs_log_odds`: he against she, over held-out occupations.
+- `heldout_templates/traits`, `heldout_templates/activities`: the same over held-out traits and activities.
+- `heldout_templates/attribute_words`: over held-out occupations, with held-out attribute words (uncle/aunt, ...).
+- `heldout_templates/mean_log_odds`: the first with its sign; above 0 occupations draw *he* more than a person does.
+- `heldout_templates/correlation_with_men`: of the occupations' mean bias with their share of men.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from fairloop.benchmarks.lpbs import correlation
+from fairloop.benchmarks.result import Benchmark, BenchmarkResult, Skipped, Task, skipped_measurement
+from fairloop.benchmarks.settings import BenchmarkSettings
+from fairloop.lexicon import Attribute, Target, attributes, heldout_templates, occupation, targets
+from fairloop.metrics.measurement import Measurement
+from fairloop.plm.model import Encoded, LanguageModel, Question
+from fairloop.plm.scoring import causal_questions
+from fairloop.statistics.bootstrap import bootstrap_mean, bootstrap_sums
+
+NEUTRAL = "the person"
+PRONOUNS = Attribute("he", "she", "{}")
+
+
+class HeldoutTemplatesSettings(BenchmarkSettings):
+    """Settings of the held-out templates."""
+
+    name: Literal["heldout_templates"] = Field("heldout_templates", description="The benchmark")
+
+
+@dataclass(frozen=True)
+class HeldoutItem:
+    """One subject in one template with one pair of words.
+
+    Attributes:
+        target: the occupation, trait or activity.
+        kind: which of them it is.
+        words: "he/she".
+        template: the template's text.
+        log_odds: of the male against the female word, in nats.
+        neutral: the same with the neutral subject.
+        score: their difference.
+    """
+
+    target: str
+    kind: str
+    words: str
+    template: str
+    log_odds: float
+    neutral: float
+    score: float
+
+
+@dataclass(frozen=True)
+class _Case:
+    """A sentence in two versions; `target` None is the neutral subject."""
+
+    target: Target | None
+    words: Attribute
+    template: str
+
+    def text(self, side: Literal["male", "female"]) -> str:
+        subject = _subject(self.target)
+        text = self.template.replace("{subject}", subject).replace("{Subject}", subject[0].upper() + subject[1:])
+        return text.replace("{word}", self.words.subject(side))
+
+    @property
+    def name(self) -> str:
+        return f"{_subject(self.target)}: {self.template} ({self.words.name})"
+
+
+def _subject(target: Target | None) -> str:
+    if target is None:
+        return NEUTRAL
+    if target.kind == "occupation":
+        return f"the {target.name}"
+    return f"the {target.name} person" if target.kind == "trait" else f"{NEUTRAL} who likes {target.name}"
+
+
+def run(task: Task, settings: HeldoutTemplatesSettings) -> BenchmarkResult:
+    """Score every held-out subject in every held-out template."""
+    cases = _cases()
+    odds = _causal(task, cases) if task.plm.kind == "causal" else _masked(task, cases)
+    neutral = {(case.words, case.template): value for case, value in odds.items() if case.target is None}
+    items = []
+    for case, value in odds.items():
+        if case.target is not None:
+            base = neutral[case.words, case.template]
+            kind, words = case.target.kind, case.words.name
+            items.append(HeldoutItem(case.target.name, kind, words, case.template, value, base, value - base))
+    skipped = [Skipped(case.name, "the tokenizer splits one of the words") for case in cases if case not in odds]
+    measurements = _measurements(items, task.seed, settings.resamples)
+    measurements.append(skipped_measurement("heldout_templates", skipped, len(cases)))
+    return BenchmarkResult("heldout_templates", "fairloop", measurements, items, skipped)
+
+
+def _cases() -> list[_Case]:
+    subjects: list[Target | None] = [None, *targets("heldout")]
+    jobs = [subject for subject in subjects if subject is None or subject.kind == "occupation"]
+    cases = [_Case(subject, PRONOUNS, t.text) for t in heldout_templates("pronoun") for subject in subjects]
+    for template in heldout_templates("noun"):
+        cases += [_Case(subject, words, template.text) for words in attributes("heldout") for subject in jobs]
+    return cases
+
+
+# --- log odds -------------------------------------------------------------------------------------------------------
+
+
+def _masked(task: Task, cases: Sequence[_Case]) -> dict[_Case, float]:
+    """Return the log odds of each case whose two words are one token each, in the same place."""
+    scored: list[_Case] = []
+    questions: list[Question] = []
+    male = task.plm.encode([case.text("male") for case in cases])
+    female = task.plm.encode([case.text("female") for case in cases])
+    for case, first, second in zip(cases, male, female, strict=True):
+        place = _only_difference(first, second)
+        if place is not None:
+            asked = (*first.ids[:place], task.plm.mask_id, *first.ids[place + 1 :])
+            questions.append(Question(asked, (place, place), (first.ids[place], second.ids[place]), case.name))
+            scored.append(case)
+    return {case: float(answer[0] - answer[1]) for case, answer in zip(scored, task.ask(questions), strict=True)}
+
+
+def _only_difference(first: Encoded, second: Encoded) -> int | None:
+    """Return the one place in which two inputs differ, or None if there is not exactly one."""
+    if len(first.ids) != len(second.ids):
+        return None
+    places = [place for place, (one, other) in enumerate(zip(first.ids, second.ids, strict=True)) if one != other]
+    return places[0] if len(places) == 1 else None
+
+
+def _causal(task: Task, cases: Sequence[_Case]) -> dict[_Case, float]:
+    """Return the difference of log likelihoods of each case's two sentences."""
+    plm: LanguageModel = task.plm
+    texts = [case.text(side) for case in cases for side in ("male", "female")]
+    questions: list[Question] = []
+    owners: list[int] = []
+    for number, encoded in enumerate(plm.encode(texts)):
+        asked = causal_questions(plm, encoded, texts[number])
+        questions += asked
+        owners += [number] * len(asked)
+    totals = np.zeros(len(texts))
+    for owner, answer in zip(owners, task.ask(questions), strict=True):
+        totals[owner] += answer.sum()
+    return {case: float(totals[2 * number] - totals[2 * number + 1]) for number, case in enumerate(cases)}
+
+
+# --- measurements ---------------------------------------------------------------------------------------------------
+
+
+def _measurements(items: Sequence[HeldoutItem], seed: int, resamples: int) -> list[Measurement]:
+    """Intervals resample subjects, not sentences: the templates of one subject belong together."""
+    pronoun = [item for item in items if item.words == PRONOUNS.name]
+    jobs = [item for item in pronoun if item.kind == "occupation"]
+    parts = {
+        "mean_abs_log_odds": jobs,
+        "traits": [item for item in pronoun if item.kind == "trait"],
+        "activities": [item for item in pronoun if item.kind == "activity"],
+        "attribute_words": [item for item in items if item.words != PRONOUNS.name],
+    }
+    measurements = [
+        Measurement.of(
+            f"heldout_templates/{name}",
+            bootstrap_mean(
+                [abs(item.score) for item in some],
+                seed=seed,
+                resamples=resamples,
+                clusters=[item.target for item in some],
+            ),
+        )
+        for name, some in parts.items()
+    ]
+    signed = bootstrap_mean(
+        [item.score for item in jobs], seed=seed, resamples=resamples, clusters=[item.target for item in jobs]
+    )
+    measurements.append(Measurement.of("heldout_templates/mean_log_odds", signed))
+    measurements.append(_correlation_with_men(jobs, seed, resamples))
+    return measurements
+
+
+def _correlation_with_men(items: Sequence[HeldoutItem], seed: int, resamples: int) -> Measurement:
+    by_name: dict[str, list[float]] = defaultdict(list)
+    for item in items:
+        by_name[item.target].append(item.score)
+    x = np.array([np.mean(scores) for scores in by_name.values()])
+    y = np.array([1 - occupation(name).female_share for name in by_name])
+    columns = np.column_stack([x, y, x * y, x**2, y**2, np.ones(len(x))])
+    estimate = bootstrap_sums(columns, correlation, seed=seed, resamples=resamples)
+    return Measurement.of("heldout_templates/correlation_with_men", estimate)
+
+
+BENCHMARK = Benchmark(HeldoutTemplatesSettings, ("masked", "causal"), None, run)

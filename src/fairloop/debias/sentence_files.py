@@ -1,0 +1,152 @@
+"""Files of sentences that a user gives: one a line, a CSV table, a Parquet table or a recursion's corpus."""
+
+import csv
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast, get_args
+
+from fairloop.errors import UserError
+from fairloop.generation.screening import clean
+from fairloop.lexicon import TargetKind
+
+KEY = "debias.swap_file"
+_SHOWN = 5
+"""Broken rows that the error line names."""
+_COLUMNS = {"text", "target", "target_kind", "counterpart"}
+
+
+@dataclass(frozen=True)
+class GivenSentence:
+    """A sentence, and what its row says about it besides.
+
+    Attributes:
+        text: the sentence.
+        target: its target word, or None if it is to be found.
+        target_kind: what the given target is.
+        counterpart: a proposed counterpart, or None.
+    """
+
+    text: str
+    target: str | None = None
+    target_kind: TargetKind = "occupation"
+    counterpart: str | None = None
+
+
+class _Broken(Exception):
+    """What is wrong with a row."""
+
+
+def read_sentences(path: str) -> list[GivenSentence]:
+    """Read every sentence of a file.
+
+    `.txt`: a sentence in each line, empty lines are passed over. `.csv`: the column `text`, and if wanted `target`,
+    `target_kind` (occupation, trait, activity) and `counterpart`. `.parquet`: the same columns, or a corpus of
+    the recursion, whose `occupation` is the target.
+
+    Raises:
+        UserError: there is no such file, it is of another form, or rows are broken: one line names them all by number,
+            the first ones with what is wrong.
+    """
+    file = Path(path).expanduser()
+    reader = _READERS.get(file.suffix.lower())
+    if reader is None:
+        raise UserError.of(KEY, path, f"a file whose name ends in {', '.join(sorted(_READERS))}")
+    if not file.is_file():
+        raise UserError.of(KEY, path, "there is no such file")
+    broken: list[str] = []
+    sentences = []
+    for place, row in reader(file):
+        try:
+            sentences.append(_sentence(row))
+        except _Broken as error:
+            broken.append(f"{place}: {error}")
+    if broken:
+        more = f"; and {len(broken) - _SHOWN} more" if len(broken) > _SHOWN else ""
+        rows = "1 broken row" if len(broken) == 1 else f"{len(broken)} broken rows"
+        raise UserError(f"{KEY}={path}: {rows}: {'; '.join(broken[:_SHOWN])}{more}")
+    if not sentences:
+        raise UserError.of(KEY, path, "it holds no sentence")
+    return sentences
+
+
+Row = dict[str, Any] | _Broken
+
+
+def _sentence(row: Row) -> GivenSentence:
+    if isinstance(row, _Broken):
+        raise row
+    text = row.get("text")
+    if not isinstance(text, str) or not clean(text):
+        raise _Broken("no text")
+    if "\ufffd" in text:
+        raise _Broken("not UTF-8")
+    kind = row.get("target_kind") or "occupation"
+    if kind not in get_args(TargetKind):
+        raise _Broken(f"target_kind is {kind!r}, not one of {', '.join(get_args(TargetKind))}")
+    counterpart = row.get("counterpart")
+    return GivenSentence(
+        clean(text), row.get("target") or None, cast(TargetKind, kind), clean(counterpart) if counterpart else None
+    )
+
+
+def _lines(file: Path) -> Iterator[tuple[str, Row]]:
+    for number, line in enumerate(_text(file).splitlines(), start=1):
+        if line.strip():
+            yield f"line {number}", {"text": line}
+
+
+def _csv_rows(file: Path) -> Iterator[tuple[str, Row]]:
+    reader = csv.reader(io.StringIO(_text(file), newline=""), strict=True)
+    header = _checked_header(file, next(reader, []))
+    while True:
+        line = reader.line_num + 1
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            yield f"line {line}", _Broken(f"not CSV ({error})")
+            continue
+        if cells is None:
+            return
+        if not cells:
+            continue
+        if len(cells) != len(header):
+            yield f"line {line}", _Broken(f"{len(cells)} fields, the header has {len(header)}")
+        else:
+            yield f"line {line}", dict(zip(header, cells, strict=True))
+
+
+def _parquet_rows(file: Path) -> Iterator[tuple[str, Row]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(file)
+    except (OSError, pa.ArrowException) as error:
+        raise UserError.of(KEY, file, f"cannot be read as Parquet ({error})") from error
+    wanted = [name for name in table.column_names if name in _COLUMNS or name == "occupation"]
+    _checked_header(file, wanted)
+    for number, row in enumerate(table.select(wanted).to_pylist(), start=1):
+        occupation = row.pop("occupation", None)
+        yield f"row {number}", {"target": occupation} | row
+
+
+def _checked_header(file: Path, header: list[str]) -> list[str]:
+    names = [name.strip().removeprefix("\ufeff") for name in header]
+    if "text" not in names or len(set(names)) < len(names):
+        raise UserError.of(
+            KEY, file, f"the columns are {', '.join(names) or 'none'}: one must be named text, none twice"
+        )
+    return names
+
+
+def _text(file: Path) -> str:
+    return file.read_bytes().decode("utf-8", "replace")
+
+
+_READERS: dict[str, Callable[[Path], Iterator[tuple[str, Row]]]] = {
+    ".txt": _lines,
+    ".csv": _csv_rows,
+    ".parquet": _parquet_rows,
+}
