@@ -75,9 +75,10 @@ def training_data(
 ) -> tuple[list[list[list[int]]], list[list[list[list[int]]]]]:
     """Return sentences (ids, target places, kept places), and per attribute word its sentences (ids, places)."""
     sentences: list[list[list[int]]] = []
+    longest = int(min(settings.max_length, tokenizer.model_max_length))
     attributes: dict[str, list[list[list[int]]]] = {}
     for pair in material.pairs:
-        for ids, gendered, text, word in _versions(pair, tokenizer, settings.max_length):
+        for ids, gendered, text, word in _versions(pair, tokenizer, longest):
             target = _places(tokenizer, text, re.compile(re.escape(pair.target), re.IGNORECASE), len(ids))
             inner = [place for place in range(len(ids)) if place not in gendered]
             targets = target if settings.level == "token" or not target else inner
@@ -108,7 +109,7 @@ def _neutral(
     found = []
     for text in texts:
         if wanted.search(text):
-            ids = _ids(tokenizer, text, settings.max_length)
+            ids = _ids(tokenizer, text, int(min(settings.max_length, tokenizer.model_max_length)))
             places = _places(tokenizer, text, wanted, len(ids))
             if places:
                 found.append([ids, places if settings.level == "token" else list(range(len(ids))), []])

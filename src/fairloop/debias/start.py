@@ -35,6 +35,13 @@ def kind_of(plm: "PlmSettings", method: Method) -> "Kind":
     return kind
 
 
+def longest(plm: "PlmSettings", max_length: int) -> int:
+    """Return `max_length`, or how many tokens the PLM's tokenizer allows if they are fewer."""
+    from fairloop.plm.loading import load_tokenizer
+
+    return int(min(max_length, load_tokenizer(plm.path, plm.revision).model_max_length))
+
+
 def embed(plm: "PlmSettings", sentences: Sequence[str], training: "Training") -> "np.ndarray":
     """Return the mean of the final hidden states of each sentence, special tokens included, float32 [n, width]."""
     from fairloop.plm.encoder import SentenceEncoder

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fairloop.debias.start import longest
 from fairloop.errors import UserError
 from fairloop.training.settings import OptimizationSettings
 
@@ -28,6 +29,7 @@ def train(
     from fairloop.plm.locate import resolve
     from fairloop.training.tasks import train_plm
 
+    loss = loss.model_copy(update={"max_length": longest(plm, loss.max_length)})
     try:
         trained = train_plm(
             task,

@@ -9,6 +9,7 @@ import importlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -201,12 +202,7 @@ def train_plm(
     """
     job = replace(_job(task, model, data, settings, trainer, seed, stage, folder), revision=revision)
     built, fitted = _run(job, on_progress, on_saved)
-
-    def export(target: Path) -> None:
-        built.module.model.save_pretrained(target)
-        built.tokenizer.save_pretrained(target)
-
-    return _export(job, fitted, export)
+    return _export(job, fitted, partial(_write_whole, built))
 
 
 @dataclass(frozen=True)
@@ -255,15 +251,8 @@ def train_fair_gender(
     data = {"kind": kind, **asdict(material)}
     job = replace(_job("fair_gender", model, data, settings, trainer, seed, stage, folder), revision=revision)
     built, fitted = _run(job, on_progress, on_saved)
-
-    def export(target: Path) -> None:
-        trained = built.module.model
-        whole = trained.merge_and_unload() if hasattr(trained, "merge_and_unload") else trained
-        whole.save_pretrained(target)
-        built.tokenizer.save_pretrained(target)
-
     looks = built.module.watch.looks if built.module.watch is not None else []
-    return replace(_export(job, fitted, export), looks=tuple(looks))
+    return replace(_export(job, fitted, partial(_write_whole, built)), looks=tuple(looks))
 
 
 @dataclass(frozen=True)
@@ -542,6 +531,14 @@ def _export(job: Job, fitted: Fitted, write: Callable[[Path], None]) -> Trained:
     with folder_written_aside(target) as aside, computing_into(target):
         write(aside)
     return Trained(target, fitted.last, fitted.best, fitted.steps)
+
+
+def _write_whole(built: Built, target: Path) -> None:
+    """Write a whole model, adapters merged, and its tokenizer."""
+    trained = built.module.model
+    whole = trained.merge_and_unload() if hasattr(trained, "merge_and_unload") else trained
+    whole.save_pretrained(target)
+    built.tokenizer.save_pretrained(target)
 
 
 def _owner(job: Job, built: Built) -> str:
