@@ -8,6 +8,7 @@ from fairloop.training.settings import TrainerSettings
 
 MEN = ("pilot", "engineer", "welder", "farmer")
 WOMEN = ("nurse", "teacher", "dietitian", "cleaner")
+JOBS = (*MEN, *WOMEN)
 SLOTS = (
     "the {job} said that {he} was tired .",
     "the {job} wrote a plan before {he} left .",
@@ -38,17 +39,17 @@ def counterfactuals(slots=SLOTS):
     return [
         (sentence(slot, job, "male"), sentence(slot, job, "female"), job, "he/she" if "{he}" in slot else "man/woman")
         for slot in slots
-        for job in (*MEN, *WOMEN)
+        for job in JOBS
     ]
 
 
 def neutral():
-    return sorted({slot.format(job=job) for slot in NEUTRAL for job in (*MEN, *WOMEN)})
+    return sorted({slot.format(job=job) for slot in NEUTRAL for job in JOBS})
 
 
 def stereotypical():
     """The text that plants the bias: men's jobs with he and man only, women's with she and woman only."""
-    return [sentence(slot, job, "male" if job in MEN else "female") for slot in SLOTS for job in (*MEN, *WOMEN)]
+    return [sentence(slot, job, "male" if job in MEN else "female") for slot in SLOTS for job in JOBS]
 
 
 def write_tokenizer(folder: Path) -> None:

@@ -87,7 +87,7 @@ def set_dropout(config: Any, rates: Mapping[str, float | None]) -> dict[str, flo
             continue
         names = [name for name in DROPOUTS[what] if hasattr(config, name)]
         if not names:
-            raise UserError.of(f"debias.{what}_dropout", rate, f"null: {config.model_type} has no dropout there")
+            raise UserError.of(f"debias.{what}_dropout", rate, f"null; {config.model_type} has no such dropout")
         for name in names:
             before[name] = getattr(config, name)
             setattr(config, name, rate)
