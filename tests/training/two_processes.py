@@ -10,7 +10,9 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
-sys.path.append(str(Path(__file__).parents[1]))
+sys.path += [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
+
+from plm_jobs import plm_jobs
 
 from fairloop.training.causal_lm import CausalExample
 from fairloop.training.settings import (
@@ -63,9 +65,9 @@ def jobs(folder: Path, trainer: dict) -> dict[str, Job]:
         "causal_lm lora": Job("causal_lm", str(folder / "generator"), examples, lora.model_dump(), *rest),
         "causal_lm full": Job("causal_lm", str(folder / "generator"), examples, full.model_dump(), *rest),
         "contrastive": Job("contrastive", str(folder / "encoder"), duplicated, contrast.model_dump(), *rest),
-        "fair_gender": Job("fair_gender", str(folder / "masked"), material, absorb.model_dump(), *rest),
+        "fair_gender": Job("fair_gender", str(folder / "masked_lm"), material, absorb.model_dump(), *rest),
         "classifier": Job("classifier", "", vectors, classify.model_dump(), *rest),
-    }
+    } | plm_jobs(folder / "masked", rest, BATCH, max_steps=1, warmup_share=0.0, clip_norm=0.0)
 
 
 def step_of_each(folder: Path, devices: int) -> dict[str, dict[str, torch.Tensor]]:

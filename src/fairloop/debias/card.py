@@ -1,8 +1,96 @@
-"""The model card of a debiased PLM: what it was made from, how, and how it scores (Hugging Face's README.md)."""
+"""The model card of a debiased PLM."""
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fairloop.debias.settings import MethodSettings
+from fairloop.files import write_text
+
+if TYPE_CHECKING:
+    from fairloop.plm.settings import PlmSettings
+
+_CLASSES = {"masked": "AutoModelForMaskedLM", "causal": "AutoModelForCausalLM"}
+
+
+def write_card(
+    folder: Path,
+    plm: "PlmSettings",
+    kind: str,
+    settings: MethodSettings,
+    summary: str,
+    learned_from: str,
+    *,
+    at_inference: str = "",
+) -> None:
+    """Write `README.md`, the card that the Hugging Face Hub shows.
+
+    Args:
+        folder: the model's folder.
+        plm: the PLM that was debiased.
+        kind: masked or causal.
+        settings: of the method.
+        summary: what the method did, with its source.
+        learned_from: the data, in a few words.
+        at_inference: what has to happen while the model is used; empty: nothing, the weights say it all.
+    """
+    base = plm.path if plm.revision is None else f"{plm.path}, revision {plm.revision}"
+    chosen = json.dumps(settings.model_dump(mode="json"), indent=2, ensure_ascii=False)
+    task = "fill-mask" if kind == "masked" else "text-generation"
+    text = f"""---
+library_name: transformers
+pipeline_tag: {task}
+tags: [fairloop, debias, {settings.name}]
+---
+
+# {plm.name}, debiased with {settings.name}
+
+{summary}
+
+- Start: {base}
+- Learned from: {learned_from}
+
+## Use
+
+{_at_inference(kind, at_inference) if at_inference else _as_usual(kind)}
+
+## Settings
+
+```json
+{chosen}
+```
+
+## Limits
+
+It was debiased for gender as a binary, in English, and nothing is said about other groups or languages. Less bias on a
+benchmark is no proof of fair behaviour in a use of one's own.
+"""
+    write_text(folder / "README.md", text)
+
+
+def _as_usual(kind: str) -> str:
+    return f"""```python
+from transformers import {_CLASSES[kind]}, AutoTokenizer
+
+model = {_CLASSES[kind]}.from_pretrained(folder)
+tokenizer = AutoTokenizer.from_pretrained(folder)
+```"""
+
+
+def _at_inference(kind: str, what: str) -> str:
+    return f"""The weights are those of the untouched model: {what}
+Fairloop does it, as `fairloop_debias.json` says; every benchmark of Fairloop runs on this folder unchanged.
+
+```python
+from fairloop.plm.model import LanguageModel
+from fairloop.plm.settings import PlmSettings
+
+model = LanguageModel.load(PlmSettings(name="debiased", path=folder))
+```
+
+Loaded without Fairloop, with `{_CLASSES[kind]}`, the model is **not** debiased."""
 
 
 @dataclass(frozen=True)
@@ -14,72 +102,12 @@ class Score:
     after: float | None
 
 
-@dataclass(frozen=True)
-class Card:
-    """What a model card states.
-
-    Attributes:
-        base: the PLM's Hub id or packaged name.
-        kind: `masked` or `causal`.
-        method: the debias method.
-        settings: its settings, as plain data.
-        data: lines on the pairs: how many, from where, and what took the others.
-        scores: measures before and after.
-        needs_fairloop: whether the method works at inference time, with code of Fairloop.
-    """
-
-    base: str
-    kind: str
-    method: str
-    settings: Mapping[str, Any]
-    data: Sequence[str]
-    scores: Sequence[Score]
-    needs_fairloop: bool = False
-
-    def render(self) -> str:
-        """Return the card as Markdown with Hugging Face's header."""
-        auto = "AutoModelForMaskedLM" if self.kind == "masked" else "AutoModelForCausalLM"
-        task = "fill-mask" if self.kind == "masked" else "text-generation"
-        header = ["---", "library_name: transformers", f"pipeline_tag: {task}", "language: en"]
-        if "/" in self.base and not self.base.startswith(("/", ".", "~")):
-            header.append(f"base_model: {self.base}")
-        parts = [
-            "\n".join([*header, "tags: [gender-bias, fairloop]", "---"]),
-            f"# {self.base}, debiased with {self.method}",
-            self._loading(auto),
-            "## Data\n\n" + "\n".join(f"- {line}" for line in self.data),
-            "## Settings\n\n"
-            + _table(("setting", "value"), [(f"`{key}`", value) for key, value in _flat(self.settings)]),
-            "## Scores\n\n"
-            + _table(
-                ("measure", "before", "after"),
-                [(f"`{s.metric}`", _number(s.before), _number(s.after)) for s in self.scores],
-            ),
-            "## Limits\n\nWhat was reduced is what the measures above see, in English, for a binary view of gender. "
-            "The model is not free of bias: measure it on the task it is meant for.",
-        ]
-        return "\n\n".join(parts) + "\n"
-
-    def _loading(self, auto: str) -> str:
-        if self.needs_fairloop:
-            return (
-                "**The weights are those of the untouched model: the method acts while the model is used.** Load it "
-                "with `fairloop.plm.loading.load_model`; `transformers` alone loads the untouched model."
-            )
-        return f"An ordinary model folder: `transformers.{auto}.from_pretrained(folder)`."
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Return settings by their dotted keys."""
-    rows: list[tuple[str, Any]] = []
-    for key, value in settings.items():
-        rows += _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [(prefix + key, value)]
-    return rows
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+def with_results(card: str, data: Sequence[str], scores: Sequence[Score]) -> str:
+    """Return a method's card with what a study knows besides: the data, line by line, and the scores."""
+    rows = [f"| `{score.metric}` | {_number(score.before)} | {_number(score.after)} |" for score in scores]
+    table = "\n".join(["| measure | before | after |", "| --- | --- | --- |", *rows])
+    lines = "\n".join(f"- {line}" for line in data)
+    return f"{card.rstrip()}\n\n## Data\n\n{lines}\n\n## Scores\n\n{table}\n"
 
 
 def _number(value: float | None) -> str:

@@ -20,6 +20,7 @@ from pydantic import Field
 
 from fairloop.debias import base, settings
 from fairloop.debias.base import Material
+from fairloop.debias.card import write_card
 from fairloop.debias.pairs import Pair, PairRow
 from fairloop.errors import UserError
 from fairloop.seeding import random_generator
@@ -159,6 +160,12 @@ class Method(base.Method):
             on_saved=training.on_saved,
         )
         shutil.copytree(trained.folder, folder, dirs_exist_ok=True)
+        summary = (
+            "Fair-Gender (arXiv 2501.06795): pairs of sentences that differ only in gendered words, agree with what the"
+            " model knew and do its language no harm were absorbed by minimising a bias term and a regulariser."
+        )
+        learned_from = f"{len(held_in)} pairs; {len(held_out)} pairs about other targets were held out to stop early"
+        write_card(folder, plm, tokens.kind, self.settings, summary, learned_from)
         if trained.looks:
             lines = [f"{look.step},{look.bias!r},{look.language!r}" for look in trained.looks]
             (folder / LOOKS_FILE).write_text("\n".join(["step,bias,language", *lines]) + "\n", encoding="utf-8")

@@ -20,6 +20,7 @@ import numpy as np
 from fairloop.errors import Fault, UserError
 from fairloop.plm.batching import by_length, distinct
 from fairloop.plm.encoder import SentenceEncoder
+from fairloop.plm.inference_time import read_record
 from fairloop.plm.loading import Dtype, load_model, load_tokenizer, one_line_errors, pad_id, window
 from fairloop.plm.locate import resolve
 from fairloop.plm.settings import PlmSettings
@@ -120,7 +121,7 @@ class LanguageModel:
         dtype: Dtype = settings.dtype
         model = load_model(settings.path, head, dtype=dtype, device=first, revision=settings.revision)
         replicas = [copy.deepcopy(model).to(device) for device in others]
-        return cls(
+        plm = cls(
             model,
             tokenizer,
             kind,
@@ -129,6 +130,12 @@ class LanguageModel:
             batch_tokens=settings.batch_tokens,
             replicas=replicas,
         )
+        record = read_record(resolve(settings.path, settings.revision))
+        if record is None or record.kind != "self_debias":
+            return plm
+        from fairloop.plm.self_debias import SelfDebiasedModel
+
+        return SelfDebiasedModel(plm, record)
 
     @property
     def model(self) -> Any:
@@ -259,24 +266,32 @@ class LanguageModel:
         import torch
 
         device = next(model.parameters()).device
+        asked = [(row, place, token) for row, some in enumerate(pairs) for place, token in some]
+        spots: dict[tuple[int, int], int] = {}
+        spot_of = torch.tensor([spots.setdefault((row, place), len(spots)) for row, place, _ in asked])
+        tokens = torch.tensor([token for _, _, token in asked])
+        with torch.inference_mode():
+            hidden = self._states(model, inputs, list(spots))
+            return self._head(model, hidden, spot_of.to(device), tokens.to(device))
+
+    def _states(self, model: Any, inputs: Sequence[tuple[int, ...]], spots: Sequence[tuple[int, int]]) -> Any:
+        """Return the last hidden state at each spot (row, place) of a batch of inputs: [spots, width]."""
+        import torch
+
+        device = next(model.parameters()).device
         longest = max(len(ids) for ids in inputs)
         filled = torch.full((len(inputs), longest), self._pad, dtype=torch.long)
         mask = torch.zeros((len(inputs), longest), dtype=torch.long)
         for row, ids in enumerate(inputs):
             filled[row, : len(ids)] = torch.tensor(ids)
             mask[row, : len(ids)] = 1
-        asked = [(row, place, token) for row, some in enumerate(pairs) for place, token in some]
-        spots: dict[tuple[int, int], int] = {}
-        spot_of = torch.tensor([spots.setdefault((row, place), len(spots)) for row, place, _ in asked])
-        tokens = torch.tensor([token for _, _, token in asked])
         rows = torch.tensor([row for row, _ in spots])
         places = torch.tensor([place for _, place in spots])
         padded = bool((mask == 0).any())
-        with torch.inference_mode():
-            hidden = model.base_model(
-                input_ids=filled.to(device), attention_mask=mask.to(device) if padded else None
-            ).last_hidden_state[rows.to(device), places.to(device)]
-            return self._head(model, hidden, spot_of.to(device), tokens.to(device))
+        hidden = model.base_model(
+            input_ids=filled.to(device), attention_mask=mask.to(device) if padded else None
+        ).last_hidden_state
+        return hidden[rows.to(device), places.to(device)]
 
     def _head(self, model: Any, hidden: Any, spot_of: Any, tokens: Any) -> np.ndarray:
         """Return log probabilities of `tokens[i]` at hidden state `spot_of[i]`, some thousands of rows at a time."""

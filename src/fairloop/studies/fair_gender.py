@@ -51,6 +51,7 @@ PAIRS_FILE = "pairs.parquet"
 WRITING_FILE = "writing.json"
 NEUTRAL_FILE = "neutral.txt"
 MODEL_FOLDER = "model"
+CARD_FILE = "README.md"
 BEFORE = "before/"
 
 # The versions of what the stages do, part of what names a shared stage: raise one when a change of the code changes
@@ -248,26 +249,22 @@ class FairGender:
         def compute(folder: Path) -> None:
             source = trained.folder / MODEL_FOLDER
             for path in files_below(source):
-                _link(path, folder / MODEL_FOLDER / path.relative_to(source))
-            write_text(folder / MODEL_FOLDER / "README.md", self._card(source, pairs, before, after))
+                if path.name != CARD_FILE:
+                    _link(path, folder / MODEL_FOLDER / path.relative_to(source))
+            write_text(folder / MODEL_FOLDER / CARD_FILE, self._card(source, pairs, before, after))
 
         return self.cell.stage("result", compute, inputs=inputs)
 
     def _card(self, model: Path, pairs: Stage | None, before: dict[str, Stage], after: dict[str, Stage]) -> str:
-        from fairloop.debias.card import Card, Score
-        from fairloop.plm.model import detect_kind
+        from fairloop.debias.card import Score, with_results
 
         values = [
             {one.metric: number(one.value) for stage in stages.values() for one in read_measures(stage)}
             for stages in (before, after)
         ]
         scores = [Score(metric, values[0].get(metric), value) for metric, value in values[1].items()]
-        kind = detect_kind(str(model))
         data = self._data_lines(pairs) if pairs is not None else ["No pairs were used."]
-        needs = (model / "fairloop_debias.json").exists()
-        return Card(
-            self.plm.path, kind, self.method.name, self.settings.deciding(), data, scores, needs_fairloop=needs
-        ).render()
+        return with_results((model / CARD_FILE).read_text(encoding="utf-8"), data, scores)
 
     def _data_lines(self, pairs: Stage) -> list[str]:
         rows = load_pairs(pairs.folder / PAIRS_FILE)

@@ -16,7 +16,7 @@ from fairloop.seeding import derive
 from fairloop.training.data import TrainingData, pad
 from fairloop.training.module import TrainingModule
 from fairloop.training.predictions import logits_at
-from fairloop.training.settings import CausalLMSettings, LowRankSettings
+from fairloop.training.settings import LowRankSettings, OptimizationSettings
 
 ADAPTER = "adapter_config.json"
 
@@ -41,7 +41,7 @@ class Tokens:
 class CausalLMModule(TrainingModule):
     """Minimise the mean negative log-likelihood of the sentences' tokens, each token counting the same."""
 
-    def __init__(self, model: Any, settings: CausalLMSettings, *, seed: int, stage: str, total_steps: int) -> None:
+    def __init__(self, model: Any, settings: OptimizationSettings, *, seed: int, stage: str, total_steps: int) -> None:
         super().__init__(settings, seed=seed, stage=stage, total_steps=total_steps)
         self.model = model
 
@@ -114,7 +114,7 @@ def tokenize(examples: Sequence[CausalExample], tokenizer: Any, max_length: int)
 
 
 def causal_data(
-    examples: Sequence[CausalExample], tokenizer: Any, settings: CausalLMSettings, *, seed: int, stage: str
+    examples: Sequence[CausalExample], tokenizer: Any, settings: OptimizationSettings, *, seed: int, stage: str
 ) -> TrainingData:
     """Return the data module of `examples`."""
     rows = tokenize(examples, tokenizer, settings.max_length)

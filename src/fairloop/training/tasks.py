@@ -5,9 +5,11 @@ workers of its own (`training.launch`): a study stays one process, with one run 
 """
 
 import hashlib
+import importlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +47,7 @@ _SETTINGS: dict[str, type[OptimizationSettings]] = {
 class Job:
     """One training as plain data."""
 
-    task: str  # "causal_lm", "contrastive", "classifier" or "fair_gender"
+    task: str  # "causal_lm", "contrastive", "classifier", "fair_gender", or the module of this room that trains a PLM
     model: str  # folder or Hub id; empty for a classifier on vectors
     data: Any
     settings: dict[str, Any]
@@ -164,6 +166,45 @@ def train_encoder(
     return _export(job, fitted, export)
 
 
+def train_plm(
+    task: str,
+    model: str | Path,
+    data: dict[str, Any],
+    settings: OptimizationSettings,
+    trainer: TrainerSettings,
+    folder: Path,
+    *,
+    seed: int,
+    stage: str,
+    revision: str | None = None,
+    on_progress: Progress | None = None,
+    on_saved: Callable[[Saved], None] | None = None,
+) -> Trained:
+    """Train a PLM with a loss of its own; the result is a whole model, adapters merged.
+
+    Args:
+        task: the module of this room with that loss. It has `SETTINGS`, the class of its settings, and `build(job)`,
+            which returns module, data module and tokenizer; the module's `model` is what is written.
+        model: folder or Hub id of the PLM to start from.
+        data: plain data, as that module's `build` wants it.
+        settings: of that class; fields that it does not know are ignored.
+        trainer: where to train.
+        folder: for checkpoints and the result; what an interrupted call left in it is gone on with.
+        seed: of the study.
+        stage: names this training's random numbers.
+        revision: of a Hub id; None is the newest.
+        on_progress: called with (steps done, all steps).
+        on_saved: called after each checkpoint.
+
+    Raises:
+        UserError: nothing to train on, or less than one batch takes.
+        Fault: the checkpoint in `folder` is damaged or another training's.
+    """
+    job = replace(_job(task, model, data, settings, trainer, seed, stage, folder), revision=revision)
+    built, fitted = _run(job, on_progress, on_saved)
+    return _export(job, fitted, partial(_write_whole, built))
+
+
 @dataclass(frozen=True)
 class Incorporation:
     """What Fair-Gender's incorporation learns from and what it watches."""
@@ -210,15 +251,8 @@ def train_fair_gender(
     data = {"kind": kind, **asdict(material)}
     job = replace(_job("fair_gender", model, data, settings, trainer, seed, stage, folder), revision=revision)
     built, fitted = _run(job, on_progress, on_saved)
-
-    def export(target: Path) -> None:
-        trained = built.module.model
-        whole = trained.merge_and_unload() if hasattr(trained, "merge_and_unload") else trained
-        whole.save_pretrained(target)
-        built.tokenizer.save_pretrained(target)
-
     looks = built.module.watch.looks if built.module.watch is not None else []
-    return replace(_export(job, fitted, export), looks=tuple(looks))
+    return replace(_export(job, fitted, partial(_write_whole, built)), looks=tuple(looks))
 
 
 @dataclass(frozen=True)
@@ -316,6 +350,8 @@ def build(job: Job) -> Built:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    if job.task not in _SETTINGS:
+        return Built(*_plm_task(job.task).build(job))
     builders = {
         "causal_lm": _causal_lm,
         "contrastive": _contrastive,
@@ -323,6 +359,10 @@ def build(job: Job) -> Built:
         "fair_gender": _fair_gender,
     }
     return builders[job.task](job)
+
+
+def _plm_task(task: str) -> Any:
+    return importlib.import_module(f"fairloop.training.{task}")
 
 
 def _causal_lm(job: Job) -> Built:
@@ -457,7 +497,7 @@ def _job(
     folder: Path,
 ) -> Job:
     # A caller's settings may have fields of its own: what the training knows is what its checkpoints belong to.
-    known = set(_SETTINGS[task].model_fields)
+    known = set((_SETTINGS.get(task) or _plm_task(task).SETTINGS).model_fields)
     plain = (settings.model_dump(include=known), json.loads(trainer.model_dump_json()))
     return Job(task, str(model), data, *plain, seed, stage, str(folder))
 
@@ -491,6 +531,14 @@ def _export(job: Job, fitted: Fitted, write: Callable[[Path], None]) -> Trained:
     with folder_written_aside(target) as aside, computing_into(target):
         write(aside)
     return Trained(target, fitted.last, fitted.best, fitted.steps)
+
+
+def _write_whole(built: Built, target: Path) -> None:
+    """Write a whole model, adapters merged, and its tokenizer."""
+    trained = built.module.model
+    whole = trained.merge_and_unload() if hasattr(trained, "merge_and_unload") else trained
+    whole.save_pretrained(target)
+    built.tokenizer.save_pretrained(target)
 
 
 def _owner(job: Job, built: Built) -> str:
