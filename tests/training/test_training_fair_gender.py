@@ -10,7 +10,7 @@ from scipy.spatial.distance import jensenshannon
 from fairloop.errors import Fault, UserError
 from fairloop.seeding import derive, random_generator
 from fairloop.training.fair_gender import FairGenderModule, Tokens, TrainingPair, fair_gender_data, jensen_shannon
-from fairloop.training.settings import FairGenderSettings
+from fairloop.training.plm_settings import FairGenderSettings
 from tiny_models import tiny_generator, tiny_masked_lm
 
 TARGETS = ("nurse", "doctor", "engineer", "teacher", "pilot")

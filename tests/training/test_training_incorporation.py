@@ -7,7 +7,8 @@ import torch
 from test_training_fair_gender import NEUTRAL, STORIES, training_pairs
 
 from fairloop.training.fair_gender import TrainingPair
-from fairloop.training.settings import FairGenderSettings, TrainerSettings, WatchSettings
+from fairloop.training.plm_settings import FairGenderSettings
+from fairloop.training.settings import TrainerSettings, WatchSettings
 from fairloop.training.tasks import Incorporation, train_fair_gender
 from fairloop.training.watch import Look, Watch
 from tiny_models import tiny_generator, tiny_masked_lm

@@ -15,11 +15,11 @@ sys.path += [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
 from plm_jobs import plm_jobs
 
 from fairloop.training.causal_lm import CausalExample
+from fairloop.training.plm_settings import FairGenderSettings
 from fairloop.training.settings import (
     CausalLMSettings,
     ClassifierSettings,
     ContrastiveSettings,
-    FairGenderSettings,
     TrainerSettings,
 )
 from fairloop.training.tasks import Job, build

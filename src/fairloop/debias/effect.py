@@ -100,7 +100,7 @@ class Absorption:
             UserError: there is no held-out sentence.
         """
         from fairloop.training.fair_gender import FairGenderModule, TrainingPair, plain_batches
-        from fairloop.training.settings import FairGenderSettings
+        from fairloop.training.plm_settings import FairGenderSettings
 
         if not held_out:
             raise UserError("debias.causal: there is no held-out neutral sentence to estimate effects on")
@@ -131,9 +131,10 @@ class Absorption:
 
     def held_out_loss(self, batch: "Batch") -> "Tensor":
         """Return a held-out batch's contribution to H."""
+        import torch
+
         drawn = [self.module.language_losses(batch, "neutral", draw).sum() for draw in self.draws]
-        total: Tensor = sum(drawn) / (len(drawn) * self.sentences)
-        return total
+        return torch.stack(drawn).mean() / self.sentences
 
     def by_influence(self, on_progress: Progress | None = None) -> Effects:
         """Return e_i, with the gradients of all weights."""

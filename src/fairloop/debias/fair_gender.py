@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from fairloop.plm.model import LanguageModel
     from fairloop.plm.settings import PlmSettings
     from fairloop.training.fair_gender import Tokens, TrainingPair
-    from fairloop.training.settings import FairGenderSettings
+    from fairloop.training.plm_settings import FairGenderSettings
 
 LOOKS_FILE = "looks.csv"
 
@@ -172,7 +172,8 @@ class Method(base.Method):
 
     def training_settings(self, max_length: int) -> "FairGenderSettings":
         """Return what the training is to do, with sentences of at most `max_length` tokens."""
-        from fairloop.training.settings import FairGenderSettings, WatchSettings
+        from fairloop.training.plm_settings import FairGenderSettings
+        from fairloop.training.settings import WatchSettings
 
         early = self.settings.early_stopping
         watch = WatchSettings(every=early.every, patience=early.patience, tolerance=early.tolerance)

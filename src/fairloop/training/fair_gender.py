@@ -35,8 +35,8 @@ from fairloop.errors import Fault, UserError
 from fairloop.seeding import derive, random_generator
 from fairloop.training.data import TrainingData, pad
 from fairloop.training.module import TrainingModule
+from fairloop.training.plm_settings import FairGenderSettings
 from fairloop.training.predictions import logits_at, places
-from fairloop.training.settings import FairGenderSettings
 from fairloop.training.watch import Look, Watch
 
 Kind = Literal["masked", "causal"]

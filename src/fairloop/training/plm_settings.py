@@ -4,7 +4,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from fairloop.training.settings import LowRankSettings, OptimizationSettings
+from fairloop.settings import incidental
+from fairloop.training.settings import LowRankSettings, OptimizationSettings, WatchSettings
 
 
 class PlmTrainingSettings(OptimizationSettings):
@@ -42,3 +43,21 @@ class PairAlignmentSettings(PlmTrainingSettings):
     alignment_weight: float = Field(0.05, ge=0, description="α: weight of the alignment term")
     mlm_weight: float = Field(0.1, ge=0, description="λ: weight of the masked-LM loss")
     mask_share: float = Field(0.15, gt=0, lt=1, description="share of the tokens that the masked-LM loss predicts")
+
+
+class FairGenderSettings(PlmTrainingSettings):
+    """Incorporation of pairs into a language model: L = L_b + λ·L_r (Fair-Gender, arXiv 2501.06795)."""
+
+    batch_size: int = Field(16, ge=1, le=65536, description="pairs in one step, over all devices together")
+    learning_rate: float = Field(5e-5, gt=0, le=10, description="highest learning rate, reached after the warm-up")
+    lambda_r: float = Field(1.0, ge=0, description="λ: weight of the regulariser L_r; 0 leaves it out")
+    mask_share: float = Field(
+        0.15, gt=0, le=1, description="share of a text's tokens that are masked and predicted; masked models only"
+    )
+    watch: WatchSettings | None = Field(None, description="early stopping; null: all steps, the last weights")
+    accumulate: int = incidental(
+        1,
+        ge=1,
+        le=1024,
+        description="parts in which a device computes its share of a batch: less memory, same gradient",
+    )

@@ -102,26 +102,6 @@ class WatchSettings(Settings):
     )
 
 
-class FairGenderSettings(OptimizationSettings):
-    """Incorporation of pairs into a language model: L = L_b + λ·L_r (Fair-Gender, arXiv 2501.06795)."""
-
-    batch_size: int = Field(16, ge=1, le=65536, description="pairs in one step, over all devices together")
-    learning_rate: float = Field(5e-5, gt=0, le=10, description="highest learning rate, reached after the warm-up")
-    weights: Literal["lora", "full"] = Field("full", description="train a low-rank update, or all weights")
-    lora: LowRankSettings = Field(LowRankSettings(), description="the low-rank update; unused with weights=full")
-    lambda_r: float = Field(1.0, ge=0, description="λ: weight of the regulariser L_r; 0 leaves it out")
-    mask_share: float = Field(
-        0.15, gt=0, le=1, description="share of a text's tokens that are masked and predicted; masked models only"
-    )
-    watch: WatchSettings | None = Field(None, description="early stopping; null: all steps, the last weights")
-    accumulate: int = incidental(
-        1,
-        ge=1,
-        le=1024,
-        description="parts in which a device computes its share of a batch: less memory, same gradient",
-    )
-
-
 class ContrastiveSettings(OptimizationSettings):
     """Contrastive training of a sentence encoder; a `batch_size` of B pairs gives 2B − 2 negatives to each sentence."""
 

@@ -23,11 +23,11 @@ from fairloop.training import causal_lm, classifier, contrastive, fair_gender
 from fairloop.training.checkpoints import BEST, LAST, Saved, read_checkpoint
 from fairloop.training.data import TrainingData, fingerprint
 from fairloop.training.module import TrainingModule
+from fairloop.training.plm_settings import FairGenderSettings
 from fairloop.training.settings import (
     CausalLMSettings,
     ClassifierSettings,
     ContrastiveSettings,
-    FairGenderSettings,
     OptimizationSettings,
     TrainerSettings,
 )
@@ -428,20 +428,16 @@ def _classifier(job: Job) -> Built:
 
 
 def _fair_gender(job: Job) -> Built:
-    from transformers import AutoTokenizer
+    from fairloop.training.plm import load_plm
 
     settings = FairGenderSettings.model_validate(job.settings)
     kind: fair_gender.Kind = job.data["kind"]
     shared: dict[str, Any] = {"seed": job.seed, "stage": job.stage}
-    tokenizer = AutoTokenizer.from_pretrained(job.model, revision=job.revision or "main")
+    model, tokenizer = load_plm(job, kind, settings)
+    frozen = _language_model(job, kind) if settings.lambda_r else None
     tokens = fair_gender.Tokens(tokenizer, kind, settings.max_length)
     pairs, held_out = ([_training_pair(row) for row in job.data[name]] for name in ("pairs", "held_out_pairs"))
     data = fair_gender.fair_gender_data(pairs, job.data["neutral"], tokens, settings, **shared)
-    model, frozen = _language_model(job, kind), _language_model(job, kind) if settings.lambda_r else None
-    if settings.weights == "lora":
-        task = "CAUSAL_LM" if kind == "causal" else None
-        model = causal_lm.add_lora(model, settings.lora, dropout=0.0, task=task, **shared)
-    _set_up(model, job.trainer_settings)
     batches = fair_gender.plain_batches(held_out, job.data["held_out_neutral"], tokens, 2 * settings.batch_size)
     module = fair_gender.FairGenderModule(
         model, frozen, tokens, settings, total_steps=data.total_steps, held_out=batches, **shared
