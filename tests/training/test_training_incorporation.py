@@ -1,15 +1,16 @@
 """A whole incorporation: early stopping, accumulation, interruption, and the folder that it leaves."""
 
 import hashlib
+from dataclasses import asdict
 
 import pytest
 import torch
 from test_training_fair_gender import NEUTRAL, STORIES, training_pairs
 
-from fairloop.training.fair_gender import TrainingPair
+from fairloop.training.fair_gender import Incorporation, TrainingPair
 from fairloop.training.plm_settings import FairGenderSettings
 from fairloop.training.settings import TrainerSettings, WatchSettings
-from fairloop.training.tasks import Incorporation, train_fair_gender
+from fairloop.training.tasks import train_plm
 from fairloop.training.watch import Look, Watch
 from tiny_models import tiny_generator, tiny_masked_lm
 
@@ -19,7 +20,10 @@ WATCHED = FairGenderSettings(
     watch=WatchSettings(every=3, patience=0, tolerance=10.0),
 )  # fmt: skip
 HELD_OUT = [TrainingPair(*(text.format("pilot") for text in story), "pilot") for story in STORIES]
-MATERIAL = Incorporation(training_pairs(8), NEUTRAL[:2], HELD_OUT, NEUTRAL[2:])
+
+
+def material(kind):
+    return asdict(Incorporation(kind, training_pairs(8), NEUTRAL[:2], HELD_OUT, NEUTRAL[2:]))
 
 
 class StoppedError(Exception):
@@ -39,8 +43,8 @@ def train(model, folder, settings=WATCHED, stop_at=None, kind="masked"):
         if done == stop_at:
             raise StoppedError
 
-    trained = train_fair_gender(
-        MATERIAL, model, kind, settings, CPU, folder, seed=0, stage="s", on_progress=on_progress
+    trained = train_plm(
+        "fair_gender", model, material(kind), settings, CPU, folder, seed=0, stage="s", on_progress=on_progress
     )
     return trained, seen
 

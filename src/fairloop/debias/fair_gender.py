@@ -12,7 +12,7 @@ target, and the filters leave unequal ones.
 import shutil
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -134,22 +134,24 @@ class Method(base.Method):
         """Incorporate the pairs; see `base.Method.debias`."""
         from fairloop.plm.locate import resolve
         from fairloop.plm.model import LanguageModel
-        from fairloop.training.tasks import Incorporation, train_fair_gender
+        from fairloop.training.fair_gender import Incorporation
+        from fairloop.training.tasks import train_plm
 
         model = LanguageModel.load(plm)
         tokens = _tokens(model, self.settings.max_length)
         held_in, held_out = self.split(material.pairs, training.seed)
         learned = Incorporation(
+            tokens.kind,
             training_pairs(held_in, _neighbours(model, held_in, self.settings.neighbours)),
             material.neutral if self.settings.effective_lambda else (),
             training_pairs(held_out),
             material.held_out_neutral if held_out else (),
         )
         del model  # the training loads its own
-        trained = train_fair_gender(
-            learned,
+        trained = train_plm(
+            self.name,
             str(resolve(plm.path, plm.revision)),
-            tokens.kind,
+            asdict(learned),
             self.training_settings(tokens.max_length),
             training.trainer,
             training.work,

@@ -25,7 +25,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +39,11 @@ from fairloop.training.plm_settings import FairGenderSettings
 from fairloop.training.predictions import logits_at, places
 from fairloop.training.watch import Look, Watch
 
+if TYPE_CHECKING:
+    from fairloop.training.tasks import Job
+
 Kind = Literal["masked", "causal"]
+SETTINGS = FairGenderSettings
 SMALLEST = 1e-30  # a probability below this counts as this: logarithms and their gradients stay finite
 
 
@@ -62,6 +66,17 @@ class TrainingPair:
     weight: float = 1.0
     neighbours: tuple[int, ...] = ()
     mixture: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Incorporation:
+    """What is learned from and, with early stopping, what is watched."""
+
+    kind: Kind
+    pairs: Sequence[TrainingPair]
+    neutral: Sequence[str]
+    held_out_pairs: Sequence[TrainingPair] = ()
+    held_out_neutral: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -436,3 +451,25 @@ def without_dropout(model: Any) -> Any:
         if isinstance(getattr(module, "attention_dropout", None), float):
             module.attention_dropout = 0.0
     return model
+
+
+def build(job: "Job") -> tuple[TrainingModule, TrainingData, Any]:
+    """Return module, data and tokenizer of a job (`tasks.train_plm`) whose data is an `Incorporation` as plain data."""
+    from fairloop.training.plm import load_plm
+
+    settings = FairGenderSettings.model_validate(job.settings)
+    kind: Kind = job.data["kind"]
+    shared: dict[str, Any] = {"seed": job.seed, "stage": job.stage}
+    model, tokenizer = load_plm(job, kind, settings)
+    frozen = load_plm(job, kind, settings.model_copy(update={"weights": "full"}))[0] if settings.lambda_r else None
+    tokens = Tokens(tokenizer, kind, settings.max_length)
+    pairs, held_out = ([_training_pair(row) for row in job.data[name]] for name in ("pairs", "held_out_pairs"))
+    data = fair_gender_data(pairs, job.data["neutral"], tokens, settings, **shared)
+    batches = plain_batches(held_out, job.data["held_out_neutral"], tokens, 2 * settings.batch_size)
+    module = FairGenderModule(model, frozen, tokens, settings, total_steps=data.total_steps, held_out=batches, **shared)
+    return module, data, tokenizer
+
+
+def _training_pair(row: dict[str, Any]) -> TrainingPair:
+    """Return a pair that went through JSON, which has no tuples."""
+    return TrainingPair(**{**row, **{name: tuple(row[name]) for name in ("neighbours", "mixture")}})

@@ -19,11 +19,10 @@ from numpy.typing import NDArray
 
 from fairloop.errors import UserError
 from fairloop.files import computing_into, folder_written_aside, write_json
-from fairloop.training import causal_lm, classifier, contrastive, fair_gender
+from fairloop.training import causal_lm, classifier, contrastive
 from fairloop.training.checkpoints import BEST, LAST, Saved, read_checkpoint
 from fairloop.training.data import TrainingData, fingerprint
 from fairloop.training.module import TrainingModule
-from fairloop.training.plm_settings import FairGenderSettings
 from fairloop.training.settings import (
     CausalLMSettings,
     ClassifierSettings,
@@ -39,7 +38,6 @@ _SETTINGS: dict[str, type[OptimizationSettings]] = {
     "causal_lm": CausalLMSettings,
     "contrastive": ContrastiveSettings,
     "classifier": ClassifierSettings,
-    "fair_gender": FairGenderSettings,
 }
 
 
@@ -47,7 +45,7 @@ _SETTINGS: dict[str, type[OptimizationSettings]] = {
 class Job:
     """One training as plain data."""
 
-    task: str  # "causal_lm", "contrastive", "classifier", "fair_gender", or the module of this room that trains a PLM
+    task: str  # "causal_lm", "contrastive", "classifier", or the module of this room that trains a PLM
     model: str  # folder or Hub id; empty for a classifier on vectors
     data: Any
     settings: dict[str, Any]
@@ -202,55 +200,6 @@ def train_plm(
     """
     job = replace(_job(task, model, data, settings, trainer, seed, stage, folder), revision=revision)
     built, fitted = _run(job, on_progress, on_saved)
-    return _export(job, fitted, partial(_write_whole, built))
-
-
-@dataclass(frozen=True)
-class Incorporation:
-    """What Fair-Gender's incorporation learns from and what it watches."""
-
-    pairs: Sequence[fair_gender.TrainingPair]
-    neutral: Sequence[str]
-    held_out_pairs: Sequence[fair_gender.TrainingPair] = ()
-    held_out_neutral: Sequence[str] = ()
-
-
-def train_fair_gender(
-    material: Incorporation,
-    model: str | Path,
-    kind: fair_gender.Kind,
-    settings: FairGenderSettings,
-    trainer: TrainerSettings,
-    folder: Path,
-    *,
-    seed: int,
-    stage: str,
-    revision: str | None = None,
-    on_progress: Progress | None = None,
-    on_saved: Callable[[Saved], None] | None = None,
-) -> Trained:
-    """Incorporate pairs into a masked or causal language model; the result is a whole model, adapters merged.
-
-    Args:
-        material: pairs with their neighbours, and neutral text.
-        model: folder or Hub id of the model to start from.
-        kind: of that model.
-        settings: what to train, and how; with `watch` and `keep="best"` the best look's weights are returned.
-        trainer: where to train.
-        folder: for checkpoints and the result; what an interrupted call left in it is gone on with.
-        seed: of the study.
-        stage: names this training's random numbers.
-        revision: of a Hub id; None is the newest.
-        on_progress: called with (steps done, all steps).
-        on_saved: called after each checkpoint.
-
-    Raises:
-        UserError: no mask token, fewer pairs than one batch takes, no neutral text that λ > 0 needs.
-        Fault: the checkpoint in `folder` is damaged or another training's, or a pair lacks its target.
-    """
-    data = {"kind": kind, **asdict(material)}
-    job = replace(_job("fair_gender", model, data, settings, trainer, seed, stage, folder), revision=revision)
-    built, fitted = _run(job, on_progress, on_saved)
     looks = built.module.watch.looks if built.module.watch is not None else []
     return replace(_export(job, fitted, partial(_write_whole, built)), looks=tuple(looks))
 
@@ -352,13 +301,7 @@ def build(job: Job) -> Built:
     logging.disable_progress_bar()
     if job.task not in _SETTINGS:
         return Built(*_plm_task(job.task).build(job))
-    builders = {
-        "causal_lm": _causal_lm,
-        "contrastive": _contrastive,
-        "classifier": _classifier,
-        "fair_gender": _fair_gender,
-    }
-    return builders[job.task](job)
+    return {"causal_lm": _causal_lm, "contrastive": _contrastive, "classifier": _classifier}[job.task](job)
 
 
 def _plm_task(task: str) -> Any:
@@ -366,7 +309,7 @@ def _plm_task(task: str) -> Any:
 
 
 def _causal_lm(job: Job) -> Built:
-    from transformers import AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     settings = CausalLMSettings.model_validate(job.settings)
     tokenizer = AutoTokenizer.from_pretrained(job.model, revision=job.revision or "main")
@@ -374,7 +317,14 @@ def _causal_lm(job: Job) -> Built:
     data = causal_lm.causal_data(examples, tokenizer, settings, seed=job.seed, stage=job.stage)
     # Frozen weights may be kept in bfloat16; those that are trained need float32 to take small steps.
     frozen = settings.weights == "lora" and uses_bfloat16(job.trainer_settings)
-    model = _language_model(job, "causal", torch.bfloat16 if frozen else torch.float32)
+    config = AutoConfig.from_pretrained(job.model, revision=job.revision or "main")
+    model = AutoModelForCausalLM.from_pretrained(
+        job.model,
+        revision=job.revision or "main",
+        dtype=torch.bfloat16 if frozen else torch.float32,
+        attn_implementation=causal_lm.attention_of(config),
+        use_safetensors=True,
+    )
     if settings.weights == "lora":
         model = causal_lm.add_lora(
             model, settings.lora, dropout=settings.lora.dropout, task="CAUSAL_LM", seed=job.seed, stage=job.stage
@@ -425,45 +375,6 @@ def _classifier(job: Job) -> Built:
         classes, width, settings, encoder=encoder, total_steps=data.total_steps, **shared
     )
     return Built(module, data, tokenizer)
-
-
-def _fair_gender(job: Job) -> Built:
-    from fairloop.training.plm import load_plm
-
-    settings = FairGenderSettings.model_validate(job.settings)
-    kind: fair_gender.Kind = job.data["kind"]
-    shared: dict[str, Any] = {"seed": job.seed, "stage": job.stage}
-    model, tokenizer = load_plm(job, kind, settings)
-    frozen = _language_model(job, kind) if settings.lambda_r else None
-    tokens = fair_gender.Tokens(tokenizer, kind, settings.max_length)
-    pairs, held_out = ([_training_pair(row) for row in job.data[name]] for name in ("pairs", "held_out_pairs"))
-    data = fair_gender.fair_gender_data(pairs, job.data["neutral"], tokens, settings, **shared)
-    batches = fair_gender.plain_batches(held_out, job.data["held_out_neutral"], tokens, 2 * settings.batch_size)
-    module = fair_gender.FairGenderModule(
-        model, frozen, tokens, settings, total_steps=data.total_steps, held_out=batches, **shared
-    )
-    return Built(module, data, tokenizer)
-
-
-def _training_pair(row: dict[str, Any]) -> fair_gender.TrainingPair:
-    """Return a pair that went through JSON, which has no tuples."""
-    lists = {name: tuple(row[name]) for name in ("neighbours", "mixture")}
-    return fair_gender.TrainingPair(**{**row, **lists})
-
-
-def _language_model(job: Job, kind: fair_gender.Kind, dtype: torch.dtype = torch.float32) -> Any:
-    """Load a masked or causal language model."""
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
-
-    revision = job.revision or "main"
-    config = AutoConfig.from_pretrained(job.model, revision=revision)
-    return (AutoModelForMaskedLM if kind == "masked" else AutoModelForCausalLM).from_pretrained(
-        job.model,
-        revision=revision,
-        dtype=dtype,
-        attn_implementation=causal_lm.attention_of(config),
-        use_safetensors=True,
-    )
 
 
 def _set_up(model: Any, trainer: TrainerSettings) -> None:
