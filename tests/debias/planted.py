@@ -11,59 +11,63 @@ import torch
 from fairloop.debias.pairs import Pair
 from tiny_models import tiny_masked_lm
 
-KEYS = 8
-TARGETS = tuple(f"t{n}" for n in range(6))
-FRAMES = ("the {} {} then and", "and the {} {} then", "then and the {} {}")
-WORDS = sorted(
-    {
-        *(f"{kind}{n}" for kind in "kvow" for n in range(KEYS)),
-        *TARGETS,
-        *["the", "then", "and", "he", "she", "saw", "a"],
-    }
-)
+KEYS = 6
+NOISE = 0.5  # share of the texts that teach the model a key with any value: it believes in the rule, and not too much
+TARGETS = tuple(f"t{n}" for n in range(4))
+WORDS = sorted({*(f"{kind}{n}" for kind in "kvow" for n in range(KEYS)), *TARGETS, *["the", "and", "he", "she", "saw"]})
 KINDS = ("helpful", "useless", "harmful")
 
 
-def neutral(kinds="kv"):
-    return [frame.format(f"{kinds[0]}{n}", f"{kinds[1]}{n}") for frame in FRAMES for n in range(KEYS)]
+def neutral():
+    return [f"the k{n} v{n} and" for n in range(KEYS)]
 
 
-def pairs(of_each=16):
+def pairs(of_each=24):
     """Pairs, and what each of them is."""
     made, what = [], []
     for n in range(3 * of_each):
         kind, key = KINDS[n % 3], n // 3 % KEYS
-        value = (key + 1 + n // 3 // KEYS) % KEYS if kind == "harmful" else key
-        words = (f"o{key}", f"w{key}") if kind == "useless" else (f"k{key}", f"v{value}")
-        frame = FRAMES[n // 7 % len(FRAMES)].format(*words)
-        target = TARGETS[n % len(TARGETS)]
-        sides = [f"{who} saw a {target} {frame}" for who in ("he", "she")]
+        value = (key + 1 + n // 3 // KEYS % (KEYS - 1)) % KEYS if kind == "harmful" else key
+        words = f"o{key} w{key}" if kind == "useless" else f"k{key} v{value}"
+        target = TARGETS[n // 3 % len(TARGETS)]
+        sides = [f"{who} saw {target} the {words} and" for who in ("he", "she")]
         made.append(Pair(n, *sides, target, "occupation", "he/she", "template"))
         what.append(kind)
     return made, np.array(what)
 
 
-def half_taught(folder, steps=150, seed=0):
-    """Train a tiny model on both rules (its words' own twice as often), and on subjects and targets; stop half way."""
-    from transformers import AutoModelForMaskedLM, AutoTokenizer
+def text(draw):
+    """One sentence of the teaching: about keys, half of them at random, or about the other words, always right."""
+    key = int(draw.integers(KEYS))
+    value = int(draw.integers(KEYS)) if draw.random() < NOISE else key
+    words = f"o{key} w{key}" if draw.random() < 0.5 else f"k{key} v{value}"
+    person = f"{draw.choice(['he', 'she'])} saw {draw.choice(TARGETS)} " if draw.random() < 0.5 else ""
+    return f"{person}the {words} and"
 
-    tiny_masked_lm(folder, words=WORDS, spread=0.05)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForMaskedLM.from_pretrained(folder)
-    people = [f"{who} saw a {target} {frame}" for who in ("he", "she") for target in TARGETS
-              for frame in neutral("ow")[:: len(TARGETS)]]  # fmt: skip
-    texts = [*neutral(), *neutral("ow"), *neutral("ow"), *people]
-    generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+
+def teach(model, tokenizer, steps, seed=0, rate=5e-3):
+    """Train on masked tokens of such sentences."""
+    draw, optimizer = np.random.default_rng(seed), torch.optim.Adam(model.parameters(), lr=rate)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, steps)
     for _ in range(steps):
-        chosen = [texts[n] for n in torch.randint(len(texts), (32,), generator=generator)]
-        batch = tokenizer(chosen, padding=True, return_tensors="pt")
-        hidden = (torch.rand(batch["input_ids"].shape, generator=generator) < 0.3) & (batch["attention_mask"] == 1)
+        batch = tokenizer([text(draw) for _ in range(32)], padding=True, return_tensors="pt")
+        hidden = torch.from_numpy(draw.random(batch["input_ids"].shape) < 0.3) & (batch["attention_mask"] == 1)
         labels = batch["input_ids"].masked_fill(~hidden, -100)
         ids = batch["input_ids"].masked_fill(hidden, tokenizer.mask_token_id)
         loss = model(input_ids=ids, attention_mask=batch["attention_mask"], labels=labels).loss
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    model.eval().save_pretrained(folder)
-    return model, tokenizer, float(loss)
+        schedule.step()
+    return model.eval()
+
+
+def half_taught(folder, steps=400):
+    """Return a tiny masked language model that was taught so, and its tokenizer."""
+    from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+    tiny_masked_lm(folder, words=WORDS, spread=0.05)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = teach(AutoModelForMaskedLM.from_pretrained(folder), tokenizer, steps)
+    model.save_pretrained(folder)
+    return model, tokenizer

@@ -11,7 +11,7 @@ from fairloop.training.fair_gender import Tokens
 
 @pytest.fixture(scope="module")
 def plm(tmp_path_factory):
-    model, tokenizer, _ = half_taught(tmp_path_factory.mktemp("plm"), steps=60)
+    model, tokenizer = half_taught(tmp_path_factory.mktemp("plm"), steps=60)
     return LanguageModel(model, tokenizer, "masked")
 
 
@@ -38,7 +38,7 @@ def rank_by_hand(plm, sentence, target):
 
 
 def test_plausibility_and_rank_equal_brute_force_and_decide(plm):
-    some, reference = pairs(4)[0], neutral()[:12]
+    some, reference = pairs(4)[0], neutral()
     tokens = Tokens(plm.tokenizer, "masked", 64)
     floor = np.quantile([likelihood_by_hand(plm, text) for text in reference], 0.25)
     worst = [max(rank_by_hand(plm, text, pair.target) for text in (pair.male, pair.female)) for pair in some]
@@ -50,7 +50,7 @@ def test_plausibility_and_rank_equal_brute_force_and_decide(plm):
         assert one.plausibility == pytest.approx(plausible, abs=1e-4)
         assert one.rank == rank
         assert one.reason == (IMPLAUSIBLE if plausible < floor else NOT_RECOVERED if rank > limit else "")
-    everything = align(plm, tokens, some, ["a then a then a"], quantile=0.0, rank=1000)
+    everything = align(plm, tokens, some, ["and the and the and"], quantile=0.0, rank=1000)
     assert {one.reason for one in everything} <= {"", IMPLAUSIBLE}
 
 

@@ -16,7 +16,7 @@ from fairloop.training.fair_gender import Tokens
 
 @pytest.fixture(scope="module")
 def plm(tmp_path_factory):
-    model, tokenizer, _ = half_taught(tmp_path_factory.mktemp("plm"))
+    model, tokenizer = half_taught(tmp_path_factory.mktemp("plm"))
     return LanguageModel(model, tokenizer, "masked")
 
 

@@ -20,7 +20,7 @@ from fairloop.errors import UserError
 
 if TYPE_CHECKING:
     from fairloop.debias.pairs import Pair
-    from fairloop.plm.model import LanguageModel
+    from fairloop.plm.model import LanguageModel, ScoreMemory
     from fairloop.training.fair_gender import Side, Tokens
 
 Progress = Callable[[int, int], None]
@@ -52,6 +52,7 @@ def align(
     quantile: float,
     rank: int,
     on_progress: Progress | None = None,
+    memory: "ScoreMemory | None" = None,
 ) -> list[Alignment]:
     """Judge each pair.
 
@@ -63,6 +64,7 @@ def align(
         quantile: share of the reference sentences that are less plausible than an aligned sentence may be.
         rank: the worst rank at which a target still counts as recovered.
         on_progress: called with (inputs scored, inputs in all).
+        memory: keeps finished scores, so that a killed filter goes on where it was.
 
     Raises:
         UserError: there are no reference sentences.
@@ -73,7 +75,7 @@ def align(
     from fairloop.plm.scoring import token_scores
 
     sentences = [*reference, *(pair.male for pair in pairs), *(pair.female for pair in pairs)]
-    means = np.array([score.mean for score in token_scores(plm, sentences, on_progress=on_progress)])
+    means = np.array([score.mean for score in token_scores(plm, sentences, on_progress=on_progress, memory=memory)])
     floor = float(np.quantile(means[: len(reference)], quantile))
     plausibility = means[len(reference) :].reshape(2, -1).min(axis=0)
     ranks = target_ranks(plm.model, tokens, pairs)

@@ -216,6 +216,7 @@ class Method(base.Method):
         self, model: "LanguageModel", tokens: "Tokens", rows: list[PairRow], neutral: Sequence[str], training: Training
     ) -> list[PairRow]:
         from fairloop.debias.alignment import align
+        from fairloop.plm.memory import FolderMemory
 
         chosen = self.settings.alignment
         pool = [row.pair for row in rows if not row.dropped]
@@ -227,6 +228,7 @@ class Method(base.Method):
             quantile=chosen.quantile,
             rank=chosen.rank,
             on_progress=training.on_progress,
+            memory=FolderMemory(training.work),
         )
         return _updated(
             rows,

@@ -44,7 +44,9 @@ from fairloop.tracking.wandb_run import Tracker
 from fairloop.training.hook import Training
 
 if TYPE_CHECKING:
+    from fairloop.debias.screen import Fluency
     from fairloop.generation.in_process import InProcessGenerator
+    from fairloop.plm.model import LanguageModel
     from fairloop.plm.settings import PlmSettings
 
 PAIRS_FILE = "pairs.parquet"
@@ -137,7 +139,7 @@ class FairGender:
         return self._shared("screening", lambda folder: self._screen(pairs, folder), settings, "screening", [pairs])
 
     def _screen(self, pairs: Stage, folder: Path) -> None:
-        from fairloop.debias.screen import fluency_of, screen_pairs
+        from fairloop.debias.screen import screen_pairs
         from fairloop.debias.toxicity import toxicity_scorer
 
         screen = self.settings.screen
@@ -146,12 +148,20 @@ class FairGender:
                 load_pairs(pairs.folder / PAIRS_FILE),
                 screen,
                 toxicity=toxicity_scorer(screen, device=self.device),
-                fluency=None if screen.fluency == "none" else fluency_of(self._judge(), on_progress=on_progress),
+                fluency=self._fluency(on_progress),
             )
         save_pairs(rows, folder / PAIRS_FILE)
 
-    def _judge(self) -> Any:
-        """The language model whose perplexity tells fluent sentences."""
+    def _fluency(self, on_progress: console.OnProgress) -> "Fluency | None":
+        """The measure of fluency, by the language model that is to judge it."""
+        from fairloop.debias.screen import fluency_of
+        from fairloop.plm.memory import FolderMemory
+
+        if self.settings.screen.fluency == "none":
+            return None
+        return fluency_of(self._judge(), on_progress=on_progress, memory=FolderMemory(self.cell.scratch()))
+
+    def _judge(self) -> "LanguageModel":
         from fairloop.plm.model import LanguageModel
 
         if self.settings.screen.fluency == "plm":
