@@ -3,13 +3,18 @@
 from collections.abc import Callable
 
 from fairloop.config import Configuration
-from fairloop.studies import evaluate, fair_gender, recursion
+from fairloop.studies import evaluate, fair_gender, metric_calibration, recursion
 from fairloop.tracking.store import Cell
 from fairloop.tracking.wandb_run import Tracker, tracked
 
 Study = Callable[[Configuration, Cell, Tracker], None]
 
-STUDIES: dict[str, Study] = {"recursion": recursion.run, "evaluate": evaluate.run, "fair_gender": fair_gender.run}
+STUDIES: dict[str, Study] = {
+    "recursion": recursion.run,
+    "evaluate": evaluate.run,
+    "metric_calibration": metric_calibration.run,
+    "fair_gender": fair_gender.run,
+}
 
 
 def run_cell(configuration: Configuration, cell: Cell) -> None:
@@ -36,6 +41,8 @@ def _names(configuration: Configuration) -> dict[str, str]:
     if configuration.study.name == "fair_gender":
         generator = {"model_name": configuration.model.name} if configuration.generates else {}
         return {"plm_name": configuration.plm.name, "debias_name": configuration.debias.name, **generator}
+    if configuration.study.name == "metric_calibration":
+        return {"encoder_name": configuration.study.encoder}
     return {"model_name": configuration.model.name, "strategies": configuration.strategies}
 
 
