@@ -11,18 +11,18 @@ wrote report before after lunch and of to in man woman read plan with care . ,
 WORDS = TEXT.split()
 
 
-def write_tokenizer(folder: Path, words=WORDS) -> None:
+def write_tokenizer(folder: Path, words=WORDS, **more) -> None:
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
     from tokenizers.pre_tokenizers import Whitespace
     from transformers import PreTrainedTokenizerFast
 
-    special = ["<pad>", "<s>", "</s>", "<unk>"]
+    special = ["<pad>", "<s>", "</s>", "<unk>", *more.values()]
     vocabulary = {word: number for number, word in enumerate([*special, *words])}
     tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = Whitespace()
     PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>", **more
     ).save_pretrained(folder)
 
 
@@ -45,6 +45,27 @@ def tiny_generator(folder: Path, *, dropout: float = 0.0, words=WORDS, width: in
     )
     torch.manual_seed(0)
     LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def tiny_masked_lm(folder: Path, *, dropout: float = 0.0, words=WORDS, width: int = 32, spread: float = 0.3) -> Path:
+    from transformers import BertConfig, BertForMaskedLM
+
+    write_tokenizer(folder, words, mask_token="<mask>")
+    config = BertConfig(
+        vocab_size=len(words) + 5,
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=64,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
+        initializer_range=spread,
+        pad_token_id=0,
+    )
+    torch.manual_seed(0)
+    BertForMaskedLM(config).save_pretrained(folder)
     return folder
 
 

@@ -20,7 +20,12 @@ from pydantic import Field, SerializeAsAny, ValidationError, field_validator, mo
 from fairloop.benchmarks.registry import benchmark, settings_of
 from fairloop.benchmarks.settings import BenchmarkSettings
 from fairloop.corpus.seed import surplus
+from fairloop.debias.pair_settings import PairSettings
+from fairloop.debias.registry import method as debias_method
+from fairloop.debias.registry import settings_of as debias_settings
+from fairloop.debias.settings import MethodSettings, PairMethodSettings
 from fairloop.errors import UserError
+from fairloop.files import digest_file
 from fairloop.generation.settings import ModelSettings
 from fairloop.mitigation.compose import compose as compose_strategies
 from fairloop.mitigation.compose import validate as validate_strategies
@@ -34,13 +39,14 @@ CONFIG_NAME = "config"
 
 # The version of each study's method. It is part of a cell's name: raise it when a change of the code changes results,
 # and cells computed before are no longer taken for finished.
-METHODS = {"recursion": 2, "evaluate": 1, "metric_calibration": 1}
+METHODS = {"recursion": 2, "evaluate": 1, "metric_calibration": 1, "fair_gender": 1}
 
-# The groups that decide the result of each study's cells.
+# The groups that decide the result of each study's cells; `model` only where the study asks a generator.
 DECIDING = {
     "recursion": ("study", "model", "initial_bias", "mitigation", "seed"),
     "evaluate": ("study", "plm", "benchmark", "seed"),
     "metric_calibration": ("study", "seed"),
+    "fair_gender": ("study", "plm", "debias", "model", "seed"),
 }
 
 
@@ -62,6 +68,28 @@ class EvaluateSettings(Settings):
     """Group `study`, option `evaluate`: a pre-trained language model (`plm`) on a `benchmark`."""
 
     name: Literal["evaluate"]
+
+
+class FairGenderSettings(Settings):
+    """Group `study`, option `fair_gender`: a PLM is debiased (group `debias`) and measured before and after."""
+
+    name: Literal["fair_gender"]
+    benchmarks: tuple[str, ...] = Field(min_length=1, strict=False, description="benchmarks, each before and after")
+    data: str | None = incidental(
+        description="folder with a folder of publishers' files for each benchmark; null: cache"
+    )
+    resamples: int = Field(ge=100, le=100_000, description="bootstrap resamples of every interval")
+    neutral: str | None = incidental(
+        description="file of sentences without gendered words to keep; null: packaged ones"
+    )
+    held_out_neutral: str | None = incidental(description="file of such sentences to measure; null: packaged ones")
+    watched: float = Field(gt=0, lt=1, description="share of the neutral sentences that is watched, not learned from")
+
+    @property
+    def files(self) -> dict[str, str]:
+        """The files of sentences that were given, by the configuration key."""
+        given = {"study.neutral": self.neutral, "study.held_out_neutral": self.held_out_neutral}
+        return {key: path for key, path in given.items() if path is not None}
 
 
 NetRate = Annotated[float, Field(ge=-1, le=1)]
@@ -111,12 +139,16 @@ class InitialBiasSettings(Settings):
 class Configuration(Settings):
     """One resolved cell."""
 
-    study: Annotated[RecursionSettings | EvaluateSettings | MetricCalibrationSettings, Field(discriminator="name")]
+    study: Annotated[
+        RecursionSettings | EvaluateSettings | MetricCalibrationSettings | FairGenderSettings,
+        Field(discriminator="name"),
+    ]
     model: ModelSettings
     initial_bias: InitialBiasSettings
     mitigation: dict[str, Any] = Field(description="strategies by name, whose order decides nothing; empty for none")
     plm: PlmSettings
     benchmark: SerializeAsAny[BenchmarkSettings]
+    debias: SerializeAsAny[MethodSettings]
     trainer: TrainerSettings = incidental()
     tracking: TrackingSettings = incidental()
     seed: int = Field(ge=0, lt=2**31, description="seed of every random number of the cell")
@@ -138,9 +170,17 @@ class Configuration(Settings):
             chosen_class = benchmark(chosen["name"]).settings
             raise UserError(mistake(error, chosen_class, "benchmark.")) from error
 
+    @field_validator("debias", mode="before")
+    @classmethod
+    def _method_has_its_own_settings(cls, chosen: Any) -> Any:
+        return debias_settings(chosen) if isinstance(chosen, dict) else chosen
+
     @model_validator(mode="after")
     def _choices_go_together(self) -> "Configuration":
         study = self.study
+        if isinstance(study, FairGenderSettings):
+            self._debiasing_goes_together(study)
+            return self
         if isinstance(study, EvaluateSettings):
             kinds = benchmark(self.benchmark.name).kinds
             if self.plm.kind not in ("auto", *kinds):
@@ -160,6 +200,44 @@ class Configuration(Settings):
             )
         compose_strategies(self.mitigation).check(self.model, study.sentences)
         return self
+
+    def _debiasing_goes_together(self, study: FairGenderSettings) -> None:
+        debias_method(self.debias).check(self.plm)
+        for name in study.benchmarks:
+            kinds = benchmark(name).kinds
+            if self.plm.kind not in ("auto", *kinds):
+                raise UserError.of(
+                    "study.benchmarks", name, f"measures a model that is {' or '.join(kinds)}, not {self.plm.kind}"
+                )
+        for key, path in self.files.items():
+            if not Path(path).is_file():
+                raise UserError.of(key, path, "an existing file")
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Files of sentences that the study reads, by the configuration key."""
+        if not isinstance(self.study, FairGenderSettings):
+            return {}
+        debias = self.debias
+        swapped = isinstance(debias, PairSettings) and debias.source == "swap" and debias.swap_file
+        return {**self.study.files, **({"debias.swap_file": str(swapped)} if swapped else {})}
+
+    @property
+    def fair_gender(self) -> FairGenderSettings:
+        """The study's settings; only for cells of the study fair_gender."""
+        if not isinstance(self.study, FairGenderSettings):
+            raise TypeError(f"this is a cell of the study {self.study.name}")
+        return self.study
+
+    @property
+    def generates(self) -> bool:
+        """Whether the study asks the generator (group `model`)."""
+        if isinstance(self.study, FairGenderSettings):
+            debias = self.debias
+            return isinstance(debias, PairMethodSettings) and (
+                debias.source == "llm" or (debias.screen.enabled and debias.screen.fluency == "generator")
+            )
+        return isinstance(self.study, RecursionSettings)
 
     @property
     def recursion(self) -> RecursionSettings:
@@ -185,6 +263,9 @@ class Configuration(Settings):
         """The models that the study reads: path and revision by the configuration key of the path."""
         if isinstance(self.study, EvaluateSettings):
             return {"plm.path": (self.plm.path, self.plm.revision)}
+        if isinstance(self.study, FairGenderSettings):
+            generator = {"model.path": (self.model.path, self.model.revision)} if self.generates else {}
+            return {"plm.path": (self.plm.path, self.plm.revision), **generator}
         if isinstance(self.study, MetricCalibrationSettings):
             return {"study.encoder": (self.study.encoder, None)}
         return {
@@ -194,10 +275,13 @@ class Configuration(Settings):
 
     def deciding(self) -> dict[str, Any]:
         """Return what decides the cell's result. Weights are named by their contents, not by where they lie."""
-        groups = DECIDING[self.study.name]
+        groups = [group for group in DECIDING[self.study.name] if group != "model" or self.generates]
         settings = super().deciding()
         weights = {key: fingerprint(path, revision, key) for key, (path, revision) in self.models.items()}
-        return {**{group: settings[group] for group in groups}, "weights": weights}
+        chosen = {**{group: settings[group] for group in groups}, "weights": weights}
+        if self.files:
+            chosen["files"] = {key: digest_file(Path(path)) for key, path in self.files.items()}
+        return chosen
 
 
 def conf_dir() -> Path:

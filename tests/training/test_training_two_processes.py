@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from fairloop.training.settings import ContrastiveSettings, TrainerSettings
-from tiny_models import pairs, tiny_encoder, tiny_generator
+from masked_models import tiny_masked
+from tiny_models import pairs, tiny_encoder, tiny_generator, tiny_masked_lm
 
 SCRIPT = Path(__file__).with_name("two_processes.py")
 
@@ -19,6 +20,8 @@ def gradients(tmp_path_factory):
     folder = tmp_path_factory.mktemp("two")
     tiny_generator(folder / "generator")
     tiny_encoder(folder / "encoder")
+    tiny_masked(folder / "masked")
+    tiny_masked_lm(folder / "masked_lm")
     sys.path.append(str(SCRIPT.parent))
     from two_processes import step_of_each
 
@@ -42,7 +45,20 @@ def gradients(tmp_path_factory):
     return one, torch.load(folder / "two.pt", weights_only=True)
 
 
-@pytest.mark.parametrize("name", ["contrastive", "causal_lm lora", "causal_lm full", "classifier"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "contrastive",
+        "fair_gender",
+        "causal_lm lora",
+        "causal_lm full",
+        "classifier",
+        "language_modeling",
+        "orthogonality",
+        "prompt_divergence",
+        "pair_alignment",
+    ],
+)
 def test_two_processes_give_the_loss_and_gradients_of_one(gradients, name):
     one, two = gradients[0][name], gradients[1][name]
     assert one.keys() == two.keys()

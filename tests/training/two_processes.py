@@ -10,10 +10,18 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
-sys.path.append(str(Path(__file__).parents[1]))
+sys.path += [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
+
+from plm_jobs import plm_jobs
 
 from fairloop.training.causal_lm import CausalExample
-from fairloop.training.settings import CausalLMSettings, ClassifierSettings, ContrastiveSettings, TrainerSettings
+from fairloop.training.plm_settings import FairGenderSettings
+from fairloop.training.settings import (
+    CausalLMSettings,
+    ClassifierSettings,
+    ContrastiveSettings,
+    TrainerSettings,
+)
 from fairloop.training.tasks import Job, build
 from fairloop.training.trainer import build_trainer
 from tiny_models import pairs
@@ -43,6 +51,12 @@ def jobs(folder: Path, trainer: dict) -> dict[str, Job]:
     step = {"batch_size": BATCH, "max_steps": 1, "warmup_share": 0.0, "clip_norm": 0.0}
     lora, full = CausalLMSettings(**step), CausalLMSettings(weights="full", **step)
     contrast, classify = ContrastiveSettings(**step), ClassifierSettings(**step)
+    people = [{"male": first, "female": second, "target": first.split()[1], "weight": 0.5 + n / BATCH,
+               "neighbours": [n, (n + 2) % BATCH], "mixture": [0.7, 0.3]}
+              for n, (first, second) in enumerate(pairs()[:BATCH])]  # fmt: skip
+    material = {"kind": "masked", "pairs": people, "neutral": ["read the report", "built a plan with care and lunch ."],
+                "held_out_pairs": [], "held_out_neutral": []}  # fmt: skip
+    absorb = FairGenderSettings(mask_share=0.3, **step)
     features = np.random.default_rng(0).normal(size=(BATCH, 8)).astype(np.float32)
     np.save(folder / "features.npy", features) if not (folder / "features.npy").exists() else None
     vectors = {"features": str(folder / "features.npy"), "labels": [0, 1, 2, 0, 1, 2, 0]}
@@ -51,8 +65,9 @@ def jobs(folder: Path, trainer: dict) -> dict[str, Job]:
         "causal_lm lora": Job("causal_lm", str(folder / "generator"), examples, lora.model_dump(), *rest),
         "causal_lm full": Job("causal_lm", str(folder / "generator"), examples, full.model_dump(), *rest),
         "contrastive": Job("contrastive", str(folder / "encoder"), duplicated, contrast.model_dump(), *rest),
+        "fair_gender": Job("fair_gender", str(folder / "masked_lm"), material, absorb.model_dump(), *rest),
         "classifier": Job("classifier", "", vectors, classify.model_dump(), *rest),
-    }
+    } | plm_jobs(folder / "masked", rest, BATCH, max_steps=1, warmup_share=0.0, clip_norm=0.0)
 
 
 def step_of_each(folder: Path, devices: int) -> dict[str, dict[str, torch.Tensor]]:

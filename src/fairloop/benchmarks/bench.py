@@ -334,8 +334,8 @@ def main() -> None:
     models = {dtype: _load(options.plm, dtype) for dtype in ("float32", "bfloat16")}
     say = functools.partial(print, flush=True)
     say(
-        f"{options.plm}, {torch.get_num_threads()} threads. StereoSet and CrowS-Pairs: {options.share:.0%} of the items "
-        f"(nangia2020: {options.share / NANGIA:.1%}); SEAT: all tests, sampled p-values timed on "
+        f"{options.plm}, {torch.get_num_threads()} threads. StereoSet and CrowS-Pairs: {options.share:.0%} of the items"
+        f" (nangia2020: {options.share / NANGIA:.1%}); SEAT: all tests, sampled p-values timed on "
         f"{options.samples} of {seat.PUBLISHED_SAMPLES} permutations. Seconds are of processor time.\n{HEADER}"
     )
     results: list[Comparison] = []

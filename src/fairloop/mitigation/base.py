@@ -1,4 +1,4 @@
-"""The four hooks of a mitigation, and what training inside a hook needs to know.
+"""The four hooks of a mitigation.
 
 The recursion calls, for generation g = 1 … G:
 
@@ -10,37 +10,15 @@ The recursion calls, for generation g = 1 … G:
 Each hook does nothing unless a strategy overrides it.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fairloop.training.settings import TrainerSettings
+from fairloop.training.hook import Training as Training
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
     from fairloop.generation.settings import ModelSettings
-    from fairloop.training.checkpoints import Saved
-
-
-@dataclass(frozen=True)
-class Training:
-    """Where and how a hook trains.
-
-    Attributes:
-        trainer: the config group `trainer`.
-        seed: of the cell.
-        work: a folder that outlives a kill; its checkpoints are gone on with. Other than the hook's output folder.
-        on_progress: called with (steps done, all steps).
-        on_saved: called after each checkpoint.
-    """
-
-    trainer: TrainerSettings
-    seed: int
-    work: Path
-    on_progress: Callable[[int, int], None] | None = None
-    on_saved: "Callable[[Saved], None] | None" = None
 
 
 class Mitigation:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 from fairloop.errors import FairloopError, UserError
+from fairloop.plm.inference_time import attach
 from fairloop.plm.locate import explain, resolve
 
 Dtype = Literal["float32", "bfloat16"]
@@ -40,6 +41,8 @@ def load_model(
 ) -> Any:
     """Load the model of `path` with the given head, in evaluation mode, on `device`.
 
+    A folder that a debias method wrote may ask for a projection of the hidden states (`plm.inference_time`).
+
     Raises:
         UserError: if there is no such model, or its family has no such head.
     """
@@ -60,7 +63,7 @@ def load_model(
             attn_implementation="eager" if capped else None,
             use_safetensors=True,
         )
-    return model.eval().to(device)
+    return attach(model, where).eval().to(device)
 
 
 def load_encoder(path: str, revision: str | None = None) -> tuple[Any, Any]:

@@ -20,6 +20,7 @@ import numpy as np
 from fairloop.errors import Fault, UserError
 from fairloop.plm.batching import by_length, distinct
 from fairloop.plm.encoder import SentenceEncoder
+from fairloop.plm.inference_time import read_record
 from fairloop.plm.loading import Dtype, load_model, load_tokenizer, one_line_errors, pad_id, window
 from fairloop.plm.locate import resolve
 from fairloop.plm.packing import hidden_states, shares_rows
@@ -122,7 +123,7 @@ class LanguageModel:
         dtype: Dtype = settings.dtype
         model = load_model(settings.path, head, dtype=dtype, device=first, revision=settings.revision)
         replicas = [copy.deepcopy(model).to(device) for device in others]
-        return cls(
+        plm = cls(
             model,
             tokenizer,
             kind,
@@ -132,6 +133,12 @@ class LanguageModel:
             batch_tokens=settings.batch_tokens,
             replicas=replicas,
         )
+        record = read_record(resolve(settings.path, settings.revision))
+        if record is None or record.kind != "self_debias":
+            return plm
+        from fairloop.plm.self_debias import SelfDebiasedModel
+
+        return SelfDebiasedModel(plm, record)
 
     @property
     def model(self) -> Any:
@@ -262,13 +269,19 @@ class LanguageModel:
     def _score_batch(self, model: Any, inputs: list[tuple[int, ...]], pairs: list[list[tuple[int, int]]]) -> np.ndarray:
         import torch
 
-        starts = np.cumsum([0, *(len(ids) for ids in inputs)])
-        asked = [(starts[row] + place, token) for row, some in enumerate(pairs) for place, token in some]
-        spots, spot_of = np.unique([spot for spot, _ in asked], return_inverse=True)
-        hidden = hidden_states(model.base_model, inputs, self._pad, spots)
+        asked = [(row, place, token) for row, some in enumerate(pairs) for place, token in some]
+        spots: dict[tuple[int, int], int] = {}
+        spot_of = torch.tensor([spots.setdefault((row, place), len(spots)) for row, place, _ in asked])
+        tokens = torch.tensor([token for _, _, token in asked])
         with torch.inference_mode():
-            tokens = torch.tensor([token for _, token in asked], device=hidden.device)
-            return self._head(model, hidden, torch.from_numpy(spot_of).to(hidden.device), tokens)
+            hidden = self._states(model, inputs, list(spots))
+            return self._head(model, hidden, spot_of.to(hidden.device), tokens.to(hidden.device))
+
+    def _states(self, model: Any, inputs: Sequence[tuple[int, ...]], spots: Sequence[tuple[int, int]]) -> Any:
+        """Return the last hidden state at each spot (row, place) of a batch of inputs: [spots, width]."""
+        starts = np.cumsum([0, *(len(ids) for ids in inputs)])
+        asked = np.array([starts[row] + place for row, place in spots])
+        return hidden_states(model.base_model, inputs, self._pad, asked)
 
     def _head(self, model: Any, hidden: Any, spot_of: Any, tokens: Any) -> np.ndarray:
         """Return log probabilities of `tokens[i]` at hidden state `spot_of[i]`, some thousands of rows at a time."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from fairloop.errors import Fault
 from fairloop.plm.batching import by_length
+from fairloop.plm.inference_time import attach
 from fairloop.plm.loading import one_line_errors, pad_id, quiet
 from fairloop.plm.locate import resolve
 from fairloop.plm.model import LanguageModel, Progress
@@ -32,7 +33,7 @@ def _load(path: str) -> Any:
         model, report = AutoModelForNextSentencePrediction.from_pretrained(where, output_loading_info=True)
     if any("seq_relationship" in name for name in report["missing_keys"]):
         return None
-    return model.eval()
+    return attach(model, where).eval()
 
 
 def next_sentence_probabilities(

@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fairloop import console
 from fairloop.config import Configuration
@@ -11,6 +11,9 @@ from fairloop.files import write_json, write_text
 from fairloop.studies.measures import read_measures, write_measures
 from fairloop.tracking.store import Cell
 from fairloop.tracking.wandb_run import Tracker
+
+if TYPE_CHECKING:
+    from fairloop.benchmarks.result import BenchmarkResult
 
 ITEMS_FILE = "items.csv"
 OUTCOME_FILE = "outcome.json"
@@ -55,6 +58,11 @@ def _measure(configuration: Configuration, cell: Cell, folder: Path) -> dict[str
             scratch=cell.scratch(),
             trainer=configuration.trainer,
         )
+    return write_outcome(result, folder)
+
+
+def write_outcome(result: "BenchmarkResult", folder: Path) -> dict[str, Any]:
+    """Keep a benchmark's measures, its per-item table and what it skipped as a stage's outputs; return its notes."""
     write_measures(result.measurements, folder)
     write_text(folder / ITEMS_FILE, _table(result.items))
     write_json(

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from fairloop.config import Configuration
-from fairloop.studies import evaluate, metric_calibration, recursion
+from fairloop.studies import evaluate, fair_gender, metric_calibration, recursion
 from fairloop.tracking.store import Cell
 from fairloop.tracking.wandb_run import Tracker, tracked
 
@@ -13,6 +13,7 @@ STUDIES: dict[str, Study] = {
     "recursion": recursion.run,
     "evaluate": evaluate.run,
     "metric_calibration": metric_calibration.run,
+    "fair_gender": fair_gender.run,
 }
 
 
@@ -37,6 +38,9 @@ def _names(configuration: Configuration) -> dict[str, str]:
     """Return the names of the choices by which runs are grouped and found."""
     if configuration.study.name == "evaluate":
         return {"plm_name": configuration.plm.name, "benchmark_name": configuration.benchmark.name}
+    if configuration.study.name == "fair_gender":
+        generator = {"model_name": configuration.model.name} if configuration.generates else {}
+        return {"plm_name": configuration.plm.name, "debias_name": configuration.debias.name, **generator}
     if configuration.study.name == "metric_calibration":
         return {"encoder_name": configuration.study.encoder}
     return {"model_name": configuration.model.name, "strategies": configuration.strategies}

@@ -15,7 +15,8 @@ from fairloop.errors import Fault, UserError
 from fairloop.seeding import derive
 from fairloop.training.data import TrainingData, pad
 from fairloop.training.module import TrainingModule
-from fairloop.training.settings import CausalLMSettings, LoraSettings
+from fairloop.training.predictions import logits_at
+from fairloop.training.settings import LowRankSettings, OptimizationSettings
 
 ADAPTER = "adapter_config.json"
 
@@ -40,7 +41,7 @@ class Tokens:
 class CausalLMModule(TrainingModule):
     """Minimise the mean negative log-likelihood of the sentences' tokens, each token counting the same."""
 
-    def __init__(self, model: Any, settings: CausalLMSettings, *, seed: int, stage: str, total_steps: int) -> None:
+    def __init__(self, model: Any, settings: OptimizationSettings, *, seed: int, stage: str, total_steps: int) -> None:
         super().__init__(settings, seed=seed, stage=stage, total_steps=total_steps)
         self.model = model
 
@@ -48,20 +49,13 @@ class CausalLMModule(TrainingModule):
         """Return the summed negative log-likelihood of the sentences' tokens and their number.
 
         With a vocabulary of 262,144 the model's head is most of the work. So it runs only where a sentence's token is
-        predicted, on all these positions as one matrix (sliced, it would copy its weights for every row).
+        predicted.
         """
         predicts = batch["labels"][:, 1:] != -100
-
-        def only_where_needed(head: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            return (inputs[0][:, :-1][predicts].unsqueeze(0), *inputs[1:])
-
-        hook = self.model.get_output_embeddings().register_forward_pre_hook(only_where_needed)
-        try:
-            output = self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False)
-        finally:
-            hook.remove()
+        wanted = functional.pad(predicts, (0, 1))
+        logits = logits_at(self.model, batch["input_ids"], batch["attention_mask"], wanted, causal=True)
         targets = batch["labels"][:, 1:][predicts]
-        total: Tensor = SummedCrossEntropy.apply(output.logits.squeeze(0), targets)  # type: ignore[no-untyped-call]
+        total: Tensor = SummedCrossEntropy.apply(logits, targets)  # type: ignore[no-untyped-call]
         return total, predicts.sum()
 
 
@@ -120,7 +114,7 @@ def tokenize(examples: Sequence[CausalExample], tokenizer: Any, max_length: int)
 
 
 def causal_data(
-    examples: Sequence[CausalExample], tokenizer: Any, settings: CausalLMSettings, *, seed: int, stage: str
+    examples: Sequence[CausalExample], tokenizer: Any, settings: OptimizationSettings, *, seed: int, stage: str
 ) -> TrainingData:
     """Return the data module of `examples`."""
     rows = tokenize(examples, tokenizer, settings.max_length)
@@ -137,21 +131,18 @@ def causal_data(
     return TrainingData(rows, lengths, collate, settings, seed=seed, stage=stage, what="sentences")
 
 
-def add_lora(model: Any, lora: LoraSettings, *, seed: int, stage: str, headless: bool = False) -> Any:
+def add_lora(model: Any, lora: LowRankSettings, *, dropout: float, task: str | None, seed: int, stage: str) -> Any:
     """Return `model` with a low-rank update on every linear layer but the head; only the update is trained.
 
-    `headless`: the model is an encoder without a language-model head.
+    `task` is what peft calls the model's task: `CAUSAL_LM`, `FEATURE_EXTRACTION` for an encoder without a head, or None
+    for a masked language model.
     """
     try:
         from peft import LoraConfig, get_peft_model
     except ModuleNotFoundError as error:
         raise UserError.of("weights", "lora", "needs the package peft: pip install 'fairloop[train]'") from error
     config = LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules="all-linear",
-        task_type="FEATURE_EXTRACTION" if headless else "CAUSAL_LM",
+        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=dropout, target_modules="all-linear", task_type=task
     )
     with torch.random.fork_rng(), warnings.catch_warnings():
         # peft still asks transformers under the old name.

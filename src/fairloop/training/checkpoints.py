@@ -28,6 +28,8 @@ class Saved:
 class Checkpoints(pl.Callback):  # type: ignore[misc]
     """Write `last.ckpt` every N steps and after each epoch, and `best.ckpt` after an epoch with a new lowest loss.
 
+    Where the module watches held-out data, a look that is the best so far writes `best.ckpt`, and may end the training.
+
     `owner` is a fingerprint of model, data and settings: a checkpoint of another training is refused, not continued.
     After `patience` epochs without a new lowest loss the training is stopped.
     """
@@ -62,14 +64,27 @@ class Checkpoints(pl.Callback):  # type: ignore[misc]
         self.waited = state_dict.get("waited", 0)
 
     def on_train_start(self, trainer: Any, pl_module: TrainingModule) -> None:
-        """Remember the step at which a resumed training starts; one that was stopped early does not go on."""
+        """Remember the step at which a resumed training starts; look at the held-out data before the first step.
+
+        A training that was stopped early does not go on.
+        """
         self.saved_step = trainer.global_step if trainer.global_step else -1
         self._stop_if_waited(trainer)
+        if pl_module.watch is None:
+            return
+        if not pl_module.watch.looks:
+            self._look(trainer, pl_module)
+        trainer.should_stop = pl_module.watch.stopped
 
     def on_train_batch_end(self, trainer: Any, pl_module: TrainingModule, outputs: Any, batch: Any, idx: int) -> None:
         """Add the step's loss; write a checkpoint if it is time (an epoch's last step is kept after its validation)."""
         self.sum += float(outputs["value"])
         self.steps += 1
+        if (idx + 1) % pl_module.parts:
+            return  # inside a batch: what its parts accumulated is in no checkpoint
+        if pl_module.watch is not None and pl_module.watch.due(trainer.global_step):
+            self._look(trainer, pl_module)
+            trainer.should_stop = pl_module.watch.stopped
         ends_epoch = idx + 1 == trainer.num_training_batches
         if trainer.global_step % self.every_steps == 0 and not ends_epoch:
             self._save(trainer, LAST, "last")
@@ -81,7 +96,8 @@ class Checkpoints(pl.Callback):  # type: ignore[misc]
         loss = self.sum / self.steps if trainer.datamodule.validation_order is None else pl_module.validation_loss
         pl_module.validation_loss = None
         self.sum, self.steps = 0.0, 0
-        if loss is not None:  # an epoch that `max_steps` cuts short is not validated, and so cannot be the best
+        # An epoch that `max_steps` cuts short is not validated, and so cannot be the best.
+        if pl_module.watch is None and loss is not None:
             self.waited = 0 if loss < self.best else self.waited + 1
             if loss < self.best:
                 self.best = loss
@@ -97,6 +113,20 @@ class Checkpoints(pl.Callback):  # type: ignore[misc]
     def _stop_if_waited(self, trainer: Any) -> None:
         if self.patience is not None and self.waited >= self.patience:
             trainer.should_stop = True
+
+    def _look(self, trainer: Any, module: TrainingModule) -> None:
+        """Measure the held-out data; keep the weights if they are the best so far."""
+        module.eval()
+        with torch.no_grad():
+            batches = [trainer.strategy.batch_to_device(batch) for batch in module.held_out()]
+            # Through the strategy: a sharded model (FSDP) can be called in no other way.
+            measured = [trainer.strategy.validation_step(batch, 0) for batch in batches]
+        module.train()
+        assert module.watch is not None  # noqa: S101 - tells the type checker
+        look = module.look(trainer.global_step, measured)
+        if module.watch.judge(look):
+            self.best = look.bias
+            self._save(trainer, BEST, "best")
 
     def _save(self, trainer: Any, name: str, kind: str) -> None:
         path, partial = self.folder / name, self.folder / f"{name}.partial"

@@ -47,7 +47,12 @@ class BatchOrder:
 
 
 class BatchLoader(Generic[Item]):
-    """Collated batches; each process gets its part of every batch. Its state is the number of steps taken so far."""
+    """Collated batches; each process gets its share of every batch. Its state is the number of batches taken so far.
+
+    With `parts` > 1 a share comes in so many parts, one after the other, whose gradients are to be accumulated; the
+    key `count` then tells the mean number of items in the share's parts, by which the sum of a part's losses is to be
+    divided for the parts' mean to be that of the share.
+    """
 
     def __init__(
         self,
@@ -57,22 +62,27 @@ class BatchLoader(Generic[Item]):
         *,
         rank: int = 0,
         world_size: int = 1,
+        parts: int = 1,
     ) -> None:
         if world_size > min(order.sizes):
             raise UserError.of("trainer.devices", world_size, f"at most {min(order.sizes)}, the items of one batch")
+        if parts > min(order.sizes) // world_size:
+            raise UserError.of("accumulate", parts, f"at most {min(order.sizes) // world_size}, a device's items")
         self.items, self.order, self.collate = items, order, collate
-        self.rank, self.world_size = rank, world_size
+        self.rank, self.world_size, self.parts = rank, world_size, parts
         self.step = 0
 
     def __len__(self) -> int:
-        return len(self.order)
+        return len(self.order) * self.parts
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         """Yield what is left of the current epoch."""
-        epoch, start = divmod(self.step, len(self.order))
-        for numbers in self.order.epoch(epoch)[start:]:
+        epoch, start = divmod(self.step, len(self))
+        shares = [numbers[self.rank :: self.world_size] for numbers in self.order.epoch(epoch)]
+        for share, part in [(share, part) for share in shares for part in range(self.parts)][start:]:
             self.step += 1
-            yield self.collate([self.items[number] for number in numbers[self.rank :: self.world_size]])
+            batch = self.collate([self.items[number] for number in share[part :: self.parts]])
+            yield batch if self.parts == 1 else batch | {"count": torch.tensor(len(share) / self.parts)}
 
     def state_dict(self) -> dict[str, int]:
         """Return the position: the steps whose batches were handed out."""
@@ -97,10 +107,11 @@ class TrainingData(pl.LightningDataModule):  # type: ignore[misc]
         stage: str,
         what: str = "items",
         given: tuple[Sequence[Any], Sequence[int]] | None = None,
+        parts: int = 1,
     ) -> None:
         """Take items with their lengths; `given` are validation items with theirs, in place of a share of `items`."""
         super().__init__()
-        self.collate = collate
+        self.collate, self.parts = collate, parts
         held_out = 0 if given is not None else round(settings.validation_share * len(items))
         shuffled = (
             random_generator(seed, stage, "validation").permutation(len(items)) if held_out else range(len(items))
@@ -120,15 +131,15 @@ class TrainingData(pl.LightningDataModule):  # type: ignore[misc]
 
     def train_dataloader(self) -> BatchLoader[Any]:
         """Return this process's part of the batches."""
-        return self._loader(self.training, self.order)
+        return self._loader(self.training, self.order, self.parts)
 
     def val_dataloader(self) -> BatchLoader[Any] | list[Any]:
         """Return this process's part of the validation batches; nothing if nothing is held out."""
         return [] if self.validation_order is None else self._loader(self.validation, self.validation_order)
 
-    def _loader(self, items: Sequence[Any], order: BatchOrder) -> BatchLoader[Any]:
+    def _loader(self, items: Sequence[Any], order: BatchOrder, parts: int = 1) -> BatchLoader[Any]:
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        return BatchLoader(items, order, self.collate, rank=rank, world_size=world_size)
+        return BatchLoader(items, order, self.collate, rank=rank, world_size=world_size, parts=parts)
 
 
 def fingerprint(*parts: object) -> str:

@@ -9,6 +9,7 @@ from torch import Tensor
 from fairloop.seeding import derive
 from fairloop.training.distributed import global_sum
 from fairloop.training.settings import OptimizationSettings
+from fairloop.training.watch import Look, Watch
 
 
 class TrainingModule(pl.LightningModule):  # type: ignore[misc]
@@ -16,7 +17,14 @@ class TrainingModule(pl.LightningModule):  # type: ignore[misc]
 
     Dropout in step t of process r depends on (seed, stage, t, r) alone, so that a resumed training takes the very
     same steps. A checkpoint keeps the trained parameters only: with LoRA that is a small part of the model.
+
+    Attributes:
+        watch: early stopping on held-out data, for a module that has a `look`; None: every step, judged by its loss.
+        parts: parts in which a batch is computed (gradient accumulation).
     """
+
+    watch: Watch | None = None
+    parts: int = 1
 
     def __init__(self, optimization: OptimizationSettings, *, seed: int, stage: str, total_steps: int) -> None:
         super().__init__()
@@ -56,7 +64,7 @@ class TrainingModule(pl.LightningModule):  # type: ignore[misc]
         """Start a new sum."""
         self._validation = torch.zeros(2, dtype=torch.float64, device=self.device)
 
-    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> Any:
         """Add one batch to the validation loss."""
         total, count = self.loss_parts(batch)
         self._validation += torch.stack([total.detach().double(), count.detach().double()])
@@ -99,6 +107,21 @@ class TrainingModule(pl.LightningModule):  # type: ignore[misc]
         return max(0.0, (self.total_steps - step) / max(1, self.total_steps - warmup))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leave frozen weights out."""
+        """Leave frozen weights out, and note what was seen on held-out data."""
         weights = checkpoint["state_dict"]
         checkpoint["state_dict"] = {name: weight for name, weight in weights.items() if name in self._trained}
+        if self.watch is not None:
+            checkpoint["watch"] = self.watch.state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with what was seen on held-out data."""
+        if self.watch is not None:
+            self.watch.restore(checkpoint["watch"])
+
+    def held_out(self) -> list[dict[str, Tensor]]:
+        """Return the batches of `validation_step` that a look takes; every process looks at all of them."""
+        raise NotImplementedError
+
+    def look(self, step: int, measured: list[Any]) -> Look:
+        """Return what the answers of `validation_step` to `held_out` say."""
+        raise NotImplementedError

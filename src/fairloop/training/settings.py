@@ -71,11 +71,16 @@ class OptimizationSettings(Settings):
     max_length: int = Field(128, ge=4, le=32768, description="tokens of an item; what is longer is cut")
 
 
-class LoraSettings(Settings):
+class LowRankSettings(Settings):
     """Low-rank adaptation (Hu et al. 2022) of every linear layer except the head."""
 
     rank: int = Field(8, ge=1, le=1024, description="rank r of the update B·A")
     alpha: float = Field(16.0, gt=0, description="the update is scaled by alpha / rank")
+
+
+class LoraSettings(LowRankSettings):
+    """Low-rank adaptation with dropout before the update."""
+
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout before the update")
 
 
@@ -85,6 +90,16 @@ class CausalLMSettings(OptimizationSettings):
     learning_rate: float = Field(2e-4, gt=0, le=10, description="highest learning rate, reached after the warm-up")
     weights: Literal["lora", "full"] = Field("lora", description="train a low-rank update, or all weights")
     lora: LoraSettings = Field(LoraSettings(), description="the low-rank update; unused with weights=full")
+
+
+class WatchSettings(Settings):
+    """Early stopping on held-out bias and language loss; see `training.watch`."""
+
+    every: int = Field(20, ge=1, description="steps between two looks at what is held out")
+    patience: int = Field(3, ge=0, description="stop after so many looks without a better one; 0: never")
+    tolerance: float = Field(
+        0.01, ge=0, description="held-out (pseudo-)perplexity may rise by this share; beyond it, less rise is better"
+    )
 
 
 class ContrastiveSettings(OptimizationSettings):

@@ -1,4 +1,4 @@
-"""The trainings a study may ask for: fine-tune a generator, train an encoder on pairs, train a classifier.
+"""The trainings a study may ask for: fine-tune a generator, train an encoder or a classifier, debias a PLM.
 
 Each call describes its training as plain data (`Job`), so that it runs in this process or, with several devices, in
 workers of its own (`training.launch`): a study stays one process, with one run store and one W&B run.
@@ -33,6 +33,7 @@ from fairloop.training.settings import (
     TrainerSettings,
 )
 from fairloop.training.trainer import Fitted, Progress, fit, resolve_accelerator, uses_bfloat16
+from fairloop.training.watch import Look
 
 TRAINED = "trained"
 _SETTINGS: dict[str, type[OptimizationSettings]] = {
@@ -46,7 +47,7 @@ _SETTINGS: dict[str, type[OptimizationSettings]] = {
 class Job:
     """One training as plain data."""
 
-    task: str  # "causal_lm", "contrastive" or "classifier"
+    task: str  # "causal_lm", "contrastive", "classifier", or the module of this room that trains a PLM
     model: str  # folder or Hub id; empty for a classifier on vectors
     data: Any
     settings: dict[str, Any]
@@ -86,12 +87,16 @@ class Built:
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training returns: `folder` is a Hugging Face folder (or adapter); checkpoints are Lightning's."""
+    """What a training returns: `folder` is a Hugging Face folder (or adapter); checkpoints are Lightning's.
+
+    `looks` are those at held-out data, of a training that watched it.
+    """
 
     folder: Path
     last: Path
     best: Path | None
     steps: int
+    looks: tuple[Look, ...] = ()
 
 
 def train_causal_lm(
@@ -160,6 +165,46 @@ def train_encoder(
         built.tokenizer.save_pretrained(target)
 
     return _export(job, fitted, export)
+
+
+def train_plm(
+    task: str,
+    model: str | Path,
+    data: dict[str, Any],
+    settings: OptimizationSettings,
+    trainer: TrainerSettings,
+    folder: Path,
+    *,
+    seed: int,
+    stage: str,
+    revision: str | None = None,
+    on_progress: Progress | None = None,
+    on_saved: Callable[[Saved], None] | None = None,
+) -> Trained:
+    """Train a PLM with a loss of its own; the result is a whole model, adapters merged.
+
+    Args:
+        task: the module of this room with that loss. It has `SETTINGS`, the class of its settings, and `build(job)`,
+            which returns module, data module and tokenizer; the module's `model` is what is written.
+        model: folder or Hub id of the PLM to start from.
+        data: plain data, as that module's `build` wants it.
+        settings: of that class; fields that it does not know are ignored.
+        trainer: where to train.
+        folder: for checkpoints and the result; what an interrupted call left in it is gone on with.
+        seed: of the study.
+        stage: names this training's random numbers.
+        revision: of a Hub id; None is the newest.
+        on_progress: called with (steps done, all steps).
+        on_saved: called after each checkpoint.
+
+    Raises:
+        UserError: nothing to train on, or less than one batch takes.
+        Fault: the checkpoint in `folder` is damaged or another training's.
+    """
+    job = replace(_job(task, model, data, settings, trainer, seed, stage, folder), revision=revision)
+    built, fitted = _run(job, on_progress, on_saved)
+    looks = built.module.watch.looks if built.module.watch is not None else []
+    return replace(_export(job, fitted, partial(_write_whole, built)), looks=tuple(looks))
 
 
 @dataclass(frozen=True)
@@ -286,7 +331,13 @@ def build(job: Job) -> Built:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    if job.task not in _SETTINGS:
+        return Built(*_plm_task(job.task).build(job))
     return {"causal_lm": _causal_lm, "contrastive": _contrastive, "classifier": _classifier}[job.task](job)
+
+
+def _plm_task(task: str) -> Any:
+    return importlib.import_module(f"fairloop.training.{task}")
 
 
 def _causal_lm(job: Job) -> Built:
@@ -307,7 +358,9 @@ def _causal_lm(job: Job) -> Built:
         use_safetensors=True,
     )
     if settings.weights == "lora":
-        model = causal_lm.add_lora(model, settings.lora, seed=job.seed, stage=job.stage)
+        model = causal_lm.add_lora(
+            model, settings.lora, dropout=settings.lora.dropout, task="CAUSAL_LM", seed=job.seed, stage=job.stage
+        )
     _set_up(model, job.trainer_settings)
     module = causal_lm.CausalLMModule(model, settings, seed=job.seed, stage=job.stage, total_steps=data.total_steps)
     return Built(module, data, tokenizer)
@@ -393,7 +446,14 @@ def _trainable(encoder: Any, job: Job, settings: ClassifierSettings) -> Any:
     if settings.weights == "frozen":
         return encoder.requires_grad_(False).eval()
     if settings.weights == "lora":
-        encoder = causal_lm.add_lora(encoder, settings.lora, seed=job.seed, stage=job.stage, headless=True)
+        encoder = causal_lm.add_lora(
+            encoder,
+            settings.lora,
+            dropout=settings.lora.dropout,
+            task="FEATURE_EXTRACTION",
+            seed=job.seed,
+            stage=job.stage,
+        )
     _drop_unused(encoder)
     _set_up(encoder, job.trainer_settings)
     return encoder
@@ -440,14 +500,14 @@ def _job(
     task: str,
     model: str | Path,
     data: Any,
-    settings: CausalLMSettings | ContrastiveSettings | ClassifierSettings,
+    settings: OptimizationSettings,
     trainer: TrainerSettings,
     seed: int,
     stage: str,
     folder: Path,
 ) -> Job:
     # A caller's settings may have fields of its own: what the training knows is what its checkpoints belong to.
-    known = set(_SETTINGS[task].model_fields)
+    known = set((_SETTINGS.get(task) or _plm_task(task).SETTINGS).model_fields)
     plain = (settings.model_dump(include=known), json.loads(trainer.model_dump_json()))
     return Job(task, str(model), data, *plain, seed, stage, str(folder))
 
@@ -470,7 +530,9 @@ def _run_anywhere(
     best = folder / BEST
     wanted = best if built.module.optimization.keep == "best" and best.exists() else folder / LAST
     built.module.load_state_dict(read_checkpoint(wanted, owner)["state_dict"], strict=False)
-    steps = int(read_checkpoint(folder / LAST, owner)["global_step"])
+    last = read_checkpoint(folder / LAST, owner)
+    built.module.on_load_checkpoint(last)
+    steps = int(last["global_step"])
     return built, Fitted(folder / LAST, best if best.exists() else None, steps)
 
 
@@ -479,6 +541,14 @@ def _export(job: Job, fitted: Fitted, write: Callable[[Path], None]) -> Trained:
     with folder_written_aside(target) as aside, computing_into(target):
         write(aside)
     return Trained(target, fitted.last, fitted.best, fitted.steps)
+
+
+def _write_whole(built: Built, target: Path) -> None:
+    """Write a whole model, adapters merged, and its tokenizer."""
+    trained = built.module.model
+    whole = trained.merge_and_unload() if hasattr(trained, "merge_and_unload") else trained
+    whole.save_pretrained(target)
+    built.tokenizer.save_pretrained(target)
 
 
 def _owner(job: Job, built: Built) -> str:

@@ -36,6 +36,7 @@ def build_trainer(
     *,
     max_steps: int,
     callbacks: Sequence[pl.Callback] = (),
+    accumulate: int = 1,
 ) -> pl.Trainer:
     """Return a Lightning trainer for the config group `trainer`: no logger, no files but those of `callbacks`.
 
@@ -57,6 +58,7 @@ def build_trainer(
         precision="bf16-mixed" if uses_bfloat16(settings) else "32-true",
         max_steps=max_steps,
         max_epochs=-1,
+        accumulate_grad_batches=accumulate,
         # On a GPU some operations have no repeatable form: better those few than no training at all.
         deterministic=settings.deterministic and ("warn" if accelerator == "gpu" else True),
         benchmark=False,
@@ -136,7 +138,9 @@ def fit(
         Checkpoints(folder, settings.checkpoint_every_steps, owner, on_saved, module.patience),
     ]
     with _quiet_and_restored(settings):
-        trainer = build_trainer(settings, folder, max_steps=data.total_steps, callbacks=callbacks)
+        trainer = build_trainer(
+            settings, folder, max_steps=data.total_steps, callbacks=callbacks, accumulate=module.parts
+        )
         trainer.fit(module, datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True)
     if module.optimization.keep == "best" and best.exists():
         module.load_state_dict(read_checkpoint(best, owner)["state_dict"], strict=False)

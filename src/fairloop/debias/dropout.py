@@ -1,0 +1,57 @@
+"""Dropout regularisation: further training with more dropout, which weakens learned associations.
+
+Webster et al. 2020, "Measuring and Reducing Gendered Correlations in Pre-trained Models" (arXiv 2010.06032), whose
+rates for BERT are the defaults, as in Meade, Poole-Dayan and Reddy 2022, "An Empirical Survey of the Effectiveness of
+Debiasing Techniques for Pre-trained Language Models" (ACL). The model that is written has its own rates again.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from fairloop.debias import base, settings
+from fairloop.debias.card import write_card
+from fairloop.debias.start import kind_of
+from fairloop.debias.trained import train
+from fairloop.training.plm_settings import LanguageModelingSettings
+
+if TYPE_CHECKING:
+    from fairloop.plm.settings import PlmSettings
+    from fairloop.training.hook import Training
+
+
+class MethodSettings(settings.MethodSettings, settings.BudgetSettings):
+    """Further training with raised dropout."""
+
+    name: Literal["dropout"] = Field("dropout", description="the method")
+    hidden_dropout: float | None = Field(0.2, ge=0, lt=1, description="dropout of hidden states; null: the PLM's own")
+    attention_dropout: float | None = Field(0.15, ge=0, lt=1, description="dropout of attention; null: the PLM's own")
+    mask_share: float = Field(0.15, gt=0, lt=1, description="masked PLM: share of the tokens that are predicted")
+
+
+class Method(base.Method):
+    """Trains the PLM with its own objective and more dropout, on text as it is: it needs no pairs."""
+
+    name = "dropout"
+    uses_pairs = False
+    settings: MethodSettings
+
+    def debias(self, plm: "PlmSettings", material: base.Material, folder: Path, training: "Training") -> None:
+        """Write the trained PLM; see `base.Method.debias`."""
+        kind = kind_of(plm, self)
+        loss = self.settings.optimization(
+            LanguageModelingSettings,
+            mask_share=self.settings.mask_share,
+            hidden_dropout=self.settings.hidden_dropout,
+            attention_dropout=self.settings.attention_dropout,
+        )
+        train("language_modeling", {"kind": kind, "texts": list(material.neutral)}, loss, plm, folder, training)
+        write_card(
+            folder,
+            plm,
+            kind,
+            self.settings,
+            "Dropout regularisation (Webster et al. 2020): further training with raised dropout.",
+            f"{len(material.neutral)} sentences",
+        )

@@ -1,0 +1,263 @@
+"""What absorbing a pair does to the PLM: estimated before anything is trained, so that harmful pairs can be left out.
+
+Fair-Gender (arXiv 2501.06795) keeps the sentences whose causal effect promises positive transfer, estimated over
+nearest neighbours in the PLM's own representation. How one pair's effect is estimated is not public; here it is this.
+Absorbing pair i means a gradient step on what the incorporation minimises of it (`training.fair_gender`, neighbours
+left out, the KL term being zero at the start, λ = 1 so that a filter is the same for every λ):
+
+    l_i = JSD(p_m(i), p_f(i)) + (masked-LM loss of x_m + of x_f) / 2
+
+To first order, a step of size η changes the held-out loss H by −η·⟨∇l_i, ∇H⟩: that, for η = 1, is the effect e_i. Above
+zero the pair does harm. H is the language-modelling loss of neutral sentences that nothing is trained on, and, reported
+beside it, the mean bias JSD over the pool of pairs.
+
+- `influence`: e_i with the gradients of all weights, one backward pass for each pair (the trace of Pruthi et al. 2020,
+  "Estimating training data influence by tracing gradient descent", equation 1, at the untouched model).
+- `knn`: Σ_k W_ik · ê_k over the K nearest pairs k (cosine in the frozen PLM's representation, `debias.neighbours`). ê_k
+  is e_k restricted to the output embeddings, their input vectors and the predictions' errors being all it takes (the
+  last layer of Pruthi et al., section 4.2): forward passes alone. What is left out of ê is unlike for pairs alike and
+  averages out among neighbours; that is what the neighbours are for.
+
+A pair is harmful if its effect on language exceeds `tolerance` times the root mean square of all the effects.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fairloop.errors import UserError
+from fairloop.seeding import random_generator
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fairloop.debias.neighbours import Neighbours
+    from fairloop.debias.pairs import Pair
+    from fairloop.training.fair_gender import Tokens
+
+    Batch = dict[str, Tensor]
+
+Estimator = Literal["knn", "influence", "random", "none"]
+Progress = Callable[[int, int], None]
+HARMFUL, AT_RANDOM = "harmful to language modelling", "dropped at random"
+_AT_ONCE = 16  # pairs, or sentences, in one forward pass
+_DRAWS = 4  # masked variants of each text: an incorporation meets a text with another mask in every step
+
+
+@dataclass(frozen=True)
+class Effects:
+    """First-order change of held-out losses by a unit step on each pair [n]; above zero is harmful."""
+
+    language: NDArray[np.float64]
+    bias: NDArray[np.float64]
+
+    def harmful(self, tolerance: float) -> NDArray[np.bool_]:
+        """Return which pairs harm beyond the tolerance, in units of the effects' root mean square."""
+        scale = float(np.sqrt(np.mean(self.language**2))) if len(self.language) else 0.0
+        harmed: NDArray[np.bool_] = self.language > tolerance * scale
+        return harmed
+
+    def averaged(self, neighbours: "Neighbours") -> "Effects":
+        """Return the neighbour-weighted averages."""
+        return Effects(neighbours.average(self.language), neighbours.average(self.bias))
+
+
+def as_many_at_random(harmful: NDArray[np.bool_], seed: int) -> NDArray[np.bool_]:
+    """Return a random selection of as many pairs: the ablation of the estimate at an equal number of pairs."""
+    chosen = np.zeros(len(harmful), dtype=bool)
+    draw = random_generator(seed, "random-filter")
+    chosen[draw.choice(len(harmful), size=int(harmful.sum()), replace=False)] = True
+    return chosen
+
+
+class Absorption:
+    """Estimates the effects of a pool of pairs on one frozen PLM, by either of two sets of gradients."""
+
+    def __init__(
+        self,
+        model: Any,
+        tokens: "Tokens",
+        pairs: "Sequence[Pair]",
+        held_out: Sequence[str],
+        *,
+        mask_share: float,
+        seed: int,
+    ) -> None:
+        """Take the PLM and the texts.
+
+        Args:
+            model: the PLM (transformers) with its language-model head.
+            tokens: how a training on this PLM tokenises.
+            pairs: the pool.
+            held_out: neutral sentences that nothing is trained on.
+            mask_share: of the incorporation.
+            seed: draws the masked tokens.
+
+        Raises:
+            UserError: there is no held-out sentence.
+        """
+        from fairloop.training.fair_gender import FairGenderModule, TrainingPair, plain_batches
+        from fairloop.training.plm_settings import FairGenderSettings
+
+        if not held_out:
+            raise UserError("debias.causal: there is no held-out neutral sentence to estimate effects on")
+        settings = FairGenderSettings(mask_share=mask_share)
+        self.module = FairGenderModule(
+            model.requires_grad_(False).eval(), None, tokens, settings, seed=seed, stage="effect", total_steps=1
+        )
+        self.draws = range(_DRAWS if tokens.kind == "masked" else 1)
+        self.pairs, self.sentences = len(pairs), len(held_out)
+        device = next(model.parameters()).device
+        plain = [TrainingPair(pair.male, pair.female, pair.target) for pair in pairs]
+        self.pool, self.singles, self.held_out = (
+            [{name: tensor.to(device) for name, tensor in batch.items()} for batch in batches]
+            for batches in (
+                plain_batches(plain, [], tokens, _AT_ONCE),
+                plain_batches(plain, [], tokens, 1),
+                plain_batches([], held_out, tokens, _AT_ONCE),
+            )
+        )
+
+    def losses(self, batch: "Batch") -> "Tensor":
+        """Return l_i of the batch's pairs [pairs]."""
+        losses = self.module.bias_losses(batch)
+        for draw in self.draws:
+            language = self.module.language_losses(batch, "text", draw).view(2, -1).mean(dim=0)
+            losses = losses + language / len(self.draws)
+        return losses
+
+    def held_out_loss(self, batch: "Batch") -> "Tensor":
+        """Return a held-out batch's contribution to H."""
+        import torch
+
+        drawn = [self.module.language_losses(batch, "neutral", draw).sum() for draw in self.draws]
+        return torch.stack(drawn).mean() / self.sentences
+
+    def by_influence(self, on_progress: Progress | None = None) -> Effects:
+        """Return e_i, with the gradients of all weights."""
+        import torch
+
+        model = self.module.model.requires_grad_(True)
+        weights = list(model.parameters())
+        language = _gradient(weights, map(self.held_out_loss, self.held_out))
+        bias = _gradient(weights, (self.module.bias_losses(batch).sum() / self.pairs for batch in self.pool))
+        found = []
+        for number, batch in enumerate(self.singles):
+            own = torch.autograd.grad(self.losses(batch).sum(), weights, allow_unused=True)
+            found.append([-_inner(own, language), -_inner(own, bias)])
+            if on_progress is not None:
+                on_progress(number + 1, self.pairs)
+        model.requires_grad_(False)
+        return _effects(found)
+
+    def by_output_layer(self, on_progress: Progress | None = None) -> Effects:
+        """Return ê_i, with the gradients of the output embeddings alone; they need no backward pass."""
+        import torch
+
+        language = _sum(self._held_out_matrix(batch, draw) for batch in self.held_out for draw in self.draws)
+        bias = _sum(self._bias_matrix(batch) for batch in self.pool)
+        found: list[list[float]] = []
+        for batch in self.pool:
+            count = len(batch["weights"])
+            reads = [self._bias_read(batch)]
+            loss = reads[0].losses
+            for draw in self.draws:
+                reads.append(self._text_read(batch, "text", draw))
+                loss = loss + reads[-1].losses.view(2, -1).mean(dim=0) / len(self.draws)
+            errors = torch.autograd.grad(loss.sum(), [read.logits for read in reads])
+            effects = torch.zeros(count, 2, dtype=torch.float64)
+            for read, error in zip(reads, errors, strict=True):
+                for column, target in enumerate((language, bias)):
+                    inner = (error * (read.hidden @ target.T)).sum(dim=1).double().cpu()
+                    effects[:, column].index_add_(0, read.rows.cpu() % count, -inner)
+            found += effects.tolist()
+            if on_progress is not None:
+                on_progress(len(found), self.pairs)
+        return _effects(found)
+
+    def _held_out_matrix(self, batch: "Batch", draw: int) -> "Tensor":
+        read = self._text_read(batch, "neutral", draw)
+        return read.gradient(read.losses.sum() / (len(self.draws) * self.sentences))
+
+    def _bias_matrix(self, batch: "Batch") -> "Tensor":
+        read = self._bias_read(batch)
+        return read.gradient(read.losses.sum() / self.pairs)
+
+    def _bias_read(self, batch: "Batch") -> "_Read":
+        from fairloop.training.fair_gender import jensen_shannon
+        from fairloop.training.predictions import places
+
+        wanted = places(batch["bias_ids"], batch["bias_places"])
+        hidden, logits = self._forward(batch["bias_ids"], batch["bias_mask"], wanted)
+        male, female = logits.softmax(dim=-1).chunk(2)
+        return _Read(hidden, logits, wanted.nonzero()[:, 0], jensen_shannon(male, female))
+
+    def _text_read(self, batch: "Batch", name: str, draw: int) -> "_Read":
+        from fairloop.training.fair_gender import text_losses
+
+        ids, wanted, predicted = self.module.asked(batch, name, draw)
+        hidden, logits = self._forward(ids, batch[f"{name}_mask"], wanted)
+        losses = text_losses(logits, batch[f"{name}_ids"], predicted)
+        return _Read(hidden, logits, predicted.nonzero()[:, 0], losses)
+
+    def _forward(self, ids: "Tensor", mask: "Tensor", wanted: "Tensor") -> "tuple[Tensor, Tensor]":
+        """Return the output embeddings' inputs, and the logits as the beginning of a graph."""
+        import torch
+
+        from fairloop.training.predictions import hidden_and_logits
+
+        with torch.no_grad():
+            hidden, logits = hidden_and_logits(
+                self.module.model, ids, mask, wanted, causal=self.module.kind == "causal"
+            )
+        return hidden.float(), logits.float().requires_grad_()
+
+
+@dataclass(frozen=True)
+class _Read:
+    """Predictions of one batch: `hidden` [n, width], `logits` [n, vocabulary], each one's row, losses."""
+
+    hidden: "Tensor"
+    logits: "Tensor"
+    rows: "Tensor"
+    losses: "Tensor"
+
+    def gradient(self, loss: "Tensor") -> "Tensor":
+        """Return the gradient of the loss with respect to the output embeddings [vocabulary, width]."""
+        import torch
+
+        (error,) = torch.autograd.grad(loss, [self.logits])
+        return error.T @ self.hidden
+
+
+def _gradient(weights: "Sequence[Tensor]", losses: "Iterable[Tensor]") -> "list[Tensor]":
+    """Return the gradient of the sum of losses, one of which is held at a time."""
+    import torch
+
+    total = [torch.zeros_like(weight) for weight in weights]
+    for loss in losses:
+        for sum_, part in zip(total, torch.autograd.grad(loss, list(weights), allow_unused=True), strict=True):
+            if part is not None:
+                sum_ += part
+    return total
+
+
+def _sum(matrices: "Iterable[Tensor]") -> "Tensor":
+    """Return the sum of matrices that are made one after the other: each has a row for every word of the vocabulary."""
+    made = iter(matrices)
+    total = next(made)
+    for matrix in made:
+        total += matrix
+    return total
+
+
+def _inner(first: "Sequence[Tensor | None]", second: "Sequence[Tensor]") -> float:
+    return sum(float((a * b).sum().double()) for a, b in zip(first, second, strict=True) if a is not None)
+
+
+def _effects(found: Sequence[Sequence[float]]) -> Effects:
+    columns = np.array(found, dtype=np.float64).reshape(-1, 2)
+    return Effects(columns[:, 0], columns[:, 1])

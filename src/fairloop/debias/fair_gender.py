@@ -1,0 +1,312 @@
+"""Fair-Gender: absorb pairs of sentences that agree with what the PLM knows and do its language no harm.
+
+"Bridging the Fairness Gap: Enhancing Pre-trained Models with LLM-Generated Sentences" (arXiv 2501.06795).
+
+    filter   aligned pairs (`debias.alignment`) whose causal effect is not harmful (`debias.effect`)
+    debias   minimise L = L_b + λ·L_r over them (`training.fair_gender`)
+
+In L_b the weight w_i gives every target word the same sum of weights: pairs are written in equal numbers for each
+target, and the filters leave unequal ones.
+"""
+
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from fairloop.debias import base, settings
+from fairloop.debias.base import Material
+from fairloop.debias.card import write_card
+from fairloop.debias.pairs import Pair, PairRow
+from fairloop.errors import UserError
+from fairloop.seeding import random_generator
+from fairloop.settings import Settings, incidental
+from fairloop.training.hook import Training
+
+if TYPE_CHECKING:
+    from fairloop.debias.neighbours import Neighbours
+    from fairloop.plm.model import LanguageModel
+    from fairloop.plm.settings import PlmSettings
+    from fairloop.training.fair_gender import Tokens, TrainingPair
+    from fairloop.training.plm_settings import FairGenderSettings
+
+LOOKS_FILE = "looks.csv"
+
+
+class AlignmentSettings(Settings):
+    """When a pair agrees with what the PLM knows."""
+
+    enabled: bool = Field(True, description="false: every screened pair counts as aligned")
+    quantile: float = Field(
+        0.05, ge=0, lt=1, description="share of the reference sentences that may be less plausible than a sentence"
+    )
+    rank: int = Field(1000, ge=1, description="worst rank of the masked target at which it counts as recovered")
+
+
+class EarlyStoppingSettings(Settings):
+    """Early stopping on held-out pairs and neutral text."""
+
+    enabled: bool = Field(True, description="false: all steps are taken and the last weights kept")
+    held_out: float = Field(0.1, gt=0, le=0.5, description="share of the target words whose pairs are held out")
+    every: int = Field(20, ge=1, description="steps between two looks at what is held out")
+    patience: int = Field(3, ge=0, description="stop after so many looks without a better one; 0: never")
+    tolerance: float = Field(
+        0.01, ge=0, description="held-out (pseudo-)perplexity may rise by this share; beyond it, less rise is better"
+    )
+
+
+class MethodSettings(settings.PairMethodSettings, settings.BudgetSettings):
+    """Settings of Fair-Gender."""
+
+    name: Literal["fair_gender"] = Field("fair_gender", description="the method")
+    alignment: AlignmentSettings = Field(AlignmentSettings(), description="agreement with what the PLM knows")
+    causal: Literal["knn", "influence", "random", "none"] = Field(
+        "knn", description="estimator of a pair's effect; random: as many as knn would drop, at random; none: no filter"
+    )
+    tolerance: float = Field(
+        1.0, ge=0, description="harm above which a pair is dropped, in units of the effects' root mean square"
+    )
+    neighbours: int = Field(5, ge=1, le=1000, description="K: nearest pairs, itself among them, in knn and in L_b")
+    regularizer: bool = Field(True, description="false: L = L_b alone")
+    lambda_r: float = Field(1.0, ge=0, description="λ: weight of L_r")
+    mask_share: float = Field(
+        0.15, gt=0, le=1, description="share of a text's tokens that L_r masks and predicts; masked PLMs only"
+    )
+    early_stopping: EarlyStoppingSettings = Field(EarlyStoppingSettings(), description="on held-out pairs and text")
+    accumulate: int = incidental(
+        1, ge=1, le=1024, description="parts in which a device computes its share of a batch: less memory"
+    )
+
+    @property
+    def effective_lambda(self) -> float:
+        """λ, or 0 without the regulariser."""
+        return self.lambda_r if self.regularizer else 0.0
+
+
+class Method(base.Method):
+    """Causal filter and incorporation."""
+
+    name = "fair_gender"
+    settings: MethodSettings
+
+    def __init__(self, settings: MethodSettings) -> None:
+        super().__init__(settings)
+        self.filters_pairs = settings.alignment.enabled or settings.causal != "none"
+
+    def check(self, plm: "PlmSettings") -> None:
+        """Refuse more neighbours, or a larger batch, than there can be pairs."""
+        super().check(plm)
+        for name in ("neighbours", "batch_size"):
+            if getattr(self.settings, name) > self.settings.pairs:
+                raise UserError.of(
+                    f"debias.{name}", getattr(self.settings, name), f"at most debias.pairs={self.settings.pairs}"
+                )
+
+    def filter_settings(self) -> dict[str, Any]:
+        """Return, as plain data, the settings that decide what `filter` returns."""
+        names = ["alignment", "causal", "max_length"]
+        if self.settings.causal != "none":
+            names += ["tolerance", "mask_share", *(["neighbours"] if self.settings.causal != "influence" else [])]
+        return {name: self.settings.deciding()[name] for name in names}
+
+    def filter(
+        self, plm: "PlmSettings", rows: Sequence[PairRow], neutral: Sequence[str], training: Training
+    ) -> list[PairRow]:
+        """Return the rows, with alignment and effect, of which the unaligned and the harmful are dropped."""
+        from fairloop.plm.model import LanguageModel
+
+        if not self.filters_pairs:
+            return list(rows)
+        model = LanguageModel.load(plm)
+        tokens = _tokens(model, self.settings.max_length)
+        judged = list(rows)
+        if self.settings.alignment.enabled:
+            judged = self._align(model, tokens, judged, neutral, training)
+        if self.settings.causal != "none":
+            judged = self._estimate(model, tokens, judged, neutral, training)
+        return judged
+
+    def debias(self, plm: "PlmSettings", material: Material, folder: Path, training: Training) -> None:
+        """Incorporate the pairs; see `base.Method.debias`."""
+        from fairloop.plm.locate import resolve
+        from fairloop.plm.model import LanguageModel
+        from fairloop.training.fair_gender import Incorporation
+        from fairloop.training.tasks import train_plm
+
+        model = LanguageModel.load(plm)
+        tokens = _tokens(model, self.settings.max_length)
+        held_in, held_out = self.split(material.pairs, training.seed)
+        learned = Incorporation(
+            tokens.kind,
+            training_pairs(held_in, _neighbours(model, held_in, self.settings.neighbours)),
+            material.neutral if self.settings.effective_lambda else (),
+            training_pairs(held_out),
+            material.held_out_neutral if held_out else (),
+        )
+        del model  # the training loads its own
+        trained = train_plm(
+            self.name,
+            str(resolve(plm.path, plm.revision)),
+            asdict(learned),
+            self.training_settings(tokens.max_length),
+            training.trainer,
+            training.work,
+            seed=training.seed,
+            stage="fair-gender",
+            revision=plm.revision,
+            on_progress=training.on_progress,
+            on_saved=training.on_saved,
+        )
+        shutil.copytree(trained.folder, folder, dirs_exist_ok=True)
+        summary = (
+            "Fair-Gender (arXiv 2501.06795): pairs of sentences that differ only in gendered words, agree with what the"
+            " model knew and do its language no harm were absorbed by minimising a bias term and a regulariser."
+        )
+        learned_from = f"{len(held_in)} pairs; {len(held_out)} pairs about other targets were held out to stop early"
+        write_card(folder, plm, tokens.kind, self.settings, summary, learned_from)
+        if trained.looks:
+            lines = [f"{look.step},{look.bias!r},{look.language!r}" for look in trained.looks]
+            (folder / LOOKS_FILE).write_text("\n".join(["step,bias,language", *lines]) + "\n", encoding="utf-8")
+
+    def training_settings(self, max_length: int) -> "FairGenderSettings":
+        """Return what the training is to do, with sentences of at most `max_length` tokens."""
+        from fairloop.training.plm_settings import FairGenderSettings
+        from fairloop.training.settings import WatchSettings
+
+        early = self.settings.early_stopping
+        watch = WatchSettings(every=early.every, patience=early.patience, tolerance=early.tolerance)
+        return self.settings.optimization(
+            FairGenderSettings,
+            lambda_r=self.settings.effective_lambda,
+            mask_share=self.settings.mask_share,
+            watch=watch if early.enabled else None,
+            keep="best" if early.enabled else "last",
+            accumulate=self.settings.accumulate,
+            max_length=max_length,
+        )
+
+    def split(self, pairs: Sequence[Pair], seed: int) -> tuple[list[Pair], list[Pair]]:
+        """Return the pairs to learn from and those held out, which share no target word; none without early stopping.
+
+        Raises:
+            UserError: all pairs are about one target, or too few are left to learn from.
+        """
+        held_out: set[str] = set()
+        if self.settings.early_stopping.enabled:
+            targets = sorted({pair.target.lower() for pair in pairs})
+            count = max(1, round(self.settings.early_stopping.held_out * len(targets)))
+            if len(targets) < 2:
+                raise UserError(
+                    f"debias.early_stopping.enabled=true: needs pairs about two targets, and {len(targets)} is left"
+                )
+            drawn = random_generator(seed, "held-out-targets").permutation(len(targets))[:count]
+            held_out = {targets[number] for number in drawn}
+        held_in = [pair for pair in pairs if pair.target.lower() not in held_out]
+        if len(held_in) < self.settings.batch_size:
+            raise UserError.of(
+                "debias.batch_size", self.settings.batch_size, f"at most {len(held_in)}, the pairs left to learn from"
+            )
+        return held_in, [pair for pair in pairs if pair.target.lower() in held_out]
+
+    def _align(
+        self, model: "LanguageModel", tokens: "Tokens", rows: list[PairRow], neutral: Sequence[str], training: Training
+    ) -> list[PairRow]:
+        from fairloop.debias.alignment import align
+        from fairloop.plm.memory import FolderMemory
+
+        chosen = self.settings.alignment
+        pool = [row.pair for row in rows if not row.dropped]
+        found = align(
+            model,
+            tokens,
+            pool,
+            neutral,
+            quantile=chosen.quantile,
+            rank=chosen.rank,
+            on_progress=training.on_progress,
+            memory=FolderMemory(training.work),
+        )
+        return _updated(
+            rows,
+            [
+                {"plausibility": one.plausibility, "target_rank": float(one.rank), "aligned": not one.reason,
+                 "dropped": one.reason}
+                for one in found
+            ],
+        )  # fmt: skip
+
+    def _estimate(
+        self, model: "LanguageModel", tokens: "Tokens", rows: list[PairRow], neutral: Sequence[str], training: Training
+    ) -> list[PairRow]:
+        from fairloop.debias import effect
+
+        pool = [row.pair for row in rows if not row.dropped]
+        if not pool:
+            return rows
+        chosen = self.settings
+        absorption = effect.Absorption(
+            model.model, tokens, pool, neutral, mask_share=chosen.mask_share, seed=training.seed
+        )
+        if chosen.causal == "influence":
+            effects = absorption.by_influence(training.on_progress)
+        else:
+            near = _neighbours(model, pool, chosen.neighbours)
+            effects = absorption.by_output_layer(training.on_progress).averaged(near)
+        harmful, reason = effects.harmful(chosen.tolerance), effect.HARMFUL
+        if chosen.causal == "random":
+            harmful, reason = effect.as_many_at_random(harmful, training.seed), effect.AT_RANDOM
+        return _updated(
+            rows,
+            [
+                {"effect": float(value), "dropped": reason if harms else ""}
+                for value, harms in zip(effects.language, harmful, strict=True)
+            ],
+        )
+
+
+def training_pairs(pairs: Sequence[Pair], near: "Neighbours | None" = None) -> "list[TrainingPair]":
+    """Return pairs with their weights w_i and their neighbours; without `near` each is alone."""
+    from fairloop.training.fair_gender import TrainingPair
+
+    of_target = Counter(pair.target.lower() for pair in pairs)
+    return [
+        TrainingPair(
+            pair.male,
+            pair.female,
+            pair.target,
+            len(pairs) / (len(of_target) * of_target[pair.target.lower()]),
+            tuple(near.numbers[row].tolist()) if near is not None else (row,),
+            tuple(near.weights[row].tolist()) if near is not None else (1.0,),
+        )
+        for row, pair in enumerate(pairs)
+    ]
+
+
+def _updated(rows: Sequence[PairRow], changes: "Sequence[dict[str, object]]") -> list[PairRow]:
+    """Return the rows; those that were not dropped get the changes, in order."""
+    remaining = iter(changes)
+    return [row if row.dropped else replace(row, **next(remaining)) for row in rows]  # type: ignore[arg-type]
+
+
+def _neighbours(model: "LanguageModel", pairs: Sequence[Pair], count: int) -> "Neighbours":
+    from fairloop.debias.neighbours import nearest, represent
+
+    return nearest(represent(model, pairs), count)
+
+
+def _tokens(model: "LanguageModel", max_length: int) -> "Tokens":
+    """Return how pairs are tokenised for this PLM.
+
+    Raises:
+        UserError: the PLM has no language-model head, or is masked without a mask token.
+    """
+    from fairloop.training.fair_gender import Tokens
+
+    if model.kind == "encoder":
+        raise UserError(f"debias=fair_gender debiases a model that is masked or causal; plm={model.name} is an encoder")
+    window = model.window or max_length
+    return Tokens(model.tokenizer, model.kind, min(max_length, window))

@@ -1,0 +1,415 @@
+"""Fair-Gender: debias a pre-trained language model (PLM) with pairs of sentences, and measure what that cost.
+
+"Bridging the Fairness Gap: Enhancing Pre-trained Models with LLM-Generated Sentences" (arXiv 2501.06795).
+
+    pairs           sentences about a target word with a gendered subject, and their counterparts
+    screening       form, duplicates, toxicity and fluency
+    causal filter   pairs that agree with what the PLM knows, and whose effect on its language is not harmful
+    incorporation   the PLM is trained on them: L = L_b + λ·L_r
+    evaluation      bias and language skill of the PLM before and after
+
+The baselines run through the same stages, but for those they do not use. Every stage but the incorporation and what
+comes after it is shared between the cells of a store that want the same.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fairloop import console
+from fairloop.benchmarks.registry import settings_of as benchmark_settings
+from fairloop.config import Configuration
+from fairloop.debias.base import Material
+from fairloop.debias.pair_settings import PairSettings
+from fairloop.debias.pairs import PairRow, coverage, kept, load_pairs, reasons, save_pairs
+from fairloop.debias.registry import method
+from fairloop.errors import UserError
+from fairloop.files import digest_file, files_below, write_json, write_text
+from fairloop.lexicon import neutral_sentences
+from fairloop.metrics.measurement import Measurement
+from fairloop.plm.locate import fingerprint, torch_device
+from fairloop.seeding import random_generator
+from fairloop.studies.evaluate import OUTCOME_FILE, write_outcome
+from fairloop.studies.measures import read_measures
+from fairloop.tracking.results import number
+from fairloop.tracking.stages import Stage
+from fairloop.tracking.store import Cell
+from fairloop.tracking.wandb_run import Tracker
+from fairloop.training.hook import Training
+
+if TYPE_CHECKING:
+    from fairloop.debias.screen import Fluency
+    from fairloop.generation.in_process import InProcessGenerator
+    from fairloop.plm.model import LanguageModel
+    from fairloop.plm.settings import PlmSettings
+
+PAIRS_FILE = "pairs.parquet"
+WRITING_FILE = "writing.json"
+NEUTRAL_FILE = "neutral.txt"
+MODEL_FOLDER = "model"
+CARD_FILE = "README.md"
+BEFORE = "before/"
+
+# The versions of what the stages do, part of what names a shared stage: raise one when a change of the code changes
+# what such a stage puts out, together with the study's version in `config.METHODS`.
+VERSIONS = {"pairs": 1, "screening": 1, "filter": 1, "measuring": 1}
+
+
+def run(configuration: Configuration, cell: Cell, tracker: Tracker) -> None:
+    """Run one cell of the study; finished stages are read instead of computed.
+
+    Args:
+        configuration: the cell's resolved configuration.
+        cell: its folder in the run store, held by this process.
+        tracker: where pairs, measures and the model are logged.
+
+    Raises:
+        UserError: too few pairs are left to learn from; the line says what took them.
+        Fault: the generator's yield stays under its floor, or a training failed.
+    """
+    study = FairGender(configuration, cell)
+    pairs = study.filter(study.screen(study.write())) if study.method.uses_pairs else None
+    before = study.measure("before", configuration.plm, ())
+    after = before
+    model: Stage | None = None
+    if study.method.changes_model:
+        trained = study.incorporate(pairs)
+        after = study.measure("after", study.debiased(trained), (trained,))
+        model = study.publish(trained, pairs, before, after)
+    study.report(tracker, pairs, before, after, model)
+
+
+class FairGender:
+    """The stages of the study for one cell; models are loaded when the first stage needs them."""
+
+    def __init__(self, configuration: Configuration, cell: Cell) -> None:
+        """Take the resolved configuration, and the cell held by this process."""
+        self.configuration = configuration
+        self.cell = cell
+        self.study = configuration.fair_gender
+        self.settings: Any = configuration.debias
+        self.method = method(configuration.debias)
+        self.plm = configuration.plm
+        self.seed = configuration.seed
+        self.label = f"{self.method.name} on {self.plm.name}, seed {self.seed}"
+
+    # --- pairs ------------------------------------------------------------------------------------------------------
+
+    def write(self) -> Stage:
+        """Return the pairs as written by the generator, filled from templates or swapped from given sentences."""
+        fields = PairSettings.model_fields
+        settings = {key: value for key, value in self.settings.deciding().items() if key in fields}
+        if self.settings.source == "llm":
+            settings["model"] = self.choices["model"]
+        if self.settings.source == "swap":
+            settings["swap_file"] = digest_file(Path(self.settings.swap_file))
+        return self._shared("pairs", self._write, settings, "pairs")
+
+    def _write(self, folder: Path) -> dict[str, Any]:
+        from fairloop.debias.pair_sources import gather_pairs
+
+        generator = self.generator if self.settings.source == "llm" else None
+        with self._progress("pairs") as on_progress:
+            gathered = gather_pairs(self.settings, seed=self.seed, generator=generator, on_progress=on_progress)
+        save_pairs(gathered.rows, folder / PAIRS_FILE)
+        written = {"pairs": len(gathered.rows), "asked": gathered.asked, "mended": gathered.mended}
+        write_json(folder / WRITING_FILE, {**written, "rejected": dict(gathered.rejected)})
+        return {"seconds_of_the_generator": gathered.seconds}
+
+    # --- screening --------------------------------------------------------------------------------------------------
+
+    def screen(self, pairs: Stage) -> Stage:
+        """Return the pairs with their scores, those that fail a test marked with the reason."""
+        screen = self.settings.screen
+        if not screen.enabled:
+            return pairs
+        settings = {"screen": screen.deciding()}
+        if screen.fluency == "plm":
+            settings["plm"] = self.choices["plm"]
+        if screen.fluency == "generator":
+            settings["model"] = self.choices["model"]
+        if screen.toxicity == "classifier":
+            settings["toxicity"] = fingerprint(screen.toxicity_model, None, "debias.screen.toxicity_model")
+        return self._shared("screening", lambda folder: self._screen(pairs, folder), settings, "screening", [pairs])
+
+    def _screen(self, pairs: Stage, folder: Path) -> None:
+        from fairloop.debias.screen import screen_pairs
+        from fairloop.debias.toxicity import toxicity_scorer
+
+        screen = self.settings.screen
+        with self._progress("screening") as on_progress:
+            rows = screen_pairs(
+                load_pairs(pairs.folder / PAIRS_FILE),
+                screen,
+                toxicity=toxicity_scorer(screen, device=self.device),
+                fluency=self._fluency(on_progress),
+            )
+        save_pairs(rows, folder / PAIRS_FILE)
+
+    def _fluency(self, on_progress: console.OnProgress) -> "Fluency | None":
+        """The measure of fluency, by the language model that is to judge it."""
+        from fairloop.debias.screen import fluency_of
+        from fairloop.plm.memory import FolderMemory
+
+        if self.settings.screen.fluency == "none":
+            return None
+        return fluency_of(self._judge(), on_progress=on_progress, memory=FolderMemory(self.cell.scratch()))
+
+    def _judge(self) -> "LanguageModel":
+        from fairloop.plm.model import LanguageModel
+
+        if self.settings.screen.fluency == "plm":
+            return LanguageModel.load(self.plm)
+        return LanguageModel(
+            self.generator.model, self.generator.tokenizer, "causal", name=self.configuration.model.name
+        )
+
+    # --- causal filter ----------------------------------------------------------------------------------------------
+
+    def filter(self, screened: Stage) -> Stage:
+        """Return the pairs with alignment and effect, unaligned and harmful ones marked; as they are for baselines."""
+        chosen = screened
+        if self.method.filters_pairs:
+            settings = {**self.method.filter_settings(), "plm": self.choices["plm"], "neutral": self.neutral_settings}
+            compute: Callable[[Path], None] = lambda folder: self._filter(screened, folder)  # noqa: E731
+            chosen = self._shared("filter", compute, settings, "filter", [screened])
+        self._require_enough(load_pairs(chosen.folder / PAIRS_FILE))
+        return chosen
+
+    def _filter(self, screened: Stage, folder: Path) -> None:
+        rows = load_pairs(screened.folder / PAIRS_FILE)
+        with self._training("causal filter") as training:
+            rows = self.method.filter(self.plm, rows, self.neutral[1], training)
+        save_pairs(rows, folder / PAIRS_FILE)
+
+    def _require_enough(self, rows: Sequence[PairRow]) -> None:
+        needed = getattr(self.settings, "batch_size", 1)
+        left = len(kept(rows))
+        if left < needed:
+            took = ", ".join(f"{count} {reason}" for reason, count in reasons(rows).items()) or "none was dropped"
+            raise UserError(
+                f"debias.pairs={self.settings.pairs}: {left} of {len(rows)} pairs are left, and a batch takes"
+                f" {needed}; dropped: {took}"
+            )
+
+    # --- incorporation ----------------------------------------------------------------------------------------------
+
+    def incorporate(self, pairs: Stage | None) -> Stage:
+        """Return the debiased model."""
+        inputs = [pairs] if pairs is not None else []
+        return self.cell.stage("incorporation", lambda folder: self._incorporate(pairs, folder), inputs=inputs)
+
+    def _incorporate(self, pairs: Stage | None, folder: Path) -> None:
+        chosen = kept(load_pairs(pairs.folder / PAIRS_FILE)) if pairs is not None else []
+        learned, watched, _ = self.neutral
+        target = folder / MODEL_FOLDER
+        target.mkdir()
+        with self._training("incorporation") as training:
+            self.method.debias(self.plm, Material(chosen, learned, watched), target, training)
+
+    def debiased(self, trained: Stage) -> "PlmSettings":
+        """The debiased model as a PLM to be measured."""
+        return self.plm.model_copy(update={"path": str(trained.folder / MODEL_FOLDER), "revision": None})
+
+    # --- evaluation -------------------------------------------------------------------------------------------------
+
+    def measure(self, when: str, plm: "PlmSettings", inputs: Sequence[Stage]) -> dict[str, Stage]:
+        """Return each benchmark's measures of a PLM, before (shared by all methods) or after."""
+        return {name: self._measured(name, when, plm, inputs) for name in self.study.benchmarks}
+
+    def _measured(self, name: str, when: str, plm: "PlmSettings", inputs: Sequence[Stage]) -> Stage:
+        settings: dict[str, Any] = {"benchmark": self._benchmark(name).deciding()}
+        if name == "perplexity":
+            settings["benchmark"]["text"] = self.neutral_settings
+        compute: Callable[[Path], dict[str, Any]] = lambda folder: self._measure(name, plm, when, folder)  # noqa: E731
+        if inputs:
+            return self.cell.stage(f"{when}-{name}", compute, inputs=inputs, settings=settings)
+        return self._shared(f"{when}-{name}", compute, {**settings, "plm": self.choices["plm"]}, "measuring")
+
+    def _measure(self, name: str, plm: "PlmSettings", when: str, folder: Path) -> dict[str, Any]:
+        from fairloop.benchmarks.registry import measure
+        from fairloop.plm.memory import FolderMemory
+        from fairloop.plm.model import LanguageModel
+
+        settings = self._benchmark(name)
+        if name == "perplexity":
+            write_text(folder / NEUTRAL_FILE, "\n".join(self.neutral[2]) + "\n")
+            settings = settings.model_copy(update={"text": str(folder / NEUTRAL_FILE)})
+        with self._progress(f"{name} {when}") as on_progress:
+            memory = FolderMemory(self.cell.scratch())
+            result = measure(LanguageModel.load(plm), settings, seed=self.seed, on_progress=on_progress, memory=memory)
+        return write_outcome(result, folder)
+
+    def _benchmark(self, name: str) -> Any:
+        chosen = {"name": name, "data": self.study.data, "resamples": self.study.resamples}
+        return benchmark_settings(chosen)
+
+    # --- result -----------------------------------------------------------------------------------------------------
+
+    def publish(self, trained: Stage, pairs: Stage | None, before: dict[str, Stage], after: dict[str, Stage]) -> Stage:
+        """Return the model with its card: what `from_pretrained` is given."""
+        inputs = [trained, *([pairs] if pairs is not None else []), *before.values(), *after.values()]
+
+        def compute(folder: Path) -> None:
+            source = trained.folder / MODEL_FOLDER
+            for path in files_below(source):
+                if path.name != CARD_FILE:
+                    _link(path, folder / MODEL_FOLDER / path.relative_to(source))
+            write_text(folder / MODEL_FOLDER / CARD_FILE, self._card(source, pairs, before, after))
+
+        return self.cell.stage("result", compute, inputs=inputs)
+
+    def _card(self, model: Path, pairs: Stage | None, before: dict[str, Stage], after: dict[str, Stage]) -> str:
+        from fairloop.debias.card import Score, with_results
+
+        values = [
+            {one.metric: number(one.value) for stage in stages.values() for one in read_measures(stage)}
+            for stages in (before, after)
+        ]
+        scores = [Score(metric, values[0].get(metric), value) for metric, value in values[1].items()]
+        data = self._data_lines(pairs) if pairs is not None else ["No pairs were used."]
+        return with_results((model / CARD_FILE).read_text(encoding="utf-8"), data, scores)
+
+    def _data_lines(self, pairs: Stage) -> list[str]:
+        rows = load_pairs(pairs.folder / PAIRS_FILE)
+        chosen = kept(rows)
+        covered = coverage(chosen)
+        writer = f", written by {self.configuration.model.path}" if self.settings.source == "llm" else ""
+        return [
+            f"{len(chosen)} pairs of sentences that differ only in gendered words (source "
+            f"`{self.settings.source}`{writer}), about {len(covered.targets)} targets with "
+            f"{len(covered.attributes)} pairs of gendered words.",
+            *(f"{count} of {len(rows)} were dropped: {reason}." for reason, count in reasons(rows).items()),
+            f"{len(self.neutral[0])} neutral sentences were learned from, and {len(self.neutral[1])} watched.",
+        ]
+
+    def report(
+        self,
+        tracker: Tracker,
+        pairs: Stage | None,
+        before: dict[str, Stage],
+        after: dict[str, Stage],
+        model: Stage | None,
+    ) -> None:
+        """Write the cell's results and log them: step 0 is the untouched PLM, step 1 the debiased one."""
+        measured = [[one for stage in stages.values() for one in read_measures(stage)] for stages in (before, after)]
+        table = pairs.folder / PAIRS_FILE if pairs is not None else None
+        rows = [_flat(row) for row in load_pairs(table)] if table is not None else []
+        tracker.log_generation(0, measured[0], rows, table)
+        tracker.log_generation(1, measured[1])
+        if model is not None:
+            seen = {"pairs_sha256": pairs.outputs[PAIRS_FILE]} if pairs is not None else {}
+            tracker.log_checkpoint("model", model.folder / MODEL_FOLDER, seen)
+            console.say(f"the debiased model: {model.folder / MODEL_FOLDER}")
+        for stage in (*before.values(), *after.values()):
+            _say_skipped(stage)
+        self.cell.write_results({None: [*_renamed(measured[0]), *self._counts(table), *measured[1]]})
+        tracker.finish("complete", json.loads((self.cell.folder / "result.json").read_text()))
+
+    def _counts(self, table: Path | None) -> list[Measurement]:
+        """The pairs that were written and those that were learned from."""
+        if table is None:
+            return []
+        rows = load_pairs(table)
+        counts = {"pairs/written": len(rows), "pairs/kept": len(kept(rows))}
+        return [Measurement(name, float(count), None, None, len(rows)) for name, count in counts.items()]
+
+    # --- what the stages share --------------------------------------------------------------------------------------
+
+    def _shared(
+        self,
+        name: str,
+        compute: Callable[[Path], dict[str, Any] | None],
+        settings: dict[str, Any],
+        version: str,
+        inputs: Sequence[Stage] = (),
+    ) -> Stage:
+        """Return a stage that every cell shares whose settings, inputs and seed are the same."""
+        settings = {**settings, "seed": self.seed, "version": VERSIONS[version]}
+        return self.cell.stage(name, compute, inputs=inputs, settings=settings, shared=True)
+
+    @cached_property
+    def choices(self) -> dict[str, Any]:
+        """The models that stages read, by their settings and weights."""
+        deciding = self.configuration.deciding()
+        groups = {"plm": "plm.path", "model": "model.path"}
+        return {
+            group: {**deciding[group], "weights": deciding["weights"][key]}
+            for group, key in groups.items()
+            if group in deciding
+        }
+
+    @cached_property
+    def neutral(self) -> tuple[list[str], list[str], list[str]]:
+        """Neutral sentences to learn from, to watch during the training, and to measure afterwards."""
+        held_in = list(_sentences(self.study.neutral) or neutral_sentences("heldin"))
+        held_out = list(_sentences(self.study.held_out_neutral) or neutral_sentences("heldout"))
+        order = random_generator(self.seed, "neutral-watched").permutation(len(held_in)).tolist()
+        watched = max(1, round(self.study.watched * len(held_in)))
+        return [held_in[n] for n in order[watched:]], [held_in[n] for n in order[:watched]], held_out
+
+    @property
+    def neutral_settings(self) -> dict[str, Any]:
+        """What decides the neutral sentences."""
+        files = (self.study.neutral, self.study.held_out_neutral)
+        return {"watched": self.study.watched, "files": [path and digest_file(Path(path)) for path in files]}
+
+    @cached_property
+    def generator(self) -> "InProcessGenerator":
+        """The language model that writes sentences."""
+        from fairloop.generation.in_process import InProcessGenerator
+
+        return InProcessGenerator.load(self.configuration.model, self.device)
+
+    @cached_property
+    def device(self) -> str:
+        """The torch device that the group `trainer` chooses."""
+        return torch_device(self.configuration.trainer.accelerator)
+
+    @contextmanager
+    def _progress(self, what: str) -> Iterator[console.OnProgress]:
+        with console.progress(f"{self.label}: {what}") as on_progress:
+            yield on_progress
+
+    @contextmanager
+    def _training(self, what: str) -> Iterator[Training]:
+        """Yield what a method needs: devices, seed, and a folder for checkpoints that outlives a kill."""
+        with self._progress(what) as on_progress:
+            yield Training(self.configuration.trainer, self.seed, self.cell.scratch(), on_progress)
+
+
+def _sentences(path: str | None) -> list[str]:
+    if path is None:
+        return []
+    lines = Path(path).read_text(encoding="utf-8").splitlines()
+    return [" ".join(line.split()) for line in lines if line.strip()]
+
+
+def _flat(row: PairRow) -> dict[str, Any]:
+    """Return a row as one level of columns."""
+    columns = asdict(row)
+    return {**columns.pop("pair"), **columns}
+
+
+def _renamed(measured: Sequence[Measurement]) -> list[Measurement]:
+    return [replace(one, metric=BEFORE + one.metric) for one in measured]
+
+
+def _say_skipped(stage: Stage) -> None:
+    for line in json.loads((stage.folder / OUTCOME_FILE).read_text())["notes"]:
+        console.say(f"{stage.name}: {line}")
+
+
+def _link(source: Path, target: Path) -> None:
+    """Give a finished stage's file a second name; a copy where the file system has no links."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

@@ -1,0 +1,475 @@
+"""Incorporation of pairs of sentences into a language model: L = L_b + λ·L_r (Fair-Gender, arXiv 2501.06795).
+
+The pairs (x_m, x_f) differ only in gendered words and share a target word. Per pair i,
+
+    L_b  w_i · JSD(p̄_m(i), p̄_f(i)),  p̄_g(i) = Σ_k W_ik p(· | x_g of neighbour k with its target masked)
+    L_r  the mean masked-LM loss of x_m and x_f, plus KL(frozen ‖ trained) on neutral sentences
+
+and the loss of a step is the mean over the pairs of its batch: each text counts the same, whatever its length.
+
+What is not public of the paper is decided here:
+
+- p̄ mixes the K nearest pairs, the pair itself among them (`neighbours`). The neighbours predict with the current
+  weights but *without gradient*: they say in which direction the region around a pair is biased, and each of them is
+  moved when its own turn comes. With gradients a pair could be balanced by biasing its neighbours the other way, and a
+  step would cost K times as much.
+- p is read at the first token of the target while all its tokens are masked. A causal model has not seen what comes
+  after the target: p is its prediction of the target's first token if a gendered word stands before it, and else of the
+  first word that both sentences share after their first gendered word.
+- Dropout is off: L_b compares two predictions, and noise in one of them would look like bias.
+- Masked tokens are drawn anew in each step from (seed, stage, step, the text), hence alike for x_m and x_f if they
+  change places, and however a batch is split. They are all replaced by the mask token.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fairloop.errors import Fault, UserError
+from fairloop.seeding import derive, random_generator
+from fairloop.training.data import TrainingData, pad
+from fairloop.training.module import TrainingModule
+from fairloop.training.plm_settings import FairGenderSettings
+from fairloop.training.predictions import logits_at, places
+from fairloop.training.watch import Look, Watch
+
+if TYPE_CHECKING:
+    from fairloop.training.tasks import Job
+
+Kind = Literal["masked", "causal"]
+SETTINGS = FairGenderSettings
+SMALLEST = 1e-30  # a probability below this counts as this: logarithms and their gradients stay finite
+
+
+@dataclass(frozen=True)
+class TrainingPair:
+    """A pair as the training needs it.
+
+    Attributes:
+        male: x_m.
+        female: x_f.
+        target: the word or phrase that both share.
+        weight: w_i; their mean over the pairs is 1.
+        neighbours: numbers of the nearest pairs in the list of pairs, the pair itself first.
+        mixture: W_i·, the weights of these neighbours; they add up to 1.
+    """
+
+    male: str
+    female: str
+    target: str
+    weight: float = 1.0
+    neighbours: tuple[int, ...] = ()
+    mixture: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Incorporation:
+    """What is learned from and, with early stopping, what is watched."""
+
+    kind: Kind
+    pairs: Sequence[TrainingPair]
+    neutral: Sequence[str]
+    held_out_pairs: Sequence[TrainingPair] = ()
+    held_out_neutral: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Text:
+    """A tokenised text: its ids, and the places of the tokens that can be predicted."""
+
+    ids: tuple[int, ...]
+    words: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Side:
+    """One sentence of a pair.
+
+    Attributes:
+        text: as it stands, for the language-modelling term.
+        asked: the input whose prediction L_b reads: in a masked model the target's tokens are masked.
+        place: the place in `asked` whose output is read.
+        answer: the token that stands there in truth.
+    """
+
+    text: Text
+    asked: tuple[int, ...]
+    place: int
+    answer: int
+
+
+@dataclass(frozen=True)
+class Item:
+    """What one pair contributes to a batch."""
+
+    number: int
+    neutral: tuple[int, ...]
+
+
+class Tokens:
+    """Turns texts and pairs into token ids for one model.
+
+    Raises:
+        UserError: a masked model whose tokenizer has no mask token.
+    """
+
+    def __init__(self, tokenizer: Any, kind: Kind, max_length: int) -> None:
+        if kind == "masked" and tokenizer.mask_token_id is None:
+            raise UserError("plm: a masked language model is debiased through its mask token; its tokenizer has none")
+        self.tokenizer, self.kind, self.max_length = tokenizer, kind, max_length
+        self.mask_id = tokenizer.mask_token_id
+        filler = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+        self.pad_id = int(filler or 0)
+
+    def text(self, sentence: str) -> Text:
+        """Tokenise a sentence; what is longer than `max_length` is cut."""
+        return self._text(self._encode(sentence))
+
+    def pair(self, male: str, female: str, target: str) -> tuple[Side, Side]:
+        """Tokenise both sentences of a pair and find where their predictions are compared.
+
+        Raises:
+            Fault: the target does not stand in one of the sentences, or only behind `max_length` tokens.
+        """
+        found = [self._locate(sentence, target) for sentence in (male, female)]
+        if self.kind == "masked":
+            return self._masked(*found[0]), self._masked(*found[1])
+        return self._causal(found)
+
+    def _encode(self, sentence: str) -> Any:
+        return self.tokenizer(
+            sentence,
+            truncation=True,
+            max_length=self.max_length,
+            return_offsets_mapping=True,
+            return_special_tokens_mask=True,
+            verbose=False,
+        )
+
+    def _text(self, encoded: Any) -> Text:
+        words = [place for place, special in enumerate(encoded["special_tokens_mask"]) if not special]
+        if self.kind == "causal":
+            words = [place for place in words if place > 0]  # nothing stands before the first token of all
+        return Text(tuple(encoded["input_ids"]), tuple(words))
+
+    def _locate(self, sentence: str, target: str) -> tuple[Text, list[int]]:
+        """Return the tokenised sentence and the places of the target's tokens."""
+        span = target_span(sentence, target)
+        encoded = self._encode(sentence)
+        spots = [
+            place
+            for place, (begin, end) in enumerate(encoded["offset_mapping"])
+            if not encoded["special_tokens_mask"][place] and begin < span[1] and end > span[0]
+        ]
+        if not spots:
+            raise Fault(f"a pair's target is cut off after {self.max_length} tokens: {target!r} in {sentence[:80]!r}")
+        return self._text(encoded), spots
+
+    def _masked(self, text: Text, spots: list[int]) -> Side:
+        asked = tuple(self.mask_id if place in spots else token for place, token in enumerate(text.ids))
+        return Side(text, asked, spots[0], text.ids[spots[0]])
+
+    def _causal(self, found: list[tuple[Text, list[int]]]) -> tuple[Side, Side]:
+        texts, spots = [text for text, _ in found], [places[0] for _, places in found]
+        first, second = (text.ids for text in texts)
+        if min(spots) == 0 or first[: spots[0]] == second[: spots[1]]:
+            spots = list(_shared_after_difference(first, second))
+        # At the very end there is no token to come: the prediction of what would is compared all the same.
+        answers = [ids[spot] if spot < len(ids) else -1 for ids, spot in zip((first, second), spots, strict=True)]
+        sides = [
+            Side(text, text.ids, spot - 1, answer) for text, spot, answer in zip(texts, spots, answers, strict=True)
+        ]
+        return sides[0], sides[1]
+
+
+def target_span(sentence: str, target: str) -> tuple[int, int]:
+    """Return where the target stands in the sentence as a word of its own, whatever its case.
+
+    Raises:
+        Fault: if it does not stand there.
+    """
+    found = re.search(rf"(?<!\w){re.escape(target)}(?!\w)", sentence, re.IGNORECASE) if target.strip() else None
+    if found is None:
+        raise Fault(f"a pair's target does not stand in its sentence: {target!r} in {sentence[:80]!r}")
+    return found.span()
+
+
+def _shared_after_difference(first: Sequence[int], second: Sequence[int]) -> tuple[int, int]:
+    """Return the places of the first token that both sequences share behind their first difference, or their ends."""
+    differed = False
+    for kind, start, _, other, _ in SequenceMatcher(None, first, second, autojunk=False).get_opcodes():
+        if kind == "equal" and differed:
+            return start, other
+        differed = differed or kind != "equal"
+    return len(first), len(second)
+
+
+def fair_gender_data(
+    pairs: Sequence[TrainingPair],
+    neutral: Sequence[str],
+    tokens: Tokens,
+    settings: FairGenderSettings,
+    *,
+    seed: int,
+    stage: str,
+) -> TrainingData:
+    """Return the data module: each item is a pair, its neighbours and one of the neutral sentences.
+
+    Raises:
+        UserError: no pairs, fewer than one batch takes, or no neutral sentence where the regulariser needs one.
+        Fault: a pair without its target.
+    """
+    if settings.lambda_r and not neutral:
+        raise UserError("there are no neutral sentences, which the regulariser (lambda_r) needs")
+    sides = [tokens.pair(pair.male, pair.female, pair.target) for pair in pairs]
+    texts = [tokens.text(sentence) for sentence in neutral]
+    turns = random_generator(seed, stage, "neutral").permutation(len(texts)).tolist()
+    items = [Item(n, (turns[n % len(texts)],) if settings.lambda_r else ()) for n in range(len(pairs))]
+
+    def collate(chosen: Sequence[Item]) -> dict[str, Tensor]:
+        numbers = [item.number for item in chosen]
+        return {
+            **_bias_batch(numbers, pairs, sides, tokens),
+            **_text_batch("text", [sides[n][side].text for side in (0, 1) for n in numbers], tokens),
+            **_text_batch("neutral", [texts[n] for item in chosen for n in item.neutral], tokens),
+        }
+
+    lengths = [max(len(side.asked) for side in both) for both in sides]
+    return TrainingData(
+        items, lengths, collate, settings, seed=seed, stage=stage, what="pairs", parts=settings.accumulate
+    )
+
+
+def plain_batches(
+    pairs: Sequence[TrainingPair], neutral: Sequence[str], tokens: Tokens, batch_size: int
+) -> list[dict[str, Tensor]]:
+    """Return batches of pairs, each by itself (no neighbours, equal weights), and of neutral sentences, in order."""
+    alone = [TrainingPair(pair.male, pair.female, pair.target, 1.0, (n,), (1.0,)) for n, pair in enumerate(pairs)]
+    sides = [tokens.pair(pair.male, pair.female, pair.target) for pair in pairs]
+    texts = [tokens.text(sentence) for sentence in neutral]
+    batches = []
+    for first in range(0, max(len(alone), len(texts)), batch_size):
+        numbers = list(range(first, min(first + batch_size, len(alone))))
+        batches.append(
+            {
+                **_bias_batch(numbers, alone, sides, tokens),
+                **_text_batch("text", [sides[n][side].text for side in (0, 1) for n in numbers], tokens),
+                **_text_batch("neutral", texts[first : first + batch_size], tokens),
+            }
+        )
+    return batches
+
+
+def _bias_batch(
+    numbers: Sequence[int], pairs: Sequence[TrainingPair], sides: Sequence[tuple[Side, Side]], tokens: Tokens
+) -> dict[str, Tensor]:
+    """Return the inputs of L_b: the batch's pairs first, then their neighbours, each pair once; x_m, then x_f."""
+    if not numbers:
+        return {}
+    rows = list(dict.fromkeys([*numbers, *(k for n in numbers for k in pairs[n].neighbours)]))
+    column = {number: place for place, number in enumerate(rows)}
+    mixture = torch.zeros(len(numbers), len(rows))
+    for row, number in enumerate(numbers):
+        for neighbour, weight in zip(pairs[number].neighbours, pairs[number].mixture, strict=True):
+            mixture[row, column[neighbour]] += weight
+    asked = [sides[n][side] for side in (0, 1) for n in rows]
+    ids, mask = pad([side.asked for side in asked], tokens.pad_id)
+    return {
+        "bias_ids": ids,
+        "bias_mask": mask,
+        "bias_places": torch.tensor([side.place for side in asked]),
+        "mixture": mixture,
+        "weights": torch.tensor([pairs[n].weight for n in numbers]),
+    }
+
+
+def _text_batch(name: str, texts: Sequence[Text], tokens: Tokens) -> dict[str, Tensor]:
+    """Return texts as ids, mask, the tokens that can be predicted, and a number that equal texts share."""
+    if not texts:
+        return {}
+    ids, mask = pad([text.ids for text in texts], tokens.pad_id)
+    words = torch.zeros_like(ids, dtype=torch.bool)
+    for row, text in enumerate(texts):
+        words[row, list(text.words)] = True
+    numbers = torch.tensor([derive(0, "text", *text.ids) for text in texts])
+    return {f"{name}_ids": ids, f"{name}_mask": mask, f"{name}_words": words, f"{name}_numbers": numbers}
+
+
+class FairGenderModule(TrainingModule):
+    """Minimise L = L_b + λ·L_r.
+
+    `frozen` is the untouched model; with λ = 0 there is none.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        frozen: Any | None,
+        tokens: Tokens,
+        settings: FairGenderSettings,
+        *,
+        seed: int,
+        stage: str,
+        total_steps: int,
+        held_out: Sequence[dict[str, Tensor]] = (),
+    ) -> None:
+        super().__init__(settings, seed=seed, stage=stage, total_steps=total_steps)
+        self.settings, self.tokens, self.kind = settings, tokens, tokens.kind
+        self.model = without_dropout(model)
+        self.frozen = frozen.requires_grad_(False).eval() if frozen is not None else None
+        self.parts = settings.accumulate
+        self.watch = Watch(settings.watch) if settings.watch is not None else None
+        self._held_out = list(held_out)
+
+    def train(self, mode: bool = True) -> "FairGenderModule":
+        """Switch training on or off; the frozen model stays as it is."""
+        super().train(mode)
+        if self.frozen is not None:
+            self.frozen.eval()
+        return self
+
+    def loss_parts(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return the summed losses of this batch's pairs, and their number."""
+        bias = self.bias_losses(batch)
+        total = (batch["weights"] * bias).sum()
+        if self.settings.lambda_r:
+            step = self.global_step
+            language = self.language_losses(batch, "text", step).view(2, -1).mean(dim=0)
+            total = total + self.settings.lambda_r * (language.sum() + self.drifts(batch, step).sum())
+        return total, batch.get("count", torch.tensor(len(bias), device=total.device))
+
+    def bias_losses(self, batch: dict[str, Tensor]) -> Tensor:
+        """Return JSD(p̄_m(i), p̄_f(i)) of each pair i of the batch [pairs], in nats."""
+        own, rows = batch["mixture"].shape
+        wanted = places(batch["bias_ids"], batch["bias_places"])
+        is_own = torch.arange(2 * rows, device=wanted.device) % rows < own
+        predicted = self.probabilities(batch, wanted, is_own)
+        mixed = []
+        with torch.autocast(predicted.device.type, enabled=False):  # it would round the mixture to bfloat16
+            for moved, other in zip(predicted.view(2, own, -1), self._others(batch, wanted, ~is_own), strict=True):
+                itself = batch["mixture"].diagonal().unsqueeze(1)
+                detached = torch.cat([moved.detach(), other])
+                mixed.append(batch["mixture"] @ detached + itself * (moved - moved.detach()))
+        return jensen_shannon(mixed[0], mixed[1])
+
+    def probabilities(self, batch: dict[str, Tensor], wanted: Tensor, chosen: Tensor) -> Tensor:
+        """Return the predictions of the chosen rows of L_b's inputs [rows, vocabulary]."""
+        logits = self.logits(batch["bias_ids"][chosen], batch["bias_mask"][chosen], wanted[chosen])
+        return logits.softmax(dim=-1)
+
+    def _others(self, batch: dict[str, Tensor], wanted: Tensor, chosen: Tensor) -> list[Tensor]:
+        """Return the neighbours' predictions, without gradient, of x_m and of x_f."""
+        if not bool(chosen.any()):
+            return [torch.empty(0, self._vocabulary(), device=wanted.device)] * 2
+        with torch.no_grad():
+            return list(self.probabilities(batch, wanted, chosen).chunk(2))
+
+    def language_losses(self, batch: dict[str, Tensor], name: str, step: int) -> Tensor:
+        """Return each text's language-modelling loss [texts]: mean −log p over its masked (or all next) tokens."""
+        ids, wanted, predicted = self.asked(batch, name, step)
+        return text_losses(self.logits(ids, batch[f"{name}_mask"], wanted), batch[f"{name}_ids"], predicted)
+
+    def drifts(self, batch: dict[str, Tensor], step: int) -> Tensor:
+        """Return the KL divergence from the frozen model's prediction to the trained one's [neutral sentences]."""
+        ids, wanted, predicted = self.asked(batch, "neutral", step)
+        mask = batch["neutral_mask"]
+        with torch.no_grad():
+            before = logits_at(self.frozen, ids, mask, wanted, causal=self.kind == "causal").float().log_softmax(dim=-1)
+        after = self.logits(ids, mask, wanted).log_softmax(dim=-1)
+        losses = functional.kl_div(after, before, reduction="none", log_target=True).sum(dim=-1)
+        return mean_by_row(losses, predicted)
+
+    def logits(self, ids: Tensor, mask: Tensor, wanted: Tensor) -> Tensor:
+        """Return the trained model's logits at the wanted places, in float32."""
+        return logits_at(self.model, ids, mask, wanted, causal=self.kind == "causal").float()
+
+    def asked(self, batch: dict[str, Tensor], name: str, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the input, where its output is read, and which of the texts' tokens are predicted there."""
+        ids, words = batch[f"{name}_ids"], batch[f"{name}_words"]
+        if self.kind == "causal":
+            return ids, functional.pad(words[:, 1:], (0, 1)), words
+        hidden = torch.zeros_like(words)
+        for row, number in enumerate(batch[f"{name}_numbers"].tolist()):
+            choices = words[row].nonzero()[:, 0].cpu().numpy()
+            count = max(1, round(self.settings.mask_share * len(choices)))
+            draw = random_generator(self.seed, self.stage, "mask", step, number)
+            hidden[row, draw.choice(choices, size=count, replace=False).tolist()] = True
+        return ids.masked_fill(hidden, self.tokens.mask_id), hidden, hidden
+
+    def _vocabulary(self) -> int:
+        return int(self.model.get_output_embeddings().weight.shape[0])
+
+    def held_out(self) -> list[dict[str, Tensor]]:
+        """Return the batches that a look at held-out data takes."""
+        return self._held_out
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """Return [sum of the pairs' biases, pairs, sum of the texts' losses, texts] of one held-out batch."""
+        zero = torch.zeros(0, device=self.device)
+        bias = self.bias_losses(batch) if "bias_ids" in batch else zero
+        # Masked alike in every look (step −1): looks compare.
+        language = self.language_losses(batch, "neutral", -1) if "neutral_ids" in batch else zero
+        parts = (bias.sum(), len(bias), language.sum(), len(language))
+        return torch.stack([torch.as_tensor(part, dtype=torch.float64, device=self.device) for part in parts])
+
+    def look(self, step: int, measured: list[Any]) -> Look:
+        """Return the held-out pairs' mean bias and the held-out texts' mean loss."""
+        bias, pairs, language, texts = torch.stack(measured).sum(dim=0).tolist()
+        return Look(step, bias / max(1, pairs), language / max(1, texts))
+
+
+def jensen_shannon(first: Tensor, second: Tensor) -> Tensor:
+    """Return the Jensen-Shannon divergence of paired distributions [n, outcomes] in nats, at most log 2 (Lin 1991)."""
+    p, q = first.clamp(min=SMALLEST), second.clamp(min=SMALLEST)
+    middle = ((p + q) / 2).log()
+    return 0.5 * ((p * (p.log() - middle)).sum(dim=-1) + (q * (q.log() - middle)).sum(dim=-1))
+
+
+def text_losses(logits: Tensor, ids: Tensor, predicted: Tensor) -> Tensor:
+    """Return each text's mean −log p [texts] over its predicted tokens, from the logits [tokens, vocabulary] of all."""
+    return mean_by_row(functional.cross_entropy(logits, ids[predicted], reduction="none"), predicted)
+
+
+def mean_by_row(values: Tensor, predicted: Tensor) -> Tensor:
+    """Return the mean of the values of each row [rows]; `predicted` [rows, tokens] says which row each belongs to."""
+    counts = predicted.sum(dim=1)
+    owners = predicted.nonzero()[:, 0]
+    return values.new_zeros(len(counts)).index_add(0, owners, values) / counts.clamp(min=1)
+
+
+def without_dropout(model: Any) -> Any:
+    """Switch every dropout of a model off, also while it is in training mode (gradient checkpointing asks for that)."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        if isinstance(getattr(module, "attention_dropout", None), float):
+            module.attention_dropout = 0.0
+    return model
+
+
+def build(job: "Job") -> tuple[TrainingModule, TrainingData, Any]:
+    """Return module, data and tokenizer of a job (`tasks.train_plm`) whose data is an `Incorporation` as plain data."""
+    from fairloop.training.plm import load_plm
+
+    settings = FairGenderSettings.model_validate(job.settings)
+    kind: Kind = job.data["kind"]
+    shared: dict[str, Any] = {"seed": job.seed, "stage": job.stage}
+    model, tokenizer = load_plm(job, kind, settings)
+    frozen = load_plm(job, kind, settings.model_copy(update={"weights": "full"}))[0] if settings.lambda_r else None
+    tokens = Tokens(tokenizer, kind, settings.max_length)
+    pairs, held_out = ([_training_pair(row) for row in job.data[name]] for name in ("pairs", "held_out_pairs"))
+    data = fair_gender_data(pairs, job.data["neutral"], tokens, settings, **shared)
+    batches = plain_batches(held_out, job.data["held_out_neutral"], tokens, 2 * settings.batch_size)
+    module = FairGenderModule(model, frozen, tokens, settings, total_steps=data.total_steps, held_out=batches, **shared)
+    return module, data, tokenizer
+
+
+def _training_pair(row: dict[str, Any]) -> TrainingPair:
+    """Return a pair that went through JSON, which has no tuples."""
+    return TrainingPair(**{**row, **{name: tuple(row[name]) for name in ("neighbours", "mixture")}})

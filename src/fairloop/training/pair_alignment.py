@@ -1,0 +1,125 @@
+"""MABEL's losses on counterfactual pairs: contrastive, alignment, masked language modelling.
+
+He, Xia, Fellbaum and Chen 2022, "MABEL: Attenuating Gender Bias using Textual Entailment Data" (EMNLP), section 3.
+They train on entailment pairs (premise, hypothesis) and their gender-swapped copies. Here there are counterfactual
+pairs (m, f) only, so that two of the three terms say the same of other sentences:
+
+- contrastive: the positive of a sentence is its counterfactual (theirs: the hypothesis of its premise), the negatives
+  are all other sentences of the batch;
+- alignment: a sentence is as similar to the others' male versions as its counterfactual is to their female versions
+  (theirs: a premise to the hypotheses, and the same of the swapped copies);
+- masked language modelling, as theirs.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fairloop.seeding import derive
+from fairloop.training.contrastive import info_nce, pool
+from fairloop.training.data import TrainingData
+from fairloop.training.distributed import gather_rows, global_sum
+from fairloop.training.masking import Masking, collated, encode, masked_lm_loss
+from fairloop.training.module import TrainingModule
+from fairloop.training.plm import backbone, filler_of, freeze_head, load_plm
+from fairloop.training.plm_settings import PairAlignmentSettings
+
+if TYPE_CHECKING:
+    from fairloop.training.tasks import Job
+
+SETTINGS = PairAlignmentSettings
+
+
+class PairAlignmentModule(TrainingModule):
+    """Minimise L = L_CL + α·L_AL + λ·L_MLM over the sentences of the global batch."""
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        settings: PairAlignmentSettings,
+        *,
+        seed: int,
+        stage: str,
+        total_steps: int,
+    ) -> None:
+        super().__init__(settings, seed=seed, stage=stage, total_steps=total_steps)
+        self.settings = settings
+        self.model = model
+        if not settings.mlm_weight:
+            freeze_head(model)
+        self.masking = Masking(tokenizer, settings.mask_share, seed=seed, stage=stage)
+        self.head = _head(model.config.hidden_size, derive(seed, stage, "head")) if settings.pooling == "cls" else None
+
+    def vectors(self, batch: dict[str, Tensor]) -> Tensor:
+        """Return the sentences' vectors [2n, width]."""
+        output = backbone(self.model)(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+        pooled = pool(output.last_hidden_state, batch["attention_mask"], self.settings.pooling)
+        return pooled if self.head is None else self.head(pooled)
+
+    def loss_parts(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return the summed loss of this process's sentences and their number; the second half are counterfactuals."""
+        vectors = self.vectors(batch).float()
+        total = info_nce(vectors, batch["texts"], self.settings.temperature)
+        # Twice, once for each sentence of a pair: the sum is divided by the number of sentences.
+        total = total + 2 * self.settings.alignment_weight * alignment(vectors, self.settings.temperature)
+        count = torch.tensor(len(vectors), device=total.device)
+        if self.settings.mlm_weight:
+            ids, chosen = self.masking(batch, self.global_step if self.training else -1)
+            numbers = global_sum(torch.stack([count, chosen.sum()]).double())
+            scale = self.settings.mlm_weight * float(numbers[0] / numbers[1].clamp(min=1))
+            total = total + scale * masked_lm_loss(self.model, batch, ids, chosen)
+        return total, count
+
+
+def alignment(vectors: Tensor, temperature: float) -> Tensor:
+    """Return Σ_i Σ_j [(cos(m_i, m_j) − cos(f_i, f_j)) / τ]² over this process's pairs i and all pairs j.
+
+    Args:
+        vectors: [2n, width] of this process; row i and row i + n are a pair.
+        temperature: τ.
+    """
+    unit = functional.normalize(vectors.float(), dim=1)
+    male, female = unit[: len(unit) // 2], unit[len(unit) // 2 :]
+    with torch.autocast(unit.device.type, enabled=False):
+        differences = male @ gather_rows(male)[0].T - female @ gather_rows(female)[0].T
+    return (differences / temperature).pow(2).sum()
+
+
+def _head(width: int, seed: int) -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, width))
+
+
+def pair_data(
+    pairs: Sequence[tuple[str, str]], tokenizer: Any, settings: PairAlignmentSettings, *, seed: int, stage: str
+) -> TrainingData:
+    """Return the data module of `pairs`."""
+    texts = [text for pair in pairs for text in pair]
+    numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
+    rows = encode(texts, tokenizer, settings.max_length)
+    filler = filler_of(tokenizer)
+
+    def collate(items: Sequence[int]) -> dict[str, Tensor]:
+        sentences = [2 * item + side for side in (0, 1) for item in items]
+        batch = collated([rows[sentence] for sentence in sentences], sentences, filler)
+        return batch | {"texts": torch.tensor([numbers[texts[sentence]] for sentence in sentences])}
+
+    lengths = [max(len(rows[2 * item][0]), len(rows[2 * item + 1][0])) for item in range(len(pairs))]
+    return TrainingData(range(len(pairs)), lengths, collate, settings, seed=seed, stage=stage, what="pairs")
+
+
+def build(job: "Job") -> tuple[TrainingModule, TrainingData, Any]:
+    """Return module, data and tokenizer of a job; its data: `pairs`, a list of (male, female)."""
+    settings = PairAlignmentSettings.model_validate(job.settings)
+    model, tokenizer = load_plm(job, "masked", settings)
+    pairs = [(male, female) for male, female in job.data["pairs"]]
+    data = pair_data(pairs, tokenizer, settings, seed=job.seed, stage=job.stage)
+    module = PairAlignmentModule(
+        model, tokenizer, settings, seed=job.seed, stage=job.stage, total_steps=data.total_steps
+    )
+    return module, data, tokenizer

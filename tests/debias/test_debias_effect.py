@@ -1,0 +1,129 @@
+"""The estimators where the truth is known: a language whose rules pairs keep or break (`planted`)."""
+
+import numpy as np
+import pytest
+import torch
+from planted import half_taught, neutral, pairs
+from scipy.stats import spearmanr
+from sklearn.metrics import roc_auc_score
+
+from fairloop.debias.effect import Absorption, Effects, as_many_at_random
+from fairloop.debias.neighbours import nearest, represent
+from fairloop.errors import UserError
+from fairloop.plm.model import LanguageModel
+from fairloop.training.fair_gender import Tokens
+
+
+@pytest.fixture(scope="module")
+def plm(tmp_path_factory):
+    model, tokenizer = half_taught(tmp_path_factory.mktemp("plm"))
+    return LanguageModel(model, tokenizer, "masked")
+
+
+@pytest.fixture(scope="module")
+def absorption(plm):
+    made, _ = pairs()
+    tokens = Tokens(plm.tokenizer, "masked", 64)
+    return Absorption(plm.model, tokens, made, neutral(), mask_share=0.3, seed=0)
+
+
+@pytest.fixture(scope="module")
+def influence(absorption):
+    return absorption.by_influence()
+
+
+@pytest.fixture(scope="module")
+def knn(plm, absorption):
+    return absorption.by_output_layer().averaged(nearest(represent(plm, pairs()[0]), 5))
+
+
+def auc(effects, what, above, below):
+    chosen = np.isin(what, (above, below))
+    return roc_auc_score(what[chosen] == above, effects.language[chosen])
+
+
+@pytest.mark.parametrize("estimator", ["influence", "knn"])
+def test_the_ranking_separates_harmful_useless_and_helpful_pairs(request, estimator):
+    effects, what = request.getfixturevalue(estimator), pairs()[1]
+    found = {
+        "harmful / useless": auc(effects, what, "harmful", "useless"),
+        "useless / helpful": auc(effects, what, "useless", "helpful"),
+        "harmful / helpful": auc(effects, what, "harmful", "helpful"),
+    }
+    print({"estimator": estimator, "auc": found})
+    assert min(found.values()) > 0.9, found
+    dropped = effects.harmful(0.5)
+    assert (what[dropped] == "harmful").mean() > 0.9
+    assert dropped[what == "harmful"].mean() > 0.5
+
+
+def test_the_first_order_effect_agrees_with_really_taking_the_step(absorption, influence):
+    model, step = absorption.module.model, 1e-2
+    weights = list(model.parameters())
+
+    def held_out():
+        with torch.no_grad():
+            language = sum(float(absorption.held_out_loss(batch)) for batch in absorption.held_out)
+            bias = sum(float(absorption.module.bias_losses(batch).double().sum()) for batch in absorption.pool)
+        return np.array([language, bias / absorption.pairs])
+
+    before, really = held_out(), []
+    some = range(0, absorption.pairs, 3)
+    some = [n + k for n in some[::3] for k in range(3)]
+    for number in some:
+        model.requires_grad_(True)
+        own = torch.autograd.grad(absorption.losses(absorption.singles[number]).sum(), weights, allow_unused=True)
+        model.requires_grad_(False)
+        with torch.no_grad():
+            kept = [weight.clone() for weight in weights]
+            for weight, gradient in zip(weights, own, strict=True):
+                weight.sub_(step * gradient) if gradient is not None else None
+            really.append((held_out() - before) / step)
+            for weight, value in zip(weights, kept, strict=True):
+                weight.copy_(value)
+    really = np.array(really)
+    found = {
+        "language": spearmanr(really[:, 0], influence.language[some]).statistic,
+        "bias": spearmanr(really[:, 1], influence.bias[some]).statistic,
+    }
+    print({"rank correlation": found})
+    assert min(found.values()) > 0.9, found
+    np.testing.assert_allclose(influence.language[some], really[:, 0], atol=0.2 * np.abs(really[:, 0]).max())
+
+
+def test_the_output_layers_effect_is_the_gradient_product_of_its_weights(absorption):
+    """By brute force: let autograd differentiate with respect to a copy of the output embeddings alone."""
+    model = absorption.module.model
+    decoder = model.get_output_embeddings()
+    tied, alone = decoder.weight, torch.nn.Parameter(decoder.weight.detach().clone())
+    estimate = absorption.by_output_layer()
+    decoder.weight = alone  # no longer the input embeddings
+    try:
+        losses = sum(absorption.held_out_loss(batch) for batch in absorption.held_out)
+        (language,) = torch.autograd.grad(losses, alone)
+        for number in (0, 1, 2, 17):
+            (own,) = torch.autograd.grad(absorption.losses(absorption.singles[number]).sum(), alone)
+            assert estimate.language[number] == pytest.approx(-float((own * language).sum()), rel=1e-3, abs=1e-7)
+    finally:
+        decoder.weight = tied
+
+
+def test_a_tolerance_is_in_units_of_the_effects_and_random_drops_as_many():
+    effects = Effects(np.array([3.0, -1.0, 0.5, -3.0]), np.zeros(4))
+    scale = np.sqrt(np.mean([9, 1, 0.25, 9]))
+    assert effects.harmful(0.0).tolist() == [True, False, True, False]
+    assert effects.harmful(2.9 / scale).tolist() == [True, False, False, False]
+    assert not effects.harmful(3.1 / scale).any()
+    assert not Effects(np.zeros(0), np.zeros(0)).harmful(0.0).any()
+    harmful = np.arange(200) < 60
+    drawn = [as_many_at_random(harmful, seed) for seed in (0, 0, 1)]
+    assert [int(one.sum()) for one in drawn] == [60, 60, 60]
+    assert (drawn[0] == drawn[1]).all()
+    assert 5 < (drawn[0] & harmful).sum() < 35
+    assert (drawn[0] != drawn[2]).any()
+
+
+def test_effects_need_held_out_text(plm):
+    tokens = Tokens(plm.tokenizer, "masked", 64)
+    with pytest.raises(UserError, match=r"^debias\.causal: there is no held-out neutral sentence"):
+        Absorption(plm.model, tokens, pairs()[0], [], mask_share=0.3, seed=0)

@@ -1,0 +1,257 @@
+"""The study fair_gender: its stages, its ablation switches, its result, and what a user may get wrong."""
+
+import json
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parents[1]))  # for the module `tiny_models`
+
+from fairloop import config
+from fairloop.debias.pairs import kept, load_pairs, save_pairs
+from fairloop.debias.registry import method, methods, settings_of
+from fairloop.errors import UserError
+from fairloop.studies.fair_gender import PAIRS_FILE, FairGender
+from fairloop.studies.runner import run_cell
+from fairloop.tracking.stages import Stage
+from fairloop.tracking.store import Cell
+from tiny_models import tiny_masked_lm
+
+SMALL = (
+    "study=fair_gender", "tracking=none", "study.benchmarks=[perplexity,lpbs]", "study.resamples=100",
+    "debias.source=template", "debias.pairs=60", "debias.steps=4", "debias.batch_size=4", "debias.neighbours=3",
+    "debias.learning_rate=1e-3", "debias.alignment.quantile=0.1", "debias.alignment.rank=700",
+    "debias.early_stopping.every=2", "debias.screen.max_perplexity_ratio=1e6", "trainer.threads=1",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def plm(tmp_path_factory):
+    """A random masked model that knows every word of the packaged templates and neutral sentences."""
+    from fairloop.benchmarks.lpbs import TEMPLATES, with_article
+    from fairloop.debias.pair_settings import PairSettings
+    from fairloop.debias.pair_sources import from_templates
+    from fairloop.lexicon import neutral_sentences, occupations
+
+    rows = from_templates(PairSettings(source="template", pairs=400), seed=0).rows
+    texts = [text for row in rows for text in (row.pair.male, row.pair.female)]
+    texts += [*neutral_sentences("heldin"), *neutral_sentences("heldout")]
+    texts += [template.format(person=who, occupation=with_article(one.name))
+              for template in TEMPLATES for who in ("He", "She") for one in occupations()]  # fmt: skip
+    words = sorted({word for text in texts for word in re.findall(r"\w+|[^\w\s]+", text)})
+    return tiny_masked_lm(tmp_path_factory.mktemp("plm"), words=words, spread=0.1)
+
+
+def configured(*overrides):
+    with config.composer():
+        return config.validate(config.compose_config(overrides))
+
+
+def run(plm, runs, *overrides):
+    small = [one for one in SMALL if "debias=none" not in overrides or not one.startswith("debias.")]
+    chosen = configured(*small, f"plm.path={plm}", f"runs_dir={runs}", *overrides)
+    cell = Cell.open(runs, "fair_gender", chosen.deciding(), chosen.model_dump(mode="json"))
+    run_cell(chosen, cell)
+    return cell.folder
+
+
+def stages(cell):
+    return [path.name[3:] for path in sorted((cell / "stages").iterdir())]
+
+
+@pytest.fixture(scope="module")
+def finished(plm, tmp_path_factory):
+    runs = tmp_path_factory.mktemp("runs")
+    return run(plm, runs)
+
+
+def test_every_stage_is_kept_and_the_result_compares_before_and_after(finished):
+    assert stages(finished) == [
+        "pairs", "screening", "filter", "before-perplexity", "before-lpbs", "incorporation", "after-perplexity",
+        "after-lpbs", "result",
+    ]  # fmt: skip
+    result = json.loads((finished / "result.json").read_text())
+    for metric in ("perplexity/pseudo_perplexity", "lpbs/gap"):
+        assert result[metric] != result[f"before/{metric}"]
+    rows = load_pairs(finished / "stages" / "03-filter" / PAIRS_FILE)
+    assert (result["pairs/written"], result["pairs/kept"]) == (60, len(kept(rows)))
+    assert 0 < len(kept(rows)) < 60
+    for row in rows:
+        if not row.dropped:
+            assert row.aligned
+            assert None not in (row.plausibility, row.target_rank, row.effect, row.fluency, row.toxicity)
+    assert any(row.dropped.startswith("unaligned") and row.effect is None for row in rows)
+    assert any(row.dropped.startswith("harmful") and row.effect is not None for row in rows)
+
+
+def test_the_model_loads_without_fairloop_and_its_card_tells_data_settings_and_scores(finished, plm):
+    from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+    folder = finished / "stages" / "09-result" / "model"
+    model, before = (AutoModelForMaskedLM.from_pretrained(path) for path in (folder, plm))
+    assert float((model.get_input_embeddings().weight - before.get_input_embeddings().weight).abs().max()) > 1e-5
+    assert AutoTokenizer.from_pretrained(folder).mask_token == "<mask>"
+    card = (folder / "README.md").read_text()
+    result = json.loads((finished / "result.json").read_text())
+    score = f"| `lpbs/gap` | {result['before/lpbs/gap']:.4g} | {result['lpbs/gap']:.4g} |"
+    for part in ("library_name: transformers", "AutoModelForMaskedLM", "| `lambda_r` | 1.0 |", score,
+                 "were dropped: unaligned", "source `template`"):  # fmt: skip
+        assert part in card
+
+
+def test_a_second_cell_shares_what_it_can_and_a_finished_one_does_nothing(finished, plm, monkeypatch):
+    runs = finished.parents[1]
+    assert run(plm, runs) == finished
+    monkeypatch.setattr(FairGender, "_filter", None)  # whatever is shared must not be computed again
+    monkeypatch.setattr(FairGender, "_screen", None)
+    assert run(plm, runs, "debias.steps=2") != finished
+    none = run(plm, runs, "debias=none")
+    assert stages(none) == ["before-perplexity", "before-lpbs"]
+    result = json.loads((none / "result.json").read_text())
+    assert result["lpbs/gap"] == result["before/lpbs/gap"]
+
+
+# the ablation's switches
+
+
+class Planned:
+    """A cell that notes its stages' settings instead of computing them."""
+
+    def __init__(self):
+        self.stages = {}
+
+    def stage(self, name, compute, *, inputs=(), settings=None, shared=False):
+        settings = {key: value for key, value in (settings or {}).items() if key not in ("seed", "version")}
+        self.stages[name] = settings
+        return Stage(name, Path("nowhere"), name, 0.0)
+
+
+def resolved(monkeypatch, *overrides):
+    """What every stage would do, by name, and what the training would."""
+    chosen = configured("study=fair_gender", *overrides)
+    cell = Planned()
+    study = FairGender(chosen, cell)
+    monkeypatch.setattr(FairGender, "_require_enough", lambda *_: None)
+    monkeypatch.setattr("fairloop.studies.fair_gender.load_pairs", lambda _: [])
+    study.filter(study.screen(study.write()))
+    training = study.method.training_settings(128).model_dump()
+    return {**cell.stages, "training": training}
+
+
+SWITCHES = {
+    "source": ("debias.source=template", {"pairs": {"source", "model"}}),
+    "more pairs": ("debias.pairs=10000", {"pairs": {"pairs"}}),
+    "no toxicity": ("debias.screen.toxicity=none", {"screening": {"screen"}}),
+    "no screening": ("debias.screen.enabled=false", {"screening": None}),
+    "no alignment": ("debias.alignment.enabled=false", {"filter": {"alignment"}}),
+    "influence": ("debias.causal=influence", {"filter": {"causal", "neighbours"}}),
+    "random": ("debias.causal=random", {"filter": {"causal"}}),
+    "no causal": ("debias.causal=none",
+                  {"filter": {"causal", "tolerance", "neighbours", "mask_share"}}),
+    "no filter at all": ("debias.causal=none debias.alignment.enabled=false", {"filter": None}),
+    "no regulariser": ("debias.regularizer=false", {"training": {"lambda_r"}}),
+    "no early stopping": ("debias.early_stopping.enabled=false", {"training": {"watch", "keep"}}),
+}  # fmt: skip
+
+
+@pytest.mark.embedded
+@pytest.mark.parametrize("name", SWITCHES)
+def test_a_switch_changes_exactly_one_thing(monkeypatch, name):
+    overrides, expected = SWITCHES[name]
+    before, after = resolved(monkeypatch), resolved(monkeypatch, *overrides.split())
+    changed = {}
+    for stage in before.keys() | after.keys():
+        one, two = before.get(stage), after.get(stage)
+        if one != two:
+            missing = one is None or two is None
+            changed[stage] = None if missing else {k for k in one.keys() | two.keys() if one.get(k) != two.get(k)}
+    assert changed == expected
+
+
+def test_what_is_switched_off_does_no_work(plm, tmp_path, monkeypatch):
+    import fairloop.debias.screen as screen
+    from fairloop.debias.fair_gender import Method
+
+    def never(*_, **__):
+        raise AssertionError("was switched off")
+
+    monkeypatch.setattr(screen, "screen_pairs", never)
+    for name in ("_align", "_estimate"):
+        monkeypatch.setattr(Method, name, never)
+    monkeypatch.setattr("fairloop.training.fair_gender.FairGenderModule.drifts", never)
+    monkeypatch.setattr("fairloop.training.fair_gender.FairGenderModule.language_losses", never)
+    off = ("debias.screen.enabled=false", "debias.alignment.enabled=false", "debias.causal=none",
+           "debias.regularizer=false", "debias.early_stopping.enabled=false", "study.benchmarks=[lpbs]")  # fmt: skip
+    assert stages(run(plm, tmp_path, *off)) == ["pairs", "before-lpbs", "incorporation", "after-lpbs", "result"]
+
+
+# methods and their settings
+
+
+def test_every_method_has_a_file_of_settings_that_names_each_of_them():
+    for name in methods():
+        chosen = configured("study=fair_gender", f"debias={name}").debias
+        assert chosen.name == name
+        assert method(chosen).name == name
+        assert chosen == settings_of({"name": name}), "the YAML's values are the code's defaults"
+
+
+# what a user may get wrong
+
+
+def test_too_few_pairs_left_says_which_filter_took_them(plm, tmp_path):
+    with pytest.raises(UserError) as info:
+        run(plm, tmp_path, "debias.alignment.rank=1")
+    line = str(info.value)
+    assert re.match(r"^debias\.pairs=60: \d of 60 pairs are left, and a batch takes 4; dropped: ", line)
+    assert re.search(r"\d+ unaligned: target not recovered", line)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (["debias.neighbours=61"], "debias.neighbours=61: at most debias.pairs=60"),
+        (["debias.batch_size=64"], "debias.batch_size=64: at most debias.pairs=60"),
+        (["debias.lambda_r=-0.5"], "debias.lambda_r=-0.5: allowed is a number at least 0"),
+        (["debias.causal=knm"], "debias.causal=knm: allowed is one of knn, influence, random, none"),
+        (["plm=minilm_encoder"], "debias=fair_gender: debiases a model that is masked or causal, not encoder"),
+        (["study.neutral=nowhere.txt"], "study.neutral=nowhere.txt: an existing file"),
+        (["study.benchmarks=[seats]"], "benchmark=seats: choose one of"),
+        (["debias.source=swap"], "debias.swap_file=null: debias.source=swap needs a file"),
+    ],
+)
+def test_a_mistake_is_one_line_before_anything_is_loaded(overrides, line):
+    with pytest.raises(UserError) as info:
+        configured(*SMALL, *overrides)
+    assert str(info.value).startswith(line)
+
+
+def test_a_masked_plm_without_a_mask_token_and_pairs_without_their_target(plm, tmp_path, monkeypatch):
+    from transformers import AutoModelForMaskedLM
+
+    from fairloop.errors import Fault
+    from tiny_models import write_tokenizer
+
+    bare = tmp_path / "bare"
+    AutoModelForMaskedLM.from_pretrained(plm).save_pretrained(bare)
+    write_tokenizer(bare)
+    with pytest.raises(UserError, match=r"mask token"):
+        run(bare, tmp_path / "runs", "debias.screen.fluency=none")
+
+    runs = tmp_path / "broken"
+    chosen = configured(*SMALL, f"plm.path={plm}", f"runs_dir={runs}", "debias.alignment.enabled=false",
+                        "debias.causal=none", "debias.screen.enabled=false")  # fmt: skip
+    cell = Cell.open(runs, "fair_gender", chosen.deciding(), chosen.model_dump(mode="json"))
+    original = FairGender._write
+
+    def broken(self, folder):
+        original(self, folder)
+        rows = load_pairs(folder / PAIRS_FILE)
+        save_pairs([replace(rows[0], pair=replace(rows[0].pair, target="xylophone")), *rows[1:]], folder / PAIRS_FILE)
+
+    monkeypatch.setattr(FairGender, "_write", broken)
+    with pytest.raises(Fault, match=r"^a pair's target does not stand in its sentence: 'xylophone'"):
+        run_cell(chosen, cell)

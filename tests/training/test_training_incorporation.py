@@ -1,0 +1,141 @@
+"""A whole incorporation: early stopping, accumulation, interruption, and the folder that it leaves."""
+
+import hashlib
+from dataclasses import asdict
+
+import pytest
+import torch
+from test_training_fair_gender import NEUTRAL, STORIES, training_pairs
+
+from fairloop.training.fair_gender import Incorporation, TrainingPair
+from fairloop.training.plm_settings import FairGenderSettings
+from fairloop.training.settings import TrainerSettings, WatchSettings
+from fairloop.training.tasks import train_plm
+from fairloop.training.watch import Look, Watch
+from tiny_models import tiny_generator, tiny_masked_lm
+
+CPU = TrainerSettings(accelerator="cpu", precision="float32", threads=1, checkpoint_every_steps=2)
+WATCHED = FairGenderSettings(
+    batch_size=4, max_steps=8, epochs=100, learning_rate=3e-3, lambda_r=0.5, mask_share=0.3, keep="best",
+    watch=WatchSettings(every=3, patience=0, tolerance=10.0),
+)  # fmt: skip
+HELD_OUT = [TrainingPair(*(text.format("pilot") for text in story), "pilot") for story in STORIES]
+
+
+def material(kind):
+    return asdict(Incorporation(kind, training_pairs(8), NEUTRAL[:2], HELD_OUT, NEUTRAL[2:]))
+
+
+class StoppedError(Exception):
+    pass
+
+
+@pytest.fixture(scope="module")
+def plm(tmp_path_factory):
+    return tiny_masked_lm(tmp_path_factory.mktemp("plm"), dropout=0.2)
+
+
+def train(model, folder, settings=WATCHED, stop_at=None, kind="masked"):
+    seen = []
+
+    def on_progress(done, total):
+        seen.append(done)
+        if done == stop_at:
+            raise StoppedError
+
+    trained = train_plm(
+        "fair_gender", model, material(kind), settings, CPU, folder, seed=0, stage="s", on_progress=on_progress
+    )
+    return trained, seen
+
+
+def predictions(folder):
+    from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+    batch = AutoTokenizer.from_pretrained(folder)("the nurse said that she will", return_tensors="pt")
+    with torch.no_grad():
+        return AutoModelForMaskedLM.from_pretrained(folder).eval()(batch["input_ids"]).logits.log_softmax(-1)
+
+
+def checksum(trained):
+    return hashlib.sha256((trained.folder / "model.safetensors").read_bytes()).hexdigest()
+
+
+def test_an_interrupted_incorporation_ends_with_the_same_weights_and_the_same_looks(plm, tmp_path):
+    whole, steps = train(plm, tmp_path / "whole")
+    assert steps == list(range(1, 9))
+    assert [look.step for look in whole.looks] == [0, 3, 6]
+    assert whole.looks[2].bias < whole.looks[0].bias
+    for stop in (1, 3, 6):
+        with pytest.raises(StoppedError):
+            train(plm, tmp_path / str(stop), stop_at=stop)
+        resumed, _ = train(plm, tmp_path / str(stop))
+        assert checksum(resumed) == checksum(whole)
+        assert resumed.looks == whole.looks
+    again, steps = train(plm, tmp_path / "whole")
+    assert (steps, checksum(again)) == ([], checksum(whole))
+
+
+def test_parts_of_a_batch_give_the_same_weights_and_are_resumed(plm, tmp_path):
+    settings = WATCHED.model_copy(update={"watch": None, "keep": "last", "max_steps": 3})
+    whole, _ = train(plm, tmp_path / "whole", settings)
+    parted = settings.model_copy(update={"accumulate": 2})
+    parts, steps = train(plm, tmp_path / "parts", parted)
+    assert steps == [0, 1, 1, 2, 2, 3]
+    # Not the weights: Adam gives those without gradient (the biases of keys) a full step along their rounding error.
+    one, two, untouched = (predictions(folder) for folder in (whole.folder, parts.folder, plm))
+    assert torch.allclose(one, two, atol=1e-3)
+    assert float((one - untouched).abs().max()) > 0.05
+    with pytest.raises(StoppedError):
+        train(plm, tmp_path / "again", parted, stop_at=3)
+    assert checksum(train(plm, tmp_path / "again", parted)[0]) == checksum(parts)
+
+
+def test_a_training_that_stopped_early_stays_stopped(plm, tmp_path):
+    settings = WATCHED.model_copy(
+        update={"learning_rate": 1e-7, "watch": WatchSettings(every=1, patience=2, tolerance=0.0), "clip_norm": 1e-9}
+    )
+    first, steps = train(plm, tmp_path, settings)
+    assert len(steps) < 8
+    assert [look.step for look in first.looks] == list(range(len(steps) + 1))
+    again, more = train(plm, tmp_path, settings)
+    assert (more, checksum(again)) == ([], checksum(first))
+
+
+@pytest.mark.parametrize("kind", ["masked", "causal"])
+def test_a_low_rank_update_is_merged_into_an_ordinary_folder(plm, tmp_path, kind):
+    from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
+
+    model = plm if kind == "masked" else tiny_generator(tmp_path / "causal")
+    settings = WATCHED.model_copy(update={"weights": "lora", "max_steps": 2, "learning_rate": 1e-2})
+    trained, _ = train(model, tmp_path / "run", settings, kind=kind)
+    auto = AutoModelForMaskedLM if kind == "masked" else AutoModelForCausalLM
+    loaded, untouched = auto.from_pretrained(trained.folder).eval(), auto.from_pretrained(model).eval()
+    assert not list(trained.folder.glob("adapter*"))
+    batch = AutoTokenizer.from_pretrained(trained.folder)("the nurse said that she", return_tensors="pt")
+    with torch.no_grad():
+        moved = (loaded(batch["input_ids"]).logits - untouched(batch["input_ids"]).logits).abs().max()
+    assert float(moved) > 1e-4
+    checkpoint = torch.load(trained.last, weights_only=True)
+    assert all("lora_" in name for name in checkpoint["state_dict"])
+
+
+def test_a_look_is_better_with_less_bias_unless_language_suffers():
+    def watch(*looks, patience=2):
+        made = Watch(WatchSettings(every=10, patience=patience, tolerance=0.01))
+        answers = [made.judge(Look(10 * n, *look)) for n, look in enumerate(looks)]
+        return made, answers
+
+    made, answers = watch((0.5, 2.0), (0.4, 2.005), (0.1, 2.05), (0.39, 2.0))
+    assert answers == [False, True, False, True]
+    assert made.best == Look(30, 0.39, 2.0)
+    made, answers = watch((0.5, 2.0), (0.1, 2.2), (0.2, 2.1))  # both beyond the tolerance: the smaller rise
+    assert answers == [False, True, True]
+    made, _ = watch((0.5, 2.0), (0.4, 2.0), (0.41, 2.0))
+    assert not made.stopped
+    made, _ = watch((0.5, 2.0), (0.4, 2.0), (0.41, 2.0), (0.42, 2.0))
+    assert made.stopped
+    again = Watch(made.settings)
+    again.restore(made.state())
+    assert (again.looks, again.best, again.stopped) == (made.looks, made.best, True)
+    assert not watch((0.5, 2.0), (0.4, 2.0), (0.41, 2.0), (0.42, 2.0), patience=0)[0].stopped
