@@ -95,6 +95,31 @@ def tiny_masked(folder: Path, *, dropout: float = 0.0, width: int = 32) -> Path:
     return folder
 
 
+def planted_masked(folder: Path) -> Path:
+    """A PLM without layers' work: a word's state is its embedding, and gender is one direction, in nothing else."""
+    from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+    tiny_masked(folder)
+    model, tokenizer = AutoModelForMaskedLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    embeddings = model.bert.embeddings
+    with torch.no_grad():
+        for part in (embeddings.position_embeddings, embeddings.token_type_embeddings):
+            part.weight.zero_()
+        for layer in model.bert.encoder.layer:
+            layer.attention.output.dense.weight.zero_()
+            layer.output.dense.weight.zero_()
+        words = embeddings.word_embeddings.weight
+        gender = torch.nn.functional.normalize(words[-1] - words[-1].mean(), dim=0)
+        words -= words.mean(dim=1, keepdim=True)
+        words -= (words @ gender)[:, None] * gender
+        for male, female in ATTRIBUTES.items():
+            one, two = tokenizer.convert_tokens_to_ids([male, female])
+            shared = words[one].clone()
+            words[one], words[two] = shared + gender, shared - gender
+    model.save_pretrained(folder)
+    return folder
+
+
 def biased_masked(folder: Path, steps: int = 80) -> Path:
     """The tiny PLM after it has learned the gendered words, and some of the others, of the stereotypical text."""
     from transformers import AutoModelForMaskedLM, AutoTokenizer
