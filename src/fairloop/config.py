@@ -19,6 +19,7 @@ from pydantic import Field, SerializeAsAny, ValidationError, field_validator, mo
 
 from fairloop.benchmarks.registry import benchmark, settings_of
 from fairloop.benchmarks.settings import BenchmarkSettings
+from fairloop.corpus.seed import surplus
 from fairloop.errors import UserError
 from fairloop.generation.settings import ModelSettings
 from fairloop.mitigation.compose import compose as compose_strategies
@@ -33,7 +34,14 @@ CONFIG_NAME = "config"
 
 # The version of each study's method. It is part of a cell's name: raise it when a change of the code changes results,
 # and cells computed before are no longer taken for finished.
-METHODS = {"recursion": 1, "evaluate": 1}
+METHODS = {"recursion": 2, "evaluate": 1, "metric_calibration": 1}
+
+# The groups that decide the result of each study's cells.
+DECIDING = {
+    "recursion": ("study", "model", "initial_bias", "mitigation", "seed"),
+    "evaluate": ("study", "plm", "benchmark", "seed"),
+    "metric_calibration": ("study", "seed"),
+}
 
 
 class RecursionSettings(Settings):
@@ -56,6 +64,43 @@ class EvaluateSettings(Settings):
     name: Literal["evaluate"]
 
 
+NetRate = Annotated[float, Field(ge=-1, le=1)]
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
+class MetricCalibrationSettings(Settings):
+    """Group `study`, option `metric_calibration`: every corpus metric on corpora of known net stereotype rate."""
+
+    name: Literal["metric_calibration"]
+    levels: list[NetRate] = Field(min_length=3, description="net stereotype rates of the corpora, all different")
+    reference: float = Field(description="the level at which local slope and sensitivity are taken")
+    sizes: list[Annotated[int, Field(ge=1, le=1_000_000)]] = Field(min_length=1, description="sentences of a corpus")
+    replicates: list[Annotated[int, Field(ge=2, le=10_000)]] = Field(
+        min_length=1, description="corpora at each level, one number for each size"
+    )
+    neutral_share: float = Field(ge=0, le=1, description="share of the other sentences that has no gendered words")
+    augment_rates: list[Share] = Field(description="shares of gendered sentences whose swapped variant is added")
+    augment_size: int = Field(description="the size at which corpora are also augmented")
+    encoder: str = incidental(min_length=1, description="sentence encoder: embedded:NAME, a Hub id or a folder")
+
+    @model_validator(mode="after")
+    def _choices_go_together(self) -> "MetricCalibrationSettings":
+        for key in ("levels", "sizes", "augment_rates"):
+            values = getattr(self, key)
+            if len(set(values)) < len(values):
+                raise UserError.of(f"study.{key}", values, "each value once")
+        if len(self.replicates) != len(self.sizes):
+            raise UserError.of("study.replicates", self.replicates, f"one number for each of study.sizes {self.sizes}")
+        if self.reference not in self.levels:
+            raise UserError.of("study.reference", self.reference, f"one of study.levels {self.levels}")
+        if self.augment_rates and self.augment_size not in self.sizes:
+            raise UserError.of("study.augment_size", self.augment_size, f"one of study.sizes {self.sizes}")
+        for size in self.sizes:
+            if len({surplus(level, size) for level in self.levels}) < len(self.levels):
+                raise UserError.of("study.sizes", size, f"enough sentences to tell the levels {self.levels} apart")
+        return self
+
+
 class InitialBiasSettings(Settings):
     """Group `initial_bias`: the net stereotype rate of the seed corpus."""
 
@@ -66,7 +111,7 @@ class InitialBiasSettings(Settings):
 class Configuration(Settings):
     """One resolved cell."""
 
-    study: Annotated[RecursionSettings | EvaluateSettings, Field(discriminator="name")]
+    study: Annotated[RecursionSettings | EvaluateSettings | MetricCalibrationSettings, Field(discriminator="name")]
     model: ModelSettings
     initial_bias: InitialBiasSettings
     mitigation: dict[str, Any] = Field(description="strategies by name, whose order decides nothing; empty for none")
@@ -105,6 +150,8 @@ class Configuration(Settings):
                     f"measures a model that is {' or '.join(kinds)}; {self.plm.name} is {self.plm.kind}",
                 )
             return self
+        if isinstance(study, MetricCalibrationSettings):
+            return self
         if study.examples > study.sentences:
             raise UserError.of(
                 "study.examples",
@@ -122,6 +169,13 @@ class Configuration(Settings):
         return self.study
 
     @property
+    def metric_calibration(self) -> MetricCalibrationSettings:
+        """The study's settings; only for cells of the study metric_calibration."""
+        if not isinstance(self.study, MetricCalibrationSettings):
+            raise TypeError(f"this is a cell of the study {self.study.name}")
+        return self.study
+
+    @property
     def strategies(self) -> str:
         """The mitigation as one word for names and tables: `none`, or its strategies joined by `+`."""
         return compose_strategies(self.mitigation).name
@@ -131,6 +185,8 @@ class Configuration(Settings):
         """The models that the study reads: path and revision by the configuration key of the path."""
         if isinstance(self.study, EvaluateSettings):
             return {"plm.path": (self.plm.path, self.plm.revision)}
+        if isinstance(self.study, MetricCalibrationSettings):
+            return {"study.encoder": (self.study.encoder, None)}
         return {
             "model.path": (self.model.path, self.model.revision),
             "study.encoder": (self.recursion.encoder, None),
@@ -138,11 +194,7 @@ class Configuration(Settings):
 
     def deciding(self) -> dict[str, Any]:
         """Return what decides the cell's result. Weights are named by their contents, not by where they lie."""
-        groups = (
-            ("study", "plm", "benchmark", "seed")
-            if isinstance(self.study, EvaluateSettings)
-            else ("study", "model", "initial_bias", "mitigation", "seed")
-        )
+        groups = DECIDING[self.study.name]
         settings = super().deciding()
         weights = {key: fingerprint(path, revision, key) for key, (path, revision) in self.models.items()}
         return {**{group: settings[group] for group in groups}, "weights": weights}

@@ -168,6 +168,18 @@ def folder_written_aside(target: Path) -> Iterator[Path]:
         raise
 
 
+def link_tree(source: Path, target: Path) -> None:
+    """Let an existing empty folder hold the files of another one: by hard links, or copies where links cannot be."""
+    for path in files_below(source):
+        place = target / path.relative_to(source)
+        with writing(place):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(path, place)
+            except OSError:  # another file system, or one without links
+                shutil.copy2(path, place)
+
+
 def remove_folder(folder: Path) -> None:
     """Remove a folder at once (renamed first, so that no half of it is ever seen); nothing if it is not there."""
     doomed = Path(tempfile.mkdtemp(prefix=ASIDE, dir=folder.parent)) if folder.is_dir() else None

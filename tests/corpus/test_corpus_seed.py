@@ -15,7 +15,7 @@ from fairloop.lexicon import occupation
 
 
 @given(
-    level=st.one_of(st.floats(0, 1), st.sampled_from([0.0, 0.1, 0.3, 0.6, 1.0])),
+    level=st.one_of(st.floats(-1, 1), st.sampled_from([-1.0, -0.3, 0.0, 0.1, 0.3, 0.6, 1.0])),
     sentences=st.integers(1, 150),
     neutral_share=st.floats(0, 1),
     seed=st.integers(0, 2**32),
@@ -28,7 +28,7 @@ def test_composition(level: float, sentences: int, neutral_share: float, seed: i
     assert len(corpus) == sentences
     assert sum(stereotypes) == round(level * sentences)
 
-    rest = sentences - round(level * sentences)
+    rest = sentences - round(abs(level) * sentences)
     neutral = sum(gender == "none" for gender in genders)
     wished = round(neutral_share * rest)
     assert neutral == wished + (rest - wished) % 2
@@ -42,7 +42,7 @@ def test_composition(level: float, sentences: int, neutral_share: float, seed: i
             assert occupation(name).majority != "balanced"
 
 
-@given(level=st.floats(0, 1), sentences=st.integers(1, 400), neutral_share=st.floats(0, 1), seed=st.integers(0, 99))
+@given(level=st.floats(-1, 1), sentences=st.integers(1, 400), neutral_share=st.floats(0, 1), seed=st.integers(0, 99))
 @settings(max_examples=25, deadline=None)
 def test_occupations_are_spread(level: float, sentences: int, neutral_share: float, seed: int) -> None:
     corpus = seed_corpus(level, sentences, neutral_share, seed)
@@ -50,12 +50,25 @@ def test_occupations_are_spread(level: float, sentences: int, neutral_share: flo
     majorities = Counter()
     for name, gender, stereotype in zip(corpus["occupation"], corpus["gender"], corpus["stereotype"], strict=True):
         gendered[name] += gender != "none"
-        if stereotype == 1:
+        if stereotype == (1 if level >= 0 else -1):
             majorities[occupation(name).majority] += 1
     assert abs(majorities["male"] - majorities["female"]) <= 2
     if sum(gendered.values()) >= 60:
         used = [gendered[name] for name in gendered if occupation(name).majority != "balanced"]
         assert max(used) - min(used) <= 2
+
+
+def test_a_negative_level_mirrors_the_positive_one() -> None:
+    """The same occupations in the same order, with the other gender: nothing but the surplus changes its sign."""
+    plus, minus = (seed_corpus(level, 240, 0.4, 7) for level in (0.45, -0.45))
+    assert list(plus["occupation"]) == list(minus["occupation"])
+    assert Counter(plus["stereotype"]) == {1: 108 + 39, -1: 39, 0: 54}
+    assert Counter(minus["stereotype"]) == {-1: 108 + 39, 1: 39, 0: 54}
+    mirror = {"male": "female", "female": "male", "none": "none"}
+    changed = [row for row, other in zip(plus, minus, strict=True) if row["stereotype"] != other["stereotype"]]
+    assert len(changed) == 108
+    for row, other in zip(plus, minus, strict=True):
+        assert other["gender"] == (mirror[row["gender"]] if row in changed else row["gender"])
 
 
 def test_neutral_sentences_even_out_the_occupations() -> None:
@@ -80,7 +93,7 @@ def test_a_corpus_is_varied() -> None:
 
 @pytest.mark.parametrize(
     ("level", "sentences", "neutral_share"),
-    [(-0.1, 10, 0.5), (1.1, 10, 0.5), (float("nan"), 10, 0.5), (0.5, 0, 0.5), (0.5, -3, 0.5), (0.5, 10, 1.5)],
+    [(-1.1, 10, 0.5), (1.1, 10, 0.5), (float("nan"), 10, 0.5), (0.5, 0, 0.5), (0.5, -3, 0.5), (0.5, 10, 1.5)],
 )
 def test_levels_that_cannot_be_reached(level: float, sentences: int, neutral_share: float) -> None:
     with pytest.raises(UserError):

@@ -166,3 +166,16 @@ def test_another_seed_or_level_is_another_cell_and_another_corpus(finished, tmp_
         results(first)["stages/01-seed-corpus/corpus.parquet"]
         != results(second)["stages/01-seed-corpus/corpus.parquet"]
     )
+
+
+def test_mitigations_share_what_is_before_them_and_a_longer_run_what_is_written(tmp_path):
+    small = ["study.sentences=8", "study.prompt_group=4", "study.resamples=100", "tracking=none"]
+    done = fairloop("-m", "mitigation=none,prompt", "study.generations=1", *small, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    longer = fairloop("study.generations=2", *small, cwd=tmp_path)
+    assert longer.returncode == 0, longer.stderr
+    found = [path.parent.name.split("-")[:-1] for path in (tmp_path / "runs" / ".stages").glob("*/stage")]
+    counts = {
+        name: found.count(name.split("-")) for name in ("seed-corpus", "measures-0", "generation-1", "generation-2")
+    }
+    assert counts == {"seed-corpus": 1, "measures-0": 1, "generation-1": 2, "generation-2": 1}

@@ -1,10 +1,12 @@
 import hashlib
 import re
+from functools import cache
 
 import numpy as np
 import pytest
 
 
+@cache
 def _word_vector(word):
     seed = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "big")
     return np.random.default_rng(seed).normal(size=64)

@@ -32,6 +32,22 @@ EXPECTED = [
     "downstream/tpr_gap",
     "downstream/tpr_gap_rms",
     "downstream/flip_rate",
+    "downstream/learned",
+    "downstream/cross_fitted_accuracy",
+    "downstream/pairs",
+    "downstream_pronoun/bias",
+    "downstream_pronoun/accuracy",
+    "downstream_pronoun/chance",
+    "downstream_pronoun/flip_rate",
+    "downstream_pronoun/learned",
+    "downstream_pronoun/pairs",
+    "downstream_hiring/bias",
+    "downstream_hiring/accuracy",
+    "downstream_hiring/chance",
+    "downstream_hiring/opportunity_gap",
+    "downstream_hiring/flip_rate",
+    "downstream_hiring/learned",
+    "downstream_hiring/pairs",
     "diversity/distinct_1",
     "diversity/distinct_2",
     "diversity/duplicate_share",
@@ -167,7 +183,9 @@ def test_modules_describe_themselves(name):
 
 
 def test_an_unknown_metric_is_one_clear_line():
-    with pytest.raises(UserError, match=r"metric=blue: choose one of rule_based, embedding, downstream, diversity"):
+    with pytest.raises(
+        UserError, match=r"metric=blue: choose one of rule_based, embedding, downstream, downstream_pronoun"
+    ):
         load("blue")
 
 
@@ -246,3 +264,18 @@ def test_a_real_encoder_sees_the_level_of_a_seed_corpus(minilm):
     assert bias[1].value > 0.3
     assert found[1]["downstream/accuracy"].low > 5 * found[1]["downstream/chance"].value
     assert found[0]["embedding/effect_size"].value < found[1]["embedding/effect_size"].value
+    for task in ("downstream_pronoun", "downstream_hiring"):
+        assert found[0][f"{task}/bias"].low < 0 < found[0][f"{task}/bias"].high
+        assert found[1][f"{task}/bias"].low > found[0][f"{task}/bias"].high
+        assert found[1][f"{task}/learned"].value == 1
+
+
+def test_sentences_of_the_corpus_are_embedded_once_for_all_tasks(embed):
+    calls = []
+
+    def counting(texts):
+        calls.append(tuple(texts))
+        return embed(texts)
+
+    measure_corpus(seed_corpus(0.5, 100, 0.3, 1), counting, PAIRS, seed=0, resamples=10)
+    assert len(calls) == len(set(calls)) == 7  # the corpus, anchors; masked; one test set a task, and the names

@@ -7,7 +7,8 @@ import pytest
 
 from fairloop.corpus.counterfactual import swap_gender
 from fairloop.corpus.heldout import CounterfactualPair
-from fairloop.lexicon import occupation
+from fairloop.corpus.mentions import mask_occupation
+from fairloop.lexicon import occupation, occupations
 from fairloop.metrics import load
 from fairloop.metrics.downstream import METRICS, Answers, ask, fit_logistic_regression, measure_downstream, score
 
@@ -168,8 +169,86 @@ def test_the_occupation_itself_is_never_shown():
 
     texts, names = corpus(stereotyped)
     measure_downstream(texts, names, lambda texts: np.zeros((len(texts), 2)), PAIRS, seed=0, fit=spy)
-    assert len(seen) == len(texts)
+    assert len(seen) >= len(texts)
     assert not any(name in text for text in seen for name in HELDOUT)
+
+
+def test_what_the_corpus_has_seen_is_not_asked(embed):
+    texts, names = corpus(stereotyped)
+    before = table(measure_downstream(texts, names, embed, PAIRS, seed=0))
+    assert (before["pairs"].value, before["pairs"].n) == (16, 16)
+    # One sentence as it is but for case and punctuation, and one activity within another sentence.
+    leaked = PAIRS[0].male.upper().rstrip(".") + "!"
+    marked = [*PAIRS[:-1], CounterfactualPair("secretary", "He X.", "She X.", ("files old letters",))]
+    found = table(
+        measure_downstream(
+            [*texts, leaked, "A nurse files old letters."], [*names, "plumber", "nurse"], embed, marked, seed=0
+        )
+    )
+    assert (found["pairs"].value, found["pairs"].n, found["bias"].n) == (14, 16, 14)
+    everything = [pair.male for pair in PAIRS]
+    none = table(measure_downstream([*texts, *everything], [*names, *["plumber"] * 16], embed, PAIRS, seed=0))
+    assert not none["bias"].defined
+
+
+def test_a_classifier_that_learned_nothing_is_marked(embed):
+    texts, names = corpus(stereotyped)
+    assert table(measure_downstream(texts, names, embed, PAIRS, seed=0))["learned"].value == 1
+    shuffled = np.random.default_rng(1).permutation(names).tolist()
+    nothing = [mask_occupation(text, name) for text, name in zip(texts, names, strict=True)]
+    assert table(measure_downstream(nothing, shuffled, embed, PAIRS, seed=0))["learned"].value == 0
+    # Without an interval nothing shows that anything was learned.
+    few = table(measure_downstream(["He works.", "She helps."], ["plumber", "nurse"], embed, PAIRS, seed=0))
+    assert few["bias"].low is None
+    assert few["learned"].value == 0
+
+
+def test_the_interval_covers_the_noise_of_training():
+    """Corpora and test pairs are drawn anew from a known process: its mean bias lies in the intervals as promised."""
+    jobs = [entry.name for entry in occupations() if entry.majority != "balanced"]
+
+    def embed(texts):
+        return np.array([[float(number) for number in text.split()[1:]] for text in texts])
+
+    def sentence(draw, name, gender):
+        sign = 1 if occupation(name).majority == "male" else -1
+        vector = draw.normal(size=6) + np.array([1.5 * gender, sign, 0, 0, 0, 0])
+        return "work " + " ".join(f"{number:.3f}" for number in vector)
+
+    def measured(replicate):
+        draw = np.random.default_rng(replicate)
+        chosen = [*draw.choice(jobs[:30], 8, replace=False), *draw.choice(jobs[30:], 8, replace=False)]
+        names = [name for name in chosen for _ in range(4)]
+        genders = [
+            (1 if draw.random() < 0.75 else -1) * (1 if occupation(name).majority == "male" else -1) for name in names
+        ]
+        texts = [sentence(draw, name, gender) for name, gender in zip(names, genders, strict=True)]
+        pairs = []
+        for name in chosen:
+            words = sentence(draw, name, 0).split()
+            male, female = (" ".join([words[0], f"{float(words[1]) + side:.3f}", *words[2:]]) for side in (1.5, -1.5))
+            pairs.append(CounterfactualPair(name, male, female))
+        whole = table(measure_downstream(texts, names, embed, pairs, seed=replicate, resamples=400))["bias"]
+        given = table(score(ask(fit_logistic_regression(texts, names, embed), pairs), seed=replicate, resamples=400))
+        return whole, given["bias"]
+
+    found = [measured(replicate) for replicate in range(80)]
+    truth = np.mean([whole.value for whole, _ in found])
+    covered, alone = (np.mean([one.low <= truth <= one.high for one in kind]) for kind in zip(*found, strict=True))
+    assert covered >= 0.88
+    assert alone < 0.75
+
+
+def test_prompt_groups_are_left_out_together(embed):
+    texts, names = corpus(stereotyped)
+    one = measure_downstream(texts, names, embed, PAIRS, seed=0, groups=[0] * len(texts))
+    assert table(one)["bias"].low is None
+    alone = table(measure_downstream(texts, names, embed, PAIRS, seed=0))["bias"]
+    together = table(measure_downstream(texts, names, embed, PAIRS, seed=0, groups=[i % 12 for i in range(len(texts))]))
+    assert together["bias"].value == alone.value
+    assert together["bias"].high - together["bias"].low > alone.high - alone.low
+    with pytest.raises(ValueError, match="groups"):
+        measure_downstream(texts, names, embed, PAIRS, seed=0, groups=[1])
 
 
 def test_two_runs_are_bitwise_equal(embed):

@@ -40,7 +40,6 @@ def make_cell(
         name or hashlib.sha256(repr((study, model, mitigation, level, seed, sentences, more)).encode()).hexdigest()[:16]
     )
     folder = Path(runs_dir) / study / name
-    folder.mkdir(parents=True)
     config = {
         "study": {"name": study, "generations": generations, "sentences": sentences, **more},
         "model": {"name": model, "temperature": 0.8, "batch_size": 64},
@@ -50,7 +49,6 @@ def make_cell(
         "seed": seed,
         "runs_dir": str(runs_dir),
     }
-    (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
     generator = np.random.default_rng([seed, int(1000 * level), len(mitigation)])
     rows, bias = [], level
     for generation in range(generations + 1):
@@ -74,7 +72,19 @@ def make_cell(
             rows += [(generation, prefix + metric, *numbers) for metric, numbers in measures.items()]
         if generation:
             rows.append((generation, "generation/yield", 0.93, None, None, 300))
-    rows = [row for row in rows if row[1] not in drop]
+    write_cell(folder, config, [row for row in rows if row[1] not in drop], state, reason, sealed)
+    if texts is not None:
+        for generation in range(generations + 1):
+            make_corpus(
+                folder / "stages" / f"{generation:02d}-corpus_{generation}" / "corpus.parquet", texts, generation
+            )
+    return folder
+
+
+def write_cell(folder, config, rows, state="complete", reason="", sealed=True):
+    """Write the files of a cell: its configuration and its measures (generation, metric, value, low, high, n)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
     with (folder / "metrics.csv").open("w", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(["generation", "metric", "value", "low", "high", "n"])
@@ -85,14 +95,8 @@ def make_cell(
         file: [hashlib.sha256((folder / file).read_bytes()).hexdigest(), (folder / file).stat().st_size, 0]
         for file in ("metrics.csv", "result.json")
     }
-    status = {"status": state, "reason": reason, "study": study, "cell": name}
+    status = {"status": state, "reason": reason, "study": config["study"]["name"], "cell": folder.name}
     (folder / "status.json").write_text(json.dumps(status | ({"seal": seal} if sealed else {})))
-    if texts is not None:
-        for generation in range(generations + 1):
-            make_corpus(
-                folder / "stages" / f"{generation:02d}-corpus_{generation}" / "corpus.parquet", texts, generation
-            )
-    return folder
 
 
 def make_corpus(path, texts, generation):
@@ -120,3 +124,75 @@ def make_demo(runs_dir, seeds=(0,), mitigations=((),), **more):
         for level in (0.1, 0.3, 0.6)
         for seed in seeds
     ]
+
+
+STRATEGIES = ("none", "prompt", "augment", "contrastive", "finetune")
+REMAINING = {"none": 1.0, "prompt": 0.8, "augment": 0.4, "contrastive": 0.09, "finetune": 0.6}
+"""Downstream bias after each strategy, as a share of that without (as written: the square root of it)."""
+EMBEDDING_SHIFT = {"none": 0.0, "prompt": -0.05, "augment": 0.1, "contrastive": 0.5, "finetune": -0.1}
+
+
+def make_grid(
+    runs_dir, strategies=STRATEGIES, seeds=(0, 1, 2), generations=3, noise=0.0, skip=(), tasks=False, unlearned=()
+):
+    """Write the equilibrium experiment's grid, of known truth; `skip`: (strategy, level, seed) of cells to leave out.
+
+    B[g+1] = 0.08 + 0.4 B[g] in every cell; the gendered share falls from 0.8 to 0.4 times a seed's factor. Without
+    noise a strategy leaves exactly `REMAINING` of the control's downstream bias. `unlearned`: as `skip`, cells whose
+    classifier learned nothing.
+    """
+    return [
+        _grid_cell(
+            Path(runs_dir), strategy, level, seed, generations, noise, tasks, (strategy, level, seed) in unlearned
+        )
+        for strategy in strategies
+        for level in (0.1, 0.3, 0.6)
+        for seed in seeds
+        if (strategy, level, seed) not in skip
+    ]
+
+
+def _grid_cell(runs_dir, strategy, level, seed, generations, noise, tasks, unlearned):
+    draw = np.random.default_rng([seed, int(1000 * level), STRATEGIES.index(strategy)])
+    rows, bias = [], level
+    for generation in range(generations + 1):
+        if generation:
+            bias = 0.08 + 0.4 * bias + noise * draw.standard_normal()
+        share = (0.8, 0.6, 0.5, 0.4)[min(generation, 3)] * (1 + 0.01 * seed)
+        downstream = 0.1 * level * (1 + 0.1 * seed) * (1 + 0.2 * generation)
+        effect = 0.4 + 0.05 * seed + 0.02 * generation
+        changes = strategy in ("augment", "contrastive")
+        for prefix in ("", "mitigated/") if changes else ("",):
+            remaining = REMAINING[strategy] ** (0.5 if changes and not prefix else 1)
+            shift = EMBEDDING_SHIFT[strategy] * (0.5 if changes and not prefix else 1)
+            measures = {
+                "rule/net_stereotype_rate": bias * (0 if prefix else 1),
+                "rule/gendered_share": share,
+                "rule/net_rate_among_gendered": bias * (0 if prefix else 1) / share,
+                "embedding/effect_size": effect + shift,
+                "downstream/bias": downstream * remaining * (1 + 5 * noise * draw.standard_normal()),
+                "downstream/accuracy": 0.6,
+                "downstream/learned": 0 if unlearned else 1,
+            }
+            if tasks:
+                measures |= {
+                    "downstream_pronoun/bias": -downstream * remaining**0.5,
+                    "downstream_pronoun/accuracy": 0.7,
+                }
+                measures |= {"downstream_hiring/bias": 0.0, "downstream_hiring/learned": 0}
+            rows += [
+                (generation, prefix + metric, value, value - 0.02, value + 0.02, 500)
+                for metric, value in measures.items()
+            ]
+    config = {
+        "study": {"name": "recursion", "generations": generations, "sentences": 500},
+        "model": {"name": "gemma_3_270m"},
+        "initial_bias": {"level": level},
+        "mitigation": {} if strategy == "none" else {strategy: {"strength": 1}},
+        "seed": seed,
+    }
+    folder = (
+        runs_dir / "recursion" / hashlib.sha256(repr((strategy, level, seed, generations)).encode()).hexdigest()[:16]
+    )
+    write_cell(folder, config, rows)
+    return folder

@@ -66,7 +66,7 @@ def test_the_command_writes_every_file_and_prints_its_path(tmp_path, capsys):
     output = capsys.readouterr().out
     files = sorted((tmp_path / "out").iterdir())
     assert {file.suffix for file in files} == {".csv", ".html", ".png", ".svg"}
-    assert len(files) == 7
+    assert len(files) == 8
     assert all(str(file) in output for file in files)
 
 
@@ -110,7 +110,7 @@ def test_the_csv_tables_hold_what_the_store_holds(tmp_path):
     make_demo(tmp_path, seeds=(0, 1))
     paths = write_report(tmp_path)
     cells = {cell.name: cell for cell in read_runs(tmp_path).cells}
-    metrics = rows(paths.metrics)
+    metrics = rows(paths.cells)
     assert len(metrics) == sum(len(cell.rows) for cell in cells.values())
     for row in metrics[::7]:
         assert float(row["value"]) == cells[row["cell"]].get(row["metric"], int(row["generation"])).value

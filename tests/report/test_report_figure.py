@@ -45,9 +45,9 @@ def test_nothing_is_cut_off_at_the_edges(tmp_path):
 
 def drawn(runs_dir, monkeypatch):
     """Return the figure's axes instead of its files."""
-    from fairloop.report import figure
+    from fairloop.report import drawing
 
-    monkeypatch.setattr(figure, "_render", lambda one: one)
+    monkeypatch.setattr(drawing, "render", lambda one: one)
     return trajectories_figure(compared(runs_dir)).axes
 
 

@@ -221,3 +221,18 @@ def test_relative_change_from_zero_is_undefined_and_from_about_zero_unbounded():
     assert math.isnan(relative_changes([Trajectory(0.0, (0.0, 0.1))])[0].change.value)
     around = [Trajectory(0.1, (0.1, value, 0.2)) for value in (-0.1, 0.2, 0.05)]
     assert relative_changes(around, since=1)[0].change.high == math.inf
+
+
+def test_the_change_of_a_single_cell_has_the_interval_of_its_sentences():
+    cell = Trajectory(0.5, (0.5, 0.3, 0.4), (0.02, 0.01, 0.02))
+    (since_seed,) = relative_changes([cell])
+    # The seed corpus is given: only the last generation is uncertain.
+    assert [since_seed.change.low, since_seed.change.high] == pytest.approx(
+        [(0.4 - 1.959964 * 0.02) / 0.5 - 1, (0.4 + 1.959964 * 0.02) / 0.5 - 1]
+    )
+    assert since_seed.over == "sentences"
+    (since_first,) = relative_changes([cell], since=1)
+    for ratio in (since_first.change.low + 1, since_first.change.high + 1):
+        assert abs(0.4 - ratio * 0.3) / math.hypot(0.02, ratio * 0.01) == pytest.approx(1.959964, rel=1e-6)
+    assert relative_changes([Trajectory(0.5, (0.5, 0.3), (math.nan, math.nan))])[0].over == "nothing"
+    assert relative_changes([cell, cell])[0].over == "cells"

@@ -3,7 +3,15 @@ import pytest
 import torch
 
 from fairloop.errors import Fault, UserError
-from fairloop.training.causal_lm import CausalExample, CausalLMModule, base_of, causal_data, merge_adapter, tokenize
+from fairloop.training.causal_lm import (
+    CausalExample,
+    CausalLMModule,
+    SummedCrossEntropy,
+    base_of,
+    causal_data,
+    merge_adapter,
+    tokenize,
+)
 from fairloop.training.settings import CausalLMSettings, TrainerSettings
 from fairloop.training.tasks import train_causal_lm
 from tiny_models import pairs, tiny_generator
@@ -58,6 +66,23 @@ def test_the_loss_is_the_sentences_likelihood_whatever_the_padding(loaded, examp
     expected, tokens = one_by_one(model, tokenizer, examples)
     assert int(count) == tokens
     assert float(total) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("rows", "dtype", "close"), [(1, "float32", 1e-6), (77, "float32", 1e-6), (77, "bfloat16", 4e-3)]
+)
+def test_the_cross_entropy_in_parts_has_torchs_value_and_gradient(rows, dtype, close):
+    torch.manual_seed(0)
+    logits = (3 * torch.randn(rows, 501)).to(getattr(torch, dtype)).requires_grad_(True)
+    targets = torch.randint(0, 501, (rows,))
+    reference = logits.detach().double().requires_grad_(True)
+    expected = torch.nn.functional.cross_entropy(reference, targets, reduction="sum")
+    (expected / 7).backward()
+    found = SummedCrossEntropy.apply(logits, targets)
+    (found / 7).backward()
+    assert float(found.detach()) == pytest.approx(float(expected.detach()), rel=1e-6)
+    assert logits.grad.dtype == logits.dtype
+    assert torch.allclose(logits.grad.double(), reference.grad, rtol=close, atol=close / 7)
 
 
 def test_long_prompts_lose_their_beginning_and_long_sentences_their_end(loaded):

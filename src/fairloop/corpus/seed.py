@@ -31,13 +31,14 @@ class _Plan:
 def seed_corpus(level: float, sentences: int, neutral_share: float, seed: int) -> "Dataset":
     """Write the seed corpus at level b: round(b·N) stereotypical sentences, the rest balanced (design, section 4).
 
-    Of the rest, a share `neutral_share` has no gender and the others come in pairs about the same occupation, one
-    stereotypical and one anti-stereotypical; a remainder that makes no pair is without gender. So the net
-    stereotype rate is round(b·N)/N. Male- and female-majority occupations take turns in the gendered sentences;
-    those without gender go to the occupations that have fewest sentences so far, balanced ones included.
+    A negative level has round(|b|·N) anti-stereotypical sentences in their place. Of the rest, a share `neutral_share`
+    has no gender and the others come in pairs about the same occupation, one stereotypical and one
+    anti-stereotypical; a remainder that makes no pair is without gender. So the net stereotype rate is
+    `surplus(b, N)` / N. Male- and female-majority occupations take turns in the gendered sentences; those without
+    gender go to the occupations that have fewest sentences so far, balanced ones included.
 
     Args:
-        level: the net stereotype rate b in [0, 1].
+        level: the net stereotype rate b in [-1, 1].
         sentences: N, at least 1.
         neutral_share: share of the rest without gender, in [0, 1].
         seed: equal arguments give equal corpora.
@@ -68,9 +69,14 @@ def seed_corpus(level: float, sentences: int, neutral_share: float, seed: int) -
     return make_corpus(rows)
 
 
+def surplus(level: float, sentences: int) -> int:
+    """Return round(b·N): how many more stereotypical than anti-stereotypical sentences the seed corpus has."""
+    return round(level * sentences)
+
+
 def _check(level: float, sentences: int, neutral_share: float) -> None:
-    if not 0 <= level <= 1:
-        raise UserError.of("initial_bias.level", level, "a net stereotype rate is between 0 and 1")
+    if not -1 <= level <= 1:
+        raise UserError.of("initial_bias.level", level, "a net stereotype rate is between -1 and 1")
     if sentences < 1:
         raise UserError.of("study.sentences", sentences, "a corpus has at least 1 sentence")
     if not 0 <= neutral_share <= 1:
@@ -78,17 +84,17 @@ def _check(level: float, sentences: int, neutral_share: float) -> None:
 
 
 def _plan(level: float, sentences: int, neutral_share: float, draw: np.random.Generator) -> list[_Plan]:
-    stereotypical = round(level * sentences)
-    rest = sentences - stereotypical
+    net = surplus(level, sentences)
+    rest = sentences - abs(net)
     pairs = (rest - round(neutral_share * rest)) // 2
 
     count = {entry.name: 0 for entry in occupations()}
     turns = cycle(_shuffled_by_majority(draw))
     plans = []
-    for _ in range(stereotypical):
+    for _ in range(abs(net)):
         occupation = _least_used(next(turns), count)
         count[occupation.name] += 1
-        plans.append(_Plan(occupation, _majority_side(occupation)))
+        plans.append(_Plan(occupation, _majority_side(occupation) if net > 0 else _minority_side(occupation)))
     for _ in range(pairs):
         occupation = _least_used(next(turns), count)
         count[occupation.name] += 2
@@ -118,6 +124,10 @@ def _least_used(candidates: list[Occupation], count: dict[str, int]) -> Occupati
 
 def _majority_side(occupation: Occupation) -> Side:
     return "male" if occupation.majority == "male" else "female"
+
+
+def _minority_side(occupation: Occupation) -> Side:
+    return "female" if occupation.majority == "male" else "male"
 
 
 def _stereotype(plan: _Plan) -> int:

@@ -1,4 +1,4 @@
-"""Sentence templates for the seed corpus and for the downstream test's counterfactual pairs.
+"""Sentence templates for the seed corpus and for the downstream tests' counterfactual pairs.
 
 A template is a sentence with slots in braces:
 
@@ -7,6 +7,7 @@ A template is a sentence with slots in braces:
 | `{job}`, `{jobs}`, `{a job}`, `{A job}` | the occupation, its plural, with its article |
 | `{base}`, `{present}`, `{past}`, `{gerund}`, `{Gerund}` | an activity in that form |
 | `{name}` | a first name |
+| `{other}` | a second occupation, for who-does-what sentences |
 | `{when}`, `{years}`, `{surname}` | a filler from `fillers.csv` |
 | any other | a gendered word as the version about a man has it: `{he}`, `{His}`, `{wife}`, `{Mr}` |
 """
@@ -20,14 +21,18 @@ from fairloop.lexicon.data_files import read_table
 from fairloop.lexicon.gendered import GenderedPair, Side, word_table
 from fairloop.lexicon.occupations import Activity, Occupation, with_article
 
-Use = Literal["gendered", "neutral", "heldout"]
+Use = Literal["gendered", "neutral", "heldout", "resolution", "applicant"]
 
 _SLOT = re.compile(r"\{([^}]+)\}")
 
 
 @dataclass(frozen=True)
 class Template:
-    """One sentence with slots; `use` says whether it is for gendered or neutral seed sentences or is held out."""
+    """One sentence with slots; `use` says whether it is for gendered or neutral seed sentences or is held out.
+
+    Held out are those for occupation prediction ("heldout"), who-does-what pronoun resolution ("resolution") and
+    hiring ("applicant").
+    """
 
     id: str
     use: Use
@@ -54,7 +59,7 @@ class Template:
             activity: what the person does.
             side: the gender of the person, for gendered templates.
             name: the pair of names of which `side`'s is used; needed where there is a `{name}`.
-            filler: the texts for `{when}`, `{years}` and `{surname}`.
+            filler: the texts for `{other}`, `{when}`, `{years}` and `{surname}`.
         """
         values = {
             "job": occupation.name,

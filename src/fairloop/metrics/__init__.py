@@ -7,14 +7,21 @@ from fairloop.errors import UserError
 if TYPE_CHECKING:
     import evaluate
 
-NAMES = {"rule_based": "RuleBased", "embedding": "Embedding", "downstream": "Downstream", "diversity": "Diversity"}
+NAMES = {
+    "rule_based": "RuleBased",
+    "embedding": "Embedding",
+    "downstream": "Downstream",
+    "downstream_pronoun": "DownstreamPronoun",
+    "downstream_hiring": "DownstreamHiring",
+    "diversity": "Diversity",
+}
 
 
 def load(name: str, config_name: str | None = None, **options: Any) -> "evaluate.EvaluationModule":
     """Return an `evaluate` metric by name; nothing is downloaded, and no file is written.
 
     Args:
-        name: `rule_based`, `embedding`, `downstream` or `diversity`.
+        name: `rule_based`, `embedding`, `downstream`, `downstream_pronoun`, `downstream_hiring` or `diversity`.
         config_name: `rule_based` has the configurations `default` (sentences and occupations) and `labels`.
         options: passed on to `evaluate.EvaluationModule`, such as `seed`.
 

@@ -2,40 +2,47 @@
 
 The classifier learns to predict the occupation that a sentence is about, the occupation's own words removed, and is
 then asked about held-out counterfactual pairs that differ in gender only. Nothing but gender can explain a difference
-between its two answers.
+between its two answers. Two further tasks are in `downstream_pronoun` and `downstream_hiring`; all three train on the
+corpus, on top of the same encoder.
+
+Intervals cover the choice of test pairs and the noise of training (`fairloop.statistics.refits`): the classifier is
+trained again without each of ten parts of the corpus, whole prompt groups at a time.
 """
 
-import warnings
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import partial
+from typing import Protocol
 
 import evaluate
 import numpy as np
 from datasets import Features, Value
 from numpy.typing import NDArray
 
-from fairloop.corpus.heldout import CounterfactualPair, counterfactual_pairs
-from fairloop.corpus.mentions import mask_occupation
+from fairloop.corpus.heldout import CounterfactualPair, counterfactual_pairs, unseen
 from fairloop.lexicon import occupation
 from fairloop.metrics.embedding import Embed
+from fairloop.metrics.lessons import Lessons, columns_of_refits, learned, one_thread, spread, undefined
+from fairloop.metrics.linear_models import fit_softmax, softmax
 from fairloop.metrics.measurement import Measurement
 from fairloop.metrics.module import InMemoryMetric, flat
 from fairloop.seeding import derive
-from fairloop.statistics.bootstrap import bootstrap_mean, bootstrap_sums, cluster_numbers
+from fairloop.statistics.bootstrap import bootstrap_mean, cluster_numbers, divide
 from fairloop.statistics.estimate import Estimate
+from fairloop.statistics.refits import bootstrap_refitted
 
 Floats = NDArray[np.float64]
 
-METRICS = (
+SCORES = (
     "downstream/bias",
     "downstream/accuracy",
     "downstream/chance",
     "downstream/tpr_gap",
     "downstream/tpr_gap_rms",
     "downstream/flip_rate",
+    "downstream/learned",
 )
+METRICS = (*SCORES, "downstream/cross_fitted_accuracy", "downstream/pairs")
 
 
 INVERSE_PENALTY = 0.1
@@ -85,34 +92,79 @@ def measure_downstream(
     seed: int,
     resamples: int = 2000,
     fit: Fit | None = None,
+    groups: Sequence[Hashable] | None = None,
 ) -> list[Measurement]:
     """Train on sentences about occupations and ask about counterfactual pairs.
 
-    Only pairs about occupations of the corpus are asked about. All measures are undefined where there is nothing to
-    learn or to ask: the corpus lacks a male-majority or a female-majority occupation, or no pair is about one of its
-    occupations.
+    Only pairs about occupations of the corpus are asked about, and only those that the corpus has not seen
+    (`fairloop.corpus.heldout.unseen`). All measures are undefined where there is nothing to learn or to ask: the corpus
+    lacks a male-majority or a female-majority occupation, or no pair is left. There are no intervals where no part
+    of the corpus can be left out (`Lessons.folds`).
 
     Args:
         texts: [n] sentences.
         occupations: [n], the occupation that each is about.
-        embed: the encoder, frozen.
+        embed: the encoder, frozen; it is called with all sentences, masked, and with both versions of all `pairs`.
         pairs: held-out pairs without the occupation's own words.
         seed: decides the resamples.
         resamples: bootstrap resamples.
-        fit: trains the classifier; `fit_logistic_regression` if None.
+        fit: trains the classifier; `fit_logistic_regression` if None. It is called again for each fold.
+        groups: [n], sentences whose prompts shared examples are left out of training together.
 
     Returns:
-        The `METRICS`, as `score` defines them.
+        The `METRICS`, as `score` defines them, and
+
+        - `downstream/cross_fitted_accuracy`: share of the corpus' own sentences whose occupation is predicted by
+          the classifier that was trained without their fold; the interval is over groups.
+        - `downstream/pairs`: the pairs asked about; n is how many they were before those that the corpus has seen
+          were left out.
     """
-    if len(texts) != len(occupations):
-        raise ValueError(f"{len(texts)} texts for {len(occupations)} occupations")
-    known = set(occupations)
-    asked = [pair for pair in pairs if pair.occupation in known]
-    if not asked or not {"male", "female"} <= {occupation(name).majority for name in known}:
-        return [Measurement.of(name, Estimate.undefined()) for name in METRICS]
-    masked = [mask_occupation(text, name) for text, name in zip(texts, occupations, strict=True)]
-    classifier = (fit or fit_logistic_regression)(masked, occupations, embed)
-    return score(ask(classifier, asked), seed=seed, resamples=resamples)
+    lessons = Lessons.of(texts, occupations, groups)
+    known = [place for place, pair in enumerate(pairs) if pair.occupation in set(lessons.classes)]
+    asked = [known[place] for place in unseen([pairs[place] for place in known], texts)]
+    if not asked or not lessons.teach():
+        return undefined(METRICS)
+    cached = _asked_once(embed, lessons.texts, [*(pair.male for pair in pairs), *(pair.female for pair in pairs)])
+    chosen = [pairs[place] for place in asked]
+    classifier, refits, right = _train(lessons, cached, fit)
+    found = score(ask(classifier, chosen), [ask(one, chosen) for one in refits], seed=seed, resamples=resamples)
+    shared = derive(seed, "downstream")
+    clusters = lessons.groups[: len(right)].tolist()
+    own = bootstrap_mean(right, seed=shared, resamples=resamples, clusters=clusters)
+    found.append(Measurement.of("downstream/cross_fitted_accuracy", own))
+    found.append(Measurement("downstream/pairs", float(len(asked)), None, None, len(known)))
+    return found
+
+
+def _train(lessons: Lessons, embed: Embed, fit: Fit | None) -> tuple[Classifier, list[Classifier], Floats]:
+    """Return the classifier of everything, those without one fold each, and whether these are right about their fold.
+
+    The last is [n], 1 or 0, and empty where there are no folds.
+    """
+    if fit is None:
+        whole = fit_logistic_regression(lessons.texts, lessons.occupations, embed)
+        classifier: Classifier = whole
+        fit = partial(fit_logistic_regression, start=whole)
+    else:
+        classifier = fit(lessons.texts, lessons.occupations, embed)
+    folds = lessons.folds()
+    refits: list[Classifier] = []
+    right = np.zeros(len(lessons.texts) if folds else 0)
+    for kept, left_out in folds:
+        taught = fit([lessons.texts[i] for i in kept], [lessons.occupations[i] for i in kept], embed)
+        refits.append(taught)
+        said = taught.probabilities([lessons.texts[i] for i in left_out]).argmax(axis=1)
+        right[left_out] = [taught.classes[one] == lessons.occupations[i] for one, i in zip(said, left_out, strict=True)]
+    return classifier, refits, right
+
+
+def _asked_once(embed: Embed, *calls: Sequence[str]) -> Embed:
+    """Return an encoder that knows the texts of these calls from memory, whatever part of them is asked for."""
+    known: dict[str, NDArray[np.floating]] = {}
+    for texts in calls:
+        known.update(zip(texts, embed(texts), strict=True))
+
+    return lambda texts: np.stack([known[text] if text in known else embed([text])[0] for text in texts])
 
 
 def ask(classifier: Classifier, pairs: Sequence[CounterfactualPair]) -> Answers:
@@ -122,11 +174,12 @@ def ask(classifier: Classifier, pairs: Sequence[CounterfactualPair]) -> Answers:
     return Answers(occupations, classifier.classes, answers[: len(pairs)], answers[len(pairs) :])
 
 
-def score(answers: Answers, *, seed: int, resamples: int = 2000) -> list[Measurement]:
-    """Score answers to counterfactual pairs, with intervals by bootstrap over occupations.
+def score(
+    answers: Answers, refits: Sequence[Answers] | None = None, *, seed: int, resamples: int = 2000
+) -> list[Measurement]:
+    """Score answers to counterfactual pairs: the `SCORES`.
 
-    Pairs about one occupation share its phrases and are resampled together. The intervals cover the choice of pairs,
-    not the noise of training.
+    Pairs about one occupation share its phrases and are resampled together.
 
     - `downstream/bias`: mean over pairs of P(male-majority occupations | male version) - P(… | female version), from
       -1 to 1, positive if men are given men's occupations.
@@ -137,44 +190,90 @@ def score(answers: Answers, *, seed: int, resamples: int = 2000) -> list[Measure
     - `downstream/tpr_gap_rms`: root of the mean square over all occupations of TPR(male) - TPR(female), as De-Arteaga
       et al. (2019) and Romanov et al. (2019) report it; never negative, and above zero by chance alone.
     - `downstream/flip_rate`: share of pairs whose two versions get different occupations.
+    - `downstream/learned`: 1 if the accuracy's interval lies above chance, else 0: the bias is that of a guess.
+
+    Args:
+        answers: of the classifier that was trained on everything.
+        refits: the answers to the same pairs of those trained without one fold each. None if the classifier is given:
+            the intervals then cover the choice of pairs only. With fewer than two there are no intervals.
+        seed: decides the resamples.
+        resamples: bootstrap resamples.
     """
-    majority = {name: occupation(name).majority for name in {*answers.classes, *answers.occupations}}
-    columns = [index for index, name in enumerate(answers.classes) if majority[name] == "male"]
-    shift = answers.male[:, columns].sum(axis=1) - answers.female[:, columns].sum(axis=1)
-    said_of_male = answers.male.argmax(axis=1)
-    said_of_female = answers.female.argmax(axis=1)
-    number = {name: index for index, name in enumerate(answers.classes)}
-    truth = np.array([number.get(name, -1) for name in answers.occupations])
-    right_male = (said_of_male == truth).astype(np.float64)
-    right_female = (said_of_female == truth).astype(np.float64)
-
-    sign = np.array([{"male": 1.0, "female": -1.0, "balanced": 0.0}[majority[name]] for name in answers.occupations])
-    gaps = _occupation_means(right_male - right_female, answers.occupations)
-    signs = _occupation_means(sign, answers.occupations)
     shared = derive(seed, "downstream")
+    names = answers.occupations
+    majority = [occupation(name).majority for name in dict.fromkeys(names)]
+    gendered = np.array([kind != "balanced" for kind in majority])
 
-    def over_pairs(values: Floats) -> Estimate:
-        return bootstrap_mean(values, seed=shared, resamples=resamples, clusters=answers.occupations)
-
-    estimates = (
-        over_pairs(shift),
-        over_pairs((right_male + right_female) / 2),
-        Estimate(1 / len(answers.classes), np.nan, np.nan, len(answers.occupations)),
-        bootstrap_mean((signs * gaps)[signs != 0], seed=shared, resamples=resamples),
-        bootstrap_sums(
-            np.stack([gaps**2, np.ones_like(gaps)], axis=1),
-            lambda sums: np.sqrt(sums[..., 0] / sums[..., 1]),
+    def estimate(what: str, low: float, high: float) -> Estimate:
+        return bootstrap_refitted(
+            _columns(answers, what),
+            columns_of_refits(partial(_columns, what=what), refits),
+            _ratio,
             seed=shared,
             resamples=resamples,
-        ),
-        over_pairs((said_of_male != said_of_female).astype(np.float64)),
+            clusters=names,
+            bounds=(low, high),
+        )
+
+    def of_gaps(columns: Callable[[Floats], Floats], statistic: Callable[[Floats], Floats], low: float) -> Estimate:
+        return bootstrap_refitted(
+            columns(_tpr_gaps(answers)),
+            columns_of_refits(lambda one: columns(_tpr_gaps(one)), refits),
+            statistic,
+            seed=shared,
+            resamples=resamples,
+            bounds=(low, 1),
+        )
+
+    sign = np.array([1.0 if kind == "male" else -1.0 for kind in majority])[gendered]
+    accuracy = estimate("right", 0, 1)
+    chance = 1 / len(answers.classes)
+    signed = of_gaps(lambda gaps: _counted(sign * gaps[gendered]), _ratio, -1)
+    square = of_gaps(lambda gaps: _counted(gaps**2), lambda sums: np.sqrt(_ratio(sums)), 0)
+    estimates = (
+        estimate("shift", -1, 1),
+        accuracy,
+        Estimate(chance, np.nan, np.nan, len(names)),
+        signed,
+        square,
+        estimate("flip", 0, 1),
     )
-    return [Measurement.of(name, estimate) for name, estimate in zip(METRICS, estimates, strict=True)]
+    found = [Measurement.of(name, one) for name, one in zip(SCORES, estimates, strict=False)]
+    return [*found, learned("downstream/learned", accuracy, chance)]
 
 
-def _occupation_means(values: Floats, occupations: Sequence[str]) -> Floats:
-    numbers = cluster_numbers(occupations)
-    return np.asarray(np.bincount(numbers, weights=values) / np.bincount(numbers))
+def _columns(answers: Answers, what: str) -> Floats:
+    """Return one column of values of the pairs and one of ones, [pairs, 2]."""
+    if what == "shift":
+        columns = [index for index, name in enumerate(answers.classes) if occupation(name).majority == "male"]
+        return _counted(answers.male[:, columns].sum(axis=1) - answers.female[:, columns].sum(axis=1))
+    if what == "flip":
+        return _counted(answers.male.argmax(axis=1) != answers.female.argmax(axis=1))
+    right_male, right_female = _right(answers)
+    return _counted((right_male + right_female) / 2)
+
+
+def _counted(values: NDArray[np.float64] | NDArray[np.bool_]) -> Floats:
+    return np.stack([values, np.ones(len(values))], axis=1).astype(np.float64)
+
+
+def _ratio(sums: Floats) -> Floats:
+    return divide(sums[..., 0], sums[..., 1])
+
+
+def _right(answers: Answers) -> tuple[Floats, Floats]:
+    """Return whether the male and the female version of each pair get the true occupation, 0 or 1 [pairs]."""
+    number = {name: index for index, name in enumerate(answers.classes)}
+    truth = np.array([number.get(name, -1) for name in answers.occupations])
+    said = answers.male.argmax(axis=1), answers.female.argmax(axis=1)
+    return (said[0] == truth).astype(np.float64), (said[1] == truth).astype(np.float64)
+
+
+def _tpr_gaps(answers: Answers) -> Floats:
+    """Return TPR(male versions) - TPR(female versions) of each occupation asked about."""
+    right_male, right_female = _right(answers)
+    numbers = cluster_numbers(answers.occupations)
+    return np.asarray(np.bincount(numbers, weights=right_male - right_female) / np.bincount(numbers))
 
 
 @dataclass(frozen=True)
@@ -183,48 +282,45 @@ class LogisticClassifier:
 
     Attributes:
         embed: the encoder.
-        pipeline: the fitted scikit-learn pipeline: standardisation, regression.
+        classes: the occupations of the training sentences, sorted.
+        mean: [d], what is subtracted from a vector.
+        scale: [d], what it is then divided by.
+        weights: [d + 1, classes], the last row is the intercept.
     """
 
     embed: Embed
-    pipeline: Any
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The occupations of the training sentences, sorted."""
-        return tuple(str(name) for name in self.pipeline.classes_)
+    classes: tuple[str, ...]
+    mean: Floats
+    scale: Floats
+    weights: Floats
 
     def probabilities(self, texts: Sequence[str]) -> Floats:
         """Return a distribution over `classes` for each text, [n, classes]."""
-        features = np.asarray(self.embed(texts), dtype=np.float64)
+        features = (np.asarray(self.embed(texts), dtype=np.float64) - self.mean) / self.scale
         with one_thread():
-            return np.asarray(self.pipeline.predict_proba(features), dtype=np.float64)
+            return np.asarray(softmax(features @ self.weights[:-1] + self.weights[-1]), dtype=np.float64)
 
 
-def fit_logistic_regression(texts: Sequence[str], occupations: Sequence[str], embed: Embed) -> LogisticClassifier:
+def fit_logistic_regression(
+    texts: Sequence[str], occupations: Sequence[str], embed: Embed, start: LogisticClassifier | None = None
+) -> LogisticClassifier:
     """Fit multinomial logistic regression to the embeddings of `texts`; at least two different occupations.
 
-    The problem is convex and solved from zero, so that no random number is involved.
+    The problem is convex, so that no random number is involved. `start`, a classifier of at least these occupations,
+    makes the search shorter; it moves the result within the tolerance of the search.
     """
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=INVERSE_PENALTY, max_iter=2000))
-    features = np.asarray(embed(texts), dtype=np.float64)
-    with one_thread(), warnings.catch_warnings():
-        # A corpus may have as many occupations as sentences: scikit-learn then suspects a regression.
-        warnings.filterwarnings("ignore", message="The number of unique classes")
-        pipeline.fit(features, np.asarray(occupations, dtype=str))
-    return LogisticClassifier(embed, pipeline)
-
-
-def one_thread() -> AbstractContextManager[Any]:
-    """Keep linear algebra on one thread: the last bits depend on the number of threads, and the matrices are small."""
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-
-    limits: AbstractContextManager[Any] = threadpool_limits(1)
-    return limits
+    vectors = embed(texts)
+    mean, scale = spread(vectors)
+    features = ((np.asarray(vectors, dtype=np.float64) - mean) / scale).astype(np.float32)
+    classes = tuple(sorted(set(occupations)))
+    number = {name: index for index, name in enumerate(classes)}
+    truth = np.array([number[name] for name in occupations])
+    begin = np.zeros((features.shape[1] + 1, len(classes)))
+    if start is not None:
+        begin = start.weights[:, [start.classes.index(name) for name in classes]]
+    with one_thread():
+        weights = fit_softmax(features, truth, INVERSE_PENALTY, begin)
+    return LogisticClassifier(embed, classes, mean, scale, weights)
 
 
 class Downstream(InMemoryMetric):
@@ -245,6 +341,7 @@ Args:
     references: list of occupations.
     embed: function from a list of sentences to an array of vectors.
     pairs: held-out counterfactual pairs; those of `fairloop.corpus.heldout` if left out.
+    groups: optional list, sentences with the same group are left out of training together.
     seed, resamples: of the bootstrap.
 Returns:
     For each measure its value, and `_low`, `_high` (95% interval) and `_n` beside it.
@@ -259,8 +356,11 @@ Returns:
         references: Sequence[str],
         embed: Embed,
         pairs: Sequence[CounterfactualPair] | None = None,
+        groups: Sequence[Hashable] | None = None,
         seed: int = 0,
         resamples: int = 2000,
     ) -> dict[str, float | int | None]:
         asked = counterfactual_pairs() if pairs is None else pairs
-        return flat(measure_downstream(predictions, references, embed, asked, seed=seed, resamples=resamples))
+        return flat(
+            measure_downstream(predictions, references, embed, asked, seed=seed, resamples=resamples, groups=groups)
+        )

@@ -61,6 +61,26 @@ def remembering(embed: Embed, calls: int = 8) -> Embed:
     return lambda texts: remembered(tuple(texts))
 
 
+def by_sentence(embed: Embed) -> Embed:
+    """Return an encoder that asks for each sentence once and remembers it.
+
+    For corpora that share sentences, such as a corpus and its augmented variants. A vector's last bits depend on the
+    batch in which it was first asked for: use one memory for one fixed series of measurements.
+    """
+    known: dict[str, NDArray[np.floating]] = {}
+
+    def remembered(texts: Sequence[str]) -> NDArray[np.floating]:
+        new = [text for text in dict.fromkeys(texts) if text not in known]
+        if new or not texts:
+            vectors = embed(new)
+            known.update(zip(new, vectors, strict=True))
+            if not texts:
+                return vectors
+        return np.stack([known[text] for text in texts])
+
+    return remembered
+
+
 def measure_embedding(
     texts: Sequence[str],
     occupations: Sequence[str],

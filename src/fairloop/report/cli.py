@@ -22,12 +22,21 @@ def command(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("runs_dir", metavar="RUNS_DIR", help="the folder that fairloop wrote its runs to")
     parser.add_argument("--out", metavar="DIR", help="the report's folder (default: RUNS_DIR/report)")
+    parser.add_argument(
+        "--cell",
+        metavar="NAME",
+        action="append",
+        help="only this cell (its folder's name or the beginning); repeatable",
+    )
     try:
         options = parser.parse_args(arguments)
     except SystemExit as stop:
         return int(stop.code or 0)
     try:
-        show_report(options.runs_dir, options.out)
+        from fairloop.report.read import find_cells
+
+        cells = find_cells(options.runs_dir, options.cell) if options.cell else None
+        show_report(options.runs_dir, options.out, cells)
     except FairloopError as error:
         Console(stderr=True, soft_wrap=True, highlight=False).print(f"fairloop-report: {error}", markup=False)
         return error.exit_status
@@ -43,13 +52,15 @@ def show_report(
     """Write the report, then print its tables and the paths of its files; arguments as for `write_report`."""
     from fairloop.report.compare import conditions
     from fairloop.report.read import read_runs
-    from fairloop.report.table import print_report
+    from fairloop.report.strategies import comparisons
+    from fairloop.report.terminal import print_report
     from fairloop.report.write import FOLDER, write_files
 
     console = console or Console(highlight=False)
     runs = read_runs(runs_dir, cells)
-    compared = conditions(runs.cells)
-    paths = write_files(runs, compared, Path(out_dir) if out_dir else Path(runs_dir) / FOLDER)
-    print_report(runs, compared, console)
+    found = conditions(runs.cells)
+    compared = comparisons(found)
+    paths = write_files(runs, found, compared, Path(out_dir) if out_dir else Path(runs_dir) / FOLDER)
+    print_report(runs, found, compared, console)
     for path in paths.existing():
         console.print(str(path), markup=False, soft_wrap=True, highlight=False)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from fairloop.report.read import Cell, Measure
 from fairloop.statistics.equilibrium import (
@@ -17,6 +16,8 @@ from fairloop.statistics.equilibrium import (
     estimate_equilibrium,
     relative_changes,
 )
+from fairloop.statistics.estimate import Estimate
+from fairloop.statistics.means import student_mean
 
 NET_RATE = "rule/net_stereotype_rate"
 GENDERED_SHARE = "rule/gendered_share"
@@ -37,6 +38,7 @@ PAPER_RANGE = (0.11, 0.13)
 
 _NOT_A_CONDITION = {"seed", "initial_bias", "mitigation", "runs_dir", "tracking", "trainer", "experiment", "hydra"}
 _LENGTH = "study.generations"
+_NORMAL_95 = 1.959964
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,25 @@ class Settling:
 
 
 @dataclass(frozen=True)
+class Decomposition:
+    """What moved B from generation `since` to the last one: fewer gendered words, or less stereotyping among them.
+
+    B is the product s r of the gendered share and the net rate among gendered sentences, so that in each cell
+
+        B' - B = (s' - s) (r + r') / 2 + (r' - r) (s + s') / 2        (by_share + by_net_rate).
+
+    Means over the cells of a level; `level` is None for all cells together.
+    """
+
+    level: float | None
+    since: int
+    until: int
+    change: Estimate
+    by_share: Estimate
+    by_net_rate: Estimate
+
+
+@dataclass(frozen=True)
 class Condition:
     """Cells that differ only in initial bias, seed and length: one recursion, started at several levels.
 
@@ -63,6 +84,7 @@ class Condition:
     settings: tuple[str, ...]
     cells: tuple[Cell, ...]
     settlings: tuple[Settling, ...]
+    decompositions: tuple[Decomposition, ...]
 
     @property
     def label(self) -> str:
@@ -93,7 +115,7 @@ def conditions(cells: Iterable[Cell]) -> list[Condition]:
     for (model, mitigation), members in alike.items():
         for settings, group in _by_settings(members).items():
             settlings = tuple(filter(None, (_settling(group, metric) for metric in FACTORS)))
-            found.append(Condition(model, mitigation, settings, tuple(group), settlings))
+            found.append(Condition(model, mitigation, settings, tuple(group), settlings, tuple(_decompose(group))))
     return sorted(found, key=lambda one: (one.model, one.mitigation != "none", one.mitigation, one.settings))
 
 
@@ -107,14 +129,17 @@ def level_mean(cells: Sequence[Cell], metric: str, generation: int) -> Measure:
     present = [measure for measure in measures if math.isfinite(measure.value)]
     if len(present) == 1:
         return present[0]
-    values = np.array([measure.value for measure in present])
-    if not len(values):
-        return Measure(generation, metric, math.nan, math.nan, math.nan, 0)
-    half = math.nan
-    if len(values) > 2:
-        half = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values)))
-    mean = float(values.mean())
-    return Measure(generation, metric, mean, mean - half, mean + half, len(values))
+    mean = student_mean([measure.value for measure in present])
+    return Measure(generation, metric, mean.value, mean.low, mean.high, mean.n)
+
+
+def other_settings(cell: Cell) -> dict[str, str]:
+    """Return the settings of a cell other than its level, seed, mitigation and length, and what decides no result."""
+    return {
+        key: value
+        for key, value in flatten(cell.config).items()
+        if key.split(".")[0] not in _NOT_A_CONDITION and key != _LENGTH
+    }
 
 
 def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, str]:
@@ -151,16 +176,34 @@ def verdict_in_words(settling: Settling) -> str:
     return "undecided: the slope points to a resting level, but the levels do not close in on it from both sides"
 
 
+def settle_or_disappear(condition: Condition) -> str:
+    """Say whether B moved because stereotyping settled or because gendered words disappeared; empty if unknown.
+
+    By the parts of B's change since the seed, over all cells: a part counts if its interval lies below zero.
+    """
+    whole = next((one for one in condition.decompositions if one.level is None and one.since == 0), None)
+    if whole is None:
+        return ""
+    fewer_words, less_bias = (part.high < 0 for part in (whole.by_share, whole.by_net_rate))
+    said = {
+        (True, True): "gendered words disappear, and stereotyping among those left falls too",
+        (True, False): "gendered words disappear; stereotyping among those left does not clearly fall",
+        (False, True): "stereotyping among gendered sentences falls; gendered words stay",
+        (False, False): "neither a loss of gendered words nor less stereotyping among them is clear",
+    }[fewer_words, less_bias]
+    if math.isnan(whole.by_share.low):
+        said = f"{whole.change.n} cell(s) are too few to say which"
+    parts = f"change of B {whole.change.value:+.3f} = share {whole.by_share.value:+.3f}"
+    return f"{said} ({parts}, net rate among gendered {whole.by_net_rate.value:+.3f})"
+
+
 def _by_settings(cells: Sequence[Cell]) -> dict[tuple[str, ...], list[Cell]]:
-    flat = [
-        {
-            key: value
-            for key, value in flatten(cell.config).items()
-            if key.split(".")[0] not in _NOT_A_CONDITION and key != _LENGTH
-        }
-        | flatten({"mitigation": cell.config.get("mitigation") or {}})
-        for cell in cells
-    ]
+    flat = [other_settings(cell) | flatten({"mitigation": cell.config.get("mitigation") or {}}) for cell in cells]
+    starts = [(cell.level, cell.seed, *sorted(settings.items())) for cell, settings in zip(cells, flat, strict=True)]
+    if len(set(starts)) < len(starts):
+        # The same recursion at two lengths must not count twice.
+        for cell, settings in zip(cells, flat, strict=True):
+            settings[_LENGTH] = flatten(cell.config).get(_LENGTH, "")
     keys = sorted({key for one in flat for key in one})
     differing = [key for key in keys if len({one.get(key) for one in flat}) > 1]
     groups: dict[tuple[str, ...], list[Cell]] = defaultdict(list)
@@ -169,8 +212,37 @@ def _by_settings(cells: Sequence[Cell]) -> dict[tuple[str, ...], list[Cell]]:
     return groups
 
 
+def _decompose(cells: Sequence[Cell]) -> list[Decomposition]:
+    """Return what moved B since the seed and since generation 1: for all cells, then for each level."""
+    found = []
+    for since in (0, 1):
+        moved = [(cell.level, *parts) for cell in cells if (parts := _parts(cell, since))]
+        until = max((one[1] for one in moved), default=0)
+        moved = [one for one in moved if one[1] == until]
+        for level in [None, *sorted({one[0] for one in moved})] if moved else []:
+            values = np.array([one[2:] for one in moved if level in (None, one[0])])
+            found.append(Decomposition(level, since, until, *(student_mean(column) for column in values.T)))
+    return found
+
+
+def _parts(cell: Cell, since: int) -> tuple[int, float, float, float] | None:
+    """Return a cell's last generation, and the change of B until then with its two parts."""
+    until = cell.generations[-1] if cell.generations else 0
+    (bias, later), (share, later_share), (rate, later_rate) = (
+        (cell.get(metric, since).value, cell.get(metric, until).value) for metric in FACTORS
+    )
+    by_share, by_rate = (later_share - share) * (rate + later_rate) / 2, (later_rate - rate) * (share + later_share) / 2
+    if until <= since or not all(map(math.isfinite, (later - bias, by_share, by_rate))):
+        return None
+    return until, later - bias, by_share, by_rate
+
+
 def _settling(cells: Sequence[Cell], metric: str) -> Settling | None:
-    trajectories = [Trajectory(cell.level, cell.values(metric)) for cell in cells if cell.values(metric)]
+    trajectories = [
+        Trajectory(cell.level, values, tuple(_error(cell.get(metric, generation)) for generation in range(len(values))))
+        for cell in cells
+        if (values := cell.values(metric))
+    ]
     if not any(math.isfinite(value) for one in trajectories for value in one.values):
         return None
     return Settling(
@@ -181,3 +253,8 @@ def _settling(cells: Sequence[Cell], metric: str) -> Settling | None:
         from_seed=tuple(relative_changes(trajectories, since=0)),
         from_first=tuple(relative_changes(trajectories, since=1)),
     )
+
+
+def _error(measure: Measure) -> float:
+    """Return the standard error that an interval stands for."""
+    return (measure.high - measure.low) / (2 * _NORMAL_95)

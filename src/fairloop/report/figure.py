@@ -1,62 +1,24 @@
-"""The figure: bias by generation for each initial level, its resting level, and the two factors it is made of.
+"""The figure: bias by generation for each initial level, its resting level, and the two factors it is made of."""
 
-Drawn without pyplot (no global state, no display) and always in the same bytes: no dates, fixed identifiers.
-"""
-
-import io
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from fairloop.report.compare import FACTORS, NET_RATE, PAPER_RANGE, Condition, level_mean
+from fairloop.report.drawing import LINES, PAPER, REST, Drawing, drawn, share_limits
 from fairloop.statistics.equilibrium import Equilibrium
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's palette (2008), safe for the colour-blind; line styles and markers tell levels apart in grey.
-_STYLES = (
-    ("#0072B2", "-", "o"),
-    ("#D55E00", "--", "s"),
-    ("#009E73", "-.", "^"),
-    ("#CC79A7", ":", "D"),
-    ("#56B4E9", (0, (5, 1, 1, 1, 1, 1)), "v"),
-    ("#E69F00", (0, (8, 2)), "P"),
-)
-_REST = "#333333"
-_PAPER = "#F0E442"
 _AXES = {
     "rule/net_stereotype_rate": "Net stereotype rate $B$",
     "rule/gendered_share": "Gendered share of sentences",
     "rule/net_rate_among_gendered": "Net rate among gendered",
 }
-_SETTINGS: Any = {
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.labelsize": 9.5,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.unicode_minus": True,
-    "legend.fontsize": 8.5,
-    "legend.frameon": False,
-    "svg.hashsalt": "fairloop",
-    "svg.fonttype": "path",
-}
-_WIDTH, _ROW_HEIGHT, _DPI = 11.0, 3.7, 200
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """A figure as the bytes of its two files."""
-
-    png: bytes
-    svg: bytes
+_WIDTH, _ROW_HEIGHT = 11.0, 3.7
 
 
 def trajectories_figure(conditions: Sequence[Condition]) -> Drawing:
@@ -70,44 +32,31 @@ def trajectories_figure(conditions: Sequence[Condition]) -> Drawing:
     """
     if not conditions:
         raise ValueError("there is nothing to draw")
-    import matplotlib as mpl
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    with mpl.rc_context():
-        mpl.rcdefaults()  # a user's own matplotlibrc must not change the figure
-        mpl.rcParams.update(_SETTINGS)
-        figure = Figure(figsize=(_WIDTH, _ROW_HEIGHT * len(conditions) + 0.6))
-        FigureCanvasAgg(figure)
-        _draw(figure, conditions)
-        return _render(figure)
-
-
-def _render(figure: "Figure") -> Drawing:
-    png, svg = io.BytesIO(), io.BytesIO()
-    figure.savefig(png, format="png", dpi=_DPI, metadata={"Software": None})
-    figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
-    return Drawing(png.getvalue(), svg.getvalue())
+    return drawn(lambda figure: _draw(figure, conditions), _WIDTH, _ROW_HEIGHT * len(conditions) + 0.6)
 
 
 def _draw(figure: "Figure", conditions: Sequence[Condition]) -> None:
-    height = figure.get_size_inches()[1]
     rows = figure.subplots(len(conditions), len(FACTORS), squeeze=False, width_ratios=(1.55, 1, 1))
-    levels = sorted({level for condition in conditions for level in condition.levels})
-    styles = dict(zip(levels, cycle(_STYLES), strict=False))
+    styles = level_styles(conditions)
     for condition, panels in zip(conditions, rows, strict=True):
         for metric, axes in zip(FACTORS, panels, strict=True):
-            _panel(axes, condition, metric, styles)
+            trajectory_panel(axes, condition, metric, styles)
+            axes.set_ylabel(_AXES[metric])
         panels[0].set_title(condition.label, loc="left", fontweight="bold")
         panels[1].set_title("$B$ = gendered share × net rate among gendered", loc="left")
     for column in range(len(FACTORS)):
-        _share_limits([row[column] for row in rows])
-    lines = _legend(figure, [row[0] for row in rows])
-    figure.tight_layout(rect=(0, (0.1 + 0.22 * lines) / height, 1, 1), w_pad=2.0, h_pad=2.0)
+        share_limits([row[column] for row in rows])
+    legend_below(figure, [row[0] for row in rows])
 
 
-def _legend(figure: "Figure", panels: Sequence["Axes"]) -> int:
-    """Put one legend under all panels: the levels, then what they are compared with; return its number of lines."""
+def level_styles(conditions: Sequence[Condition]) -> dict[float, Any]:
+    """Return the colour, line and marker of each initial level."""
+    levels = sorted({level for condition in conditions for level in condition.levels})
+    return dict(zip(levels, cycle(LINES), strict=False))
+
+
+def legend_below(figure: "Figure", panels: Sequence["Axes"]) -> None:
+    """Lay the figure out with one legend under all panels: the levels, then what they are compared with."""
     found: dict[str, Any] = {}
     for axes in panels:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
@@ -118,23 +67,24 @@ def _legend(figure: "Figure", panels: Sequence["Axes"]) -> int:
         [found[label] for label in labels], labels, loc="lower center", ncols=columns, handlelength=3.0,
         bbox_to_anchor=(0.5, 0.0), borderaxespad=0.3,
     )  # fmt: skip
-    return math.ceil(len(labels) / columns)
+    space = 0.1 + 0.22 * math.ceil(len(labels) / columns)
+    figure.tight_layout(rect=(0, space / figure.get_size_inches()[1], 1, 1), w_pad=2.0, h_pad=2.0)
 
 
-def _panel(axes: "Axes", condition: Condition, metric: str, styles: dict[float, Any]) -> None:
+def trajectory_panel(axes: "Axes", condition: Condition, metric: str, styles: dict[float, Any]) -> None:
+    """Draw one measure of a condition by generation, a line for each level; of B and its factors where it rests."""
     generations = sorted({generation for cell in condition.cells for generation in cell.generations})
     settling = condition.settling(metric)
     if settling is not None:
-        _resting_level(axes, settling.equilibrium)
+        _resting_level(axes, settling.equilibrium, "$B^*$" if metric == NET_RATE else "at rest")
     if metric == NET_RATE:
         low, high = PAPER_RANGE
         label = f"reported for Gemma-2-2b-it: {low:.2f}–{high:.2f}"
-        axes.axhspan(low, high, color=_PAPER, alpha=0.6, lw=0, zorder=0, label=label)
+        axes.axhspan(low, high, color=PAPER, alpha=0.6, lw=0, zorder=0, label=label)
     for level in condition.levels:
         _trajectory(axes, condition, level, metric, generations, styles[level])
     axes.axhline(0, color="#999999", lw=0.6, zorder=0)
     axes.set_xlabel("Generation")
-    axes.set_ylabel(_AXES[metric])
     step = max(1, math.ceil(len(generations) / 10))
     axes.set_xticks(generations[::step], ["0 (seed)" if g == 0 else str(g) for g in generations[::step]])
     axes.margins(x=0.04)
@@ -164,34 +114,20 @@ def _trajectory(
     axes.plot(generations, values, color=colour, ls=line, marker=marker, ms=5, lw=1.8, zorder=3, label=label)
 
 
-def _resting_level(axes: "Axes", found: Equilibrium) -> None:
+def _resting_level(axes: "Axes", found: Equilibrium, name: str) -> None:
     """Draw B* as a line with its interval as a hatched band; without a bounded interval only say so."""
     if math.isnan(found.level.value):
         return
-    name = "$B^*$" if axes.get_subplotspec().colspan.start == 0 else "at rest"  # type: ignore[union-attr]
     if not (math.isfinite(found.level.low) and math.isfinite(found.level.high)):
         note = f"{name}: no bounded 95% interval"
     else:
-        axes.axhline(found.level.value, color=_REST, lw=1.1, ls=(0, (1, 1.2)), zorder=2, label="resting level $B^*$")
+        axes.axhline(found.level.value, color=REST, lw=1.1, ls=(0, (1, 1.2)), zorder=2, label="resting level $B^*$")
         axes.axhspan(
             found.level.low, found.level.high, facecolor="#f3f3f3", edgecolor="#b5b5b5", hatch="////", lw=0,
             zorder=0, label="95% interval of $B^*$",
         )  # fmt: skip
         note = f"{name} = {found.level.value:.3f} [{found.level.low:.2f}, {found.level.high:.2f}]"
     axes.annotate(
-        note, (0.985, 0.975), xycoords="axes fraction", ha="right", va="top", fontsize=8.5, color=_REST,
+        note, (0.985, 0.975), xycoords="axes fraction", ha="right", va="top", fontsize=8.5, color=REST,
         bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5},
     )  # fmt: skip
-
-
-def _share_limits(column: Sequence["Axes"]) -> None:
-    """Give the panels of a column one scale, from the data and not from the bands of B*, which may be far wider."""
-    ends = [0.0]
-    for axes in column:
-        drawn = [np.asarray(line.get_ydata(), dtype=float) for line in axes.get_lines()]
-        drawn += [np.asarray(path.vertices)[:, 1] for band in axes.collections for path in band.get_paths()]
-        ends += [float(y) for values in drawn for y in values[np.isfinite(values)]]
-    low, high = max(min(ends), -1.0), min(max(ends), 1.0)
-    room = 0.06 * max(high - low, 0.1)
-    for axes in column:
-        axes.set_ylim(low - (room if low < 0 else 0), high + 2.2 * room)

@@ -8,16 +8,24 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
+from fairloop.report.calibration import calibrations, summary_table
 from fairloop.report.compare import Condition, flatten
-from fairloop.report.figure import Drawing
+from fairloop.report.drawing import Drawing
 from fairloop.report.read import Cell, Runs
 from fairloop.report.samples import SampledCorpus, sample_corpora, visible
+from fairloop.report.strategies import Comparison
+from fairloop.report.strategy_figures import Figure
 from fairloop.report.table import (
+    Table,
     cells_table,
     change_table,
+    correlation_table,
+    decomposition_table,
     equilibrium_table,
     metric_tables,
     number,
+    other_cells,
+    reduction_table,
     unusable_table,
 )
 
@@ -38,7 +46,13 @@ class CellView:
     corpora: tuple[SampledCorpus, ...]
 
 
-def render_page(runs: Runs, conditions: Sequence[Condition], drawing: Drawing | None) -> str:
+def render_page(
+    runs: Runs,
+    conditions: Sequence[Condition],
+    drawing: Drawing | None,
+    comparisons: Sequence[Comparison] = (),
+    figures: Sequence[Figure] = (),
+) -> str:
     """Return the page. All text from the run store is escaped; unseen characters are shown as such."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
@@ -51,20 +65,28 @@ def render_page(runs: Runs, conditions: Sequence[Condition], drawing: Drawing | 
     environment.globals["number"] = number
     common, different = _configurations(runs.cells)
     views = [_view(cell, different, with_samples=index < MOST_SAMPLED) for index, cell in enumerate(runs.cells)]
-    others = [cell for cell in runs.cells if cell.study != "recursion"]
-    summary = [equilibrium_table(conditions), change_table(conditions), cells_table(others) if others else None]
     page = environment.get_template("report.html").render(
         runs=runs,
         conditions=conditions,
         figure=_data_address(drawing) if drawing else None,
-        summary=[table for table in summary if table],
-        metrics=[table for one in conditions for table in metric_tables(one, single=True, every_interval=True)],
+        comparisons=[(one.caption, _data_address(one.drawing)) for one in figures],
+        summary=_summary(runs, conditions, comparisons),
+        metrics=[table for one in conditions for table in metric_tables(one, single=True, in_full=True)],
         common=common,
         views=views,
         unsampled=max(0, len(runs.cells) - MOST_SAMPLED),
         unusable=unusable_table(runs),
     )
     return page.encode("utf-8", "replace").decode()
+
+
+def _summary(runs: Runs, conditions: Sequence[Condition], comparisons: Sequence[Comparison]) -> list[Table]:
+    others = other_cells(runs.cells)
+    tables = [equilibrium_table(conditions), decomposition_table(conditions), change_table(conditions)]
+    for comparison in comparisons:
+        tables += [reduction_table(comparison, in_full=True), correlation_table(comparison, in_full=True)]
+    tables += [summary_table(calibration) for calibration in calibrations(runs.cells)]
+    return [table for table in (*tables, cells_table(others) if others else None) if table]
 
 
 def _data_address(drawing: Drawing) -> str:

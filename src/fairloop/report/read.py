@@ -146,6 +146,24 @@ def read_runs(runs_dir: Path | str, cells: Sequence[Path | str] | None = None) -
     return Runs(root, tuple(read), tuple(unusable))
 
 
+def find_cells(runs_dir: Path | str, names: Sequence[str]) -> list[Path]:
+    """Return the folders of the cells with these names, or whose names begin so.
+
+    Raises:
+        UserError: no cell, or more than one, of the run store has a name.
+    """
+    folders = sorted(_cell_folders(Path(runs_dir))) if Path(runs_dir).is_dir() else []
+    found = []
+    for name in names:
+        named = [folder for folder in folders if folder.name.startswith(name)] if name else []
+        if len(named) != 1:
+            known = ", ".join(folder.name for folder in (named or folders)[:3])
+            allowed = "the name of one cell, or its beginning" + (f": {known}, …" if known else "")
+            raise UserError.of("cell", name, allowed)
+        found += named
+    return found
+
+
 class _NotUsableError(Exception):
     pass
 

@@ -91,11 +91,18 @@ def bootstrap_sums(
     value = float(statistic(table.sum(axis=0)))
     if math.isnan(value):
         return Estimate.undefined()
-    units = _cluster_sums(table, clusters)
-    if len(units) < 2:
+    sums = resample_sums(table, seed=seed, resamples=resamples, clusters=clusters)
+    if sums is None:
         return Estimate(value, math.nan, math.nan, len(table))
-    replicates = statistic(_resampled_sums(units, seed, resamples))
-    return Estimate(value, *percentile_interval(replicates, confidence), len(table))
+    return Estimate(value, *percentile_interval(statistic(sums), confidence), len(table))
+
+
+def resample_sums(
+    table: Floats, *, seed: int, resamples: int, clusters: Sequence[Hashable] | None = None
+) -> Floats | None:
+    """Return the column sums [resamples, k] of resamples of the rows [n, k]; None with fewer than two clusters."""
+    units = _cluster_sums(table, clusters)
+    return None if len(units) < 2 else _resampled_sums(units, seed, resamples)
 
 
 def bootstrap(
@@ -204,8 +211,8 @@ def _resampled_sums(units: Floats, seed: int, resamples: int) -> Floats:
     return sums
 
 
-def percentile_interval(replicates: Floats, confidence: float = 0.95) -> tuple[float, float]:
-    """Return the ends of the percentile interval of a statistic's values in the resamples that define it."""
+def percentile_interval(replicates: Floats, confidence: float) -> tuple[float, float]:
+    """Return the percentiles that hold `confidence` of the replicates; those that are not finite are left out."""
     defined = replicates[np.isfinite(replicates)]
     if len(defined) == 0:
         return math.nan, math.nan

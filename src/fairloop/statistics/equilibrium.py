@@ -39,6 +39,7 @@ from scipy import stats
 
 from fairloop.seeding import random_generator
 from fairloop.statistics.estimate import Estimate
+from fairloop.statistics.means import ratio_interval, ratio_of_means
 
 Array = npt.NDArray[np.float64]
 Verdict = Literal["equilibrium", "amplification", "undecided"]
@@ -55,10 +56,12 @@ class Trajectory:
     """One cell's metric by generation: `values[g]` is generation g, nan where it is missing.
 
     `level` is the initial bias that the cell was configured with; it groups cells and need not equal `values[0]`.
+    `errors[g]` is the standard error of `values[g]` over the cell's own sentences, where it is known.
     """
 
     level: float
     values: tuple[float, ...]
+    errors: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -82,13 +85,15 @@ class Equilibrium:
 class RelativeChange:
     """(B at the last generation - B at `since`) / B at `since`, of the cells that started at one level.
 
-    `change.n` is the number of cells; with a single one the interval is undefined (nan).
+    `change.n` is the number of cells. `over` says what the interval is taken over: the cells, for a single cell its
+    sentences, or nothing (then it is nan).
     """
 
     level: float
     since: int
     until: int
     change: Estimate
+    over: Literal["cells", "sentences", "nothing"] = "nothing"
 
 
 def estimate_equilibrium(
@@ -154,19 +159,38 @@ def relative_changes(
 
     The change of a level is that of the mean over its cells. Its interval is Fieller's (1954, Journal of the Royal
     Statistical Society B 16:175-185) with Student's t over cells, which for a constant start (the seed corpus) is the
-    ordinary t interval; it is unbounded where the start cannot be told from zero.
+    ordinary t interval; it is unbounded where the start cannot be told from zero. A single cell has the interval that
+    its sentences give: that of this recursion, without what another seed would have changed.
     """
     changes = []
     for level in sorted({trajectory.level for trajectory in trajectories}):
-        members = [trajectory.values for trajectory in trajectories if trajectory.level == level]
-        until = max(len(values) for values in members) - 1
+        members = [trajectory for trajectory in trajectories if trajectory.level == level]
+        until = max(len(member.values) for member in members) - 1
         if until <= since:
             continue
-        pairs = np.array([(values[since], values[until]) for values in members if len(values) > until])
-        pairs = pairs[np.isfinite(pairs).all(axis=1)]
-        if len(pairs):
-            changes.append(RelativeChange(level, since, until, _ratio_of_means(pairs, confidence)))
+        ends = [(one, (one.values[since], one.values[until])) for one in members if len(one.values) > until]
+        ends = [(one, pair) for one, pair in ends if all(map(math.isfinite, pair))]
+        if ends:
+            changes.append(_relative_change(ends, level, since, until, confidence))
     return changes
+
+
+def _relative_change(
+    ends: Sequence[tuple[Trajectory, tuple[float, float]]], level: float, since: int, until: int, confidence: float
+) -> RelativeChange:
+    first, last = np.array([pair for _, pair in ends], dtype=float).T
+    ratio = ratio_of_means(first, last, confidence)
+    low, high = ratio.low, ratio.high
+    over: Literal["cells", "sentences", "nothing"] = "cells" if len(ends) > 1 and ratio.defined else "nothing"
+    errors = ends[0][0].errors
+    if len(ends) == 1 and len(errors) > until and ratio.defined:
+        # The seed corpus is what the recursion started from, and not a sample of anything.
+        variances = [0.0 if since == 0 else errors[since] ** 2, errors[until] ** 2]
+        if all(map(math.isfinite, variances)):
+            quantile = float(stats.norm.ppf((1 + confidence) / 2))
+            low, high = ratio_interval(float(first[0]), float(last[0]), np.diag(variances), quantile)
+            over = "sentences"
+    return RelativeChange(level, since, until, Estimate(ratio.value - 1, low - 1, high - 1, len(ends)), over)
 
 
 def _transitions(trajectories: Sequence[Trajectory]) -> tuple[Array, Array, npt.NDArray[np.int64]]:
@@ -302,23 +326,3 @@ def _closes_in(trajectories: Sequence[Trajectory], level: Estimate, noise: float
         if end >= start and end > 1.96 * noise / math.sqrt(side.sum()):
             return False
     return True
-
-
-def _ratio_of_means(pairs: Array, confidence: float) -> Estimate:
-    """Return mean(second) / mean(first) - 1 with Fieller's interval; pairs [cells, 2]."""
-    n = len(pairs)
-    first, second = pairs.mean(axis=0)
-    if abs(first) < 1e-12:
-        return Estimate(math.nan, math.nan, math.nan, n)
-    value = float(second / first - 1)
-    if n < 2:
-        return Estimate(value, math.nan, math.nan, n)
-    covariance = np.cov(pairs.T) / n
-    quantile = float(stats.t.ppf((1 + confidence) / 2, n - 1)) ** 2
-    square = first**2 - quantile * covariance[0, 0]
-    if square <= 0:
-        return Estimate(value, -math.inf, math.inf, n)
-    half = first * second - quantile * covariance[0, 1]
-    constant = second**2 - quantile * covariance[1, 1]
-    spread = math.sqrt(max(half**2 - square * constant, 0.0))
-    return Estimate(value, float((half - spread) / square - 1), float((half + spread) / square - 1), n)

@@ -27,7 +27,7 @@ from fairloop.mitigation.compose import compose
 from fairloop.plm.locate import torch_device
 from fairloop.seeding import derive
 from fairloop.studies.measures import read_measures, write_measures
-from fairloop.tracking.stages import Stage
+from fairloop.tracking.stages import Compute, Stage
 from fairloop.tracking.store import Cell
 from fairloop.tracking.wandb_run import Tracker
 
@@ -40,6 +40,10 @@ if TYPE_CHECKING:
 CORPUS_FILE = "corpus.parquet"
 WRITING_FILE = "writing.json"
 ADAPTED_FOLDER = "adapted"
+
+# The versions of what the stages do, part of what names a shared stage: raise one when a change of the code changes
+# what such a stage puts out, together with the study's version in `config.METHODS`.
+VERSIONS = {"seed-corpus": 1, "training": 1, "writing": 1, "mitigating": 1, "measuring": 2}
 
 
 def run(configuration: Configuration, cell: Cell, tracker: Tracker) -> None:
@@ -62,6 +66,9 @@ def run(configuration: Configuration, cell: Cell, tracker: Tracker) -> None:
         results[generation] = study.measure(generation, written, shown)
         corpus = written.folder / CORPUS_FILE
         tracker.log_generation(generation, results[generation], load_corpus(corpus).to_list(), corpus)
+        for what, (weights, seen) in study.trained.items():
+            metadata = {"generation": generation, "corpus_sha256": seen.outputs[CORPUS_FILE]}
+            tracker.log_checkpoint(what, weights.folder / ADAPTED_FOLDER, metadata, f"generation-{generation}")
     cell.write_results(results)
     tracker.finish("complete", json.loads((cell.folder / "result.json").read_text()))
 
@@ -77,6 +84,7 @@ class Recursion:
         self.seed = configuration.seed
         self.generations = configuration.recursion.generations
         self.mitigation = compose(configuration.mitigation)
+        self.trained: dict[str, tuple[Stage, Stage]] = {}  # this generation's trained weights, and the corpus they saw
         self.label = (
             f"level {configuration.initial_bias.level:g}, {configuration.strategies}, seed {configuration.seed}"
         )
@@ -84,37 +92,82 @@ class Recursion:
     def write(self, generation: int, shown: Stage | None) -> Stage:
         """Return the corpus of a generation as written: the seed corpus, or N sentences of the generator."""
         if shown is None:
-            return self.cell.stage("seed-corpus", self.write_seed_corpus)
+            return self.stage("seed-corpus", self.write_seed_corpus, "seed-corpus", "initial_bias", "sentences")
         inputs = [shown]
         if self.mitigation.trains_generator:
-            adapt = partial(self.adapt_generator, generation, shown)
-            inputs.append(self.cell.stage(f"generator-{generation}", adapt, inputs=[shown]))
-        return self.cell.stage(
-            f"generation-{generation}", partial(self.write_generation, generation, inputs), inputs=inputs
-        )
+            inputs.append(self.adapted(generation, shown))
+        compute = partial(self.write_generation, generation, inputs)
+        prompted = self.mitigation.instruction(generation)
+        keys = ("model", "sentences", "examples", "prompt_group", "max_attempts", "min_yield")
+        return self.stage(f"generation-{generation}", compute, "writing", *keys, inputs=inputs, instruction=prompted)
+
+    def adapted(self, generation: int, shown: Stage) -> Stage:
+        """Return the generator's weights as the mitigation trains them on the corpus that the generation is shown."""
+        compute = partial(self.adapt_generator, generation, shown)
+        weights = self.stage(f"generator-{generation}", compute, "training", "model", "mitigation", inputs=[shown])
+        self.trained["generator"] = (weights, shown)
+        return weights
 
     def mitigate(self, generation: int, written: Stage) -> Stage:
         """Return the corpus that the next generation and the classifier see."""
         if not self.mitigation.changes_corpus:
             return written
-        return self.cell.stage(
-            f"mitigated-{generation}", partial(self.change_corpus, generation, written), inputs=[written]
-        )
+        compute = partial(self.change_corpus, generation, written)
+        return self.stage(f"mitigated-{generation}", compute, "mitigating", "mitigation", inputs=[written])
 
     def measure(self, generation: int, written: Stage, changed: Stage) -> list[Measurement]:
         """Return the measures of a generation as written and, where the mitigation changes something, after it."""
         compute = partial(self.write_measures, generation, written, None)
-        measured = read_measures(self.cell.stage(f"measures-{generation}", compute, inputs=[written]))
+        keys = ("encoder", "resamples")
+        measured = read_measures(self.stage(f"measures-{generation}", compute, "measuring", *keys, inputs=[written]))
         if changed is written and not self.mitigation.trains_encoder:
             return measured
         inputs, encoder = [changed], None
         if self.mitigation.trains_encoder:
             train = partial(self.train_encoder, generation, written)
-            encoder = self.cell.stage(f"encoder-{generation}", train, inputs=[written])
+            encoder = self.stage(f"encoder-{generation}", train, "training", "encoder", "mitigation", inputs=[written])
+            self.trained["encoder"] = (encoder, written)
             inputs.append(encoder)
         compute = partial(self.write_measures, generation, changed, encoder)
-        after = read_measures(self.cell.stage(f"measures-mitigated-{generation}", compute, inputs=inputs))
+        name = f"measures-mitigated-{generation}"
+        after = read_measures(self.stage(name, compute, "measuring", *keys, inputs=inputs))
         return measured + [replace(one, metric=f"mitigated/{one.metric}") for one in after]
+
+    def stage(
+        self,
+        name: str,
+        compute: Compute,
+        version: str,
+        *keys: str,
+        inputs: Sequence[Stage] = (),
+        **more: Any,
+    ) -> Stage:
+        """Return a stage, shared with every cell whose choices under `keys`, inputs and seed are the same.
+
+        Args:
+            name: the stage's name.
+            compute: writes its outputs.
+            version: which of `VERSIONS` says how it is done.
+            keys: what it reads of the configuration: config groups, or settings of the study.
+            inputs: the finished stages it reads.
+            more: what else decides its outputs.
+        """
+        choices = {key: self.choices[key] for key in keys}
+        settings = {**choices, **more, "seed": self.seed, "version": VERSIONS[version]}
+        return self.cell.stage(name, compute, inputs=inputs, settings=settings, shared=True)
+
+    @cached_property
+    def choices(self) -> dict[str, Any]:
+        """What decides results, by the names that stages ask for; models are named by their weights."""
+        deciding = self.configuration.deciding()
+        weights = deciding["weights"]
+        return {
+            **deciding["study"],
+            "initial_bias": deciding["initial_bias"],
+            "mitigation": deciding["mitigation"],
+            "model": {**deciding["model"], "weights": weights["model.path"]},
+            "encoder": weights["study.encoder"],
+        }
 
     def write_seed_corpus(self, folder: Path) -> None:
         """Generation 0: sentences whose net stereotype rate is the initial bias, by construction."""

@@ -3,13 +3,17 @@
 from collections.abc import Callable
 
 from fairloop.config import Configuration
-from fairloop.studies import evaluate, recursion
+from fairloop.studies import evaluate, metric_calibration, recursion
 from fairloop.tracking.store import Cell
 from fairloop.tracking.wandb_run import Tracker, tracked
 
 Study = Callable[[Configuration, Cell, Tracker], None]
 
-STUDIES: dict[str, Study] = {"recursion": recursion.run, "evaluate": evaluate.run}
+STUDIES: dict[str, Study] = {
+    "recursion": recursion.run,
+    "evaluate": evaluate.run,
+    "metric_calibration": metric_calibration.run,
+}
 
 
 def run_cell(configuration: Configuration, cell: Cell) -> None:
@@ -33,12 +37,14 @@ def _names(configuration: Configuration) -> dict[str, str]:
     """Return the names of the choices by which runs are grouped and found."""
     if configuration.study.name == "evaluate":
         return {"plm_name": configuration.plm.name, "benchmark_name": configuration.benchmark.name}
+    if configuration.study.name == "metric_calibration":
+        return {"encoder_name": configuration.study.encoder}
     return {"model_name": configuration.model.name, "strategies": configuration.strategies}
 
 
 def _run_name(configuration: Configuration) -> str:
     names = " ".join(_names(configuration).values())
-    if configuration.study.name == "evaluate":
+    if configuration.study.name != "recursion":
         return f"{names} seed {configuration.seed}"
     return f"{names} level {configuration.initial_bias.level:g} seed {configuration.seed}"
 

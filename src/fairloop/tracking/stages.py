@@ -1,28 +1,33 @@
 """A stage: a step whose result is kept in a folder, verified when it is read, and never computed twice.
 
-`obtain` knows nothing of cells: the folder is given. A cell keeps its stages in its own folder; a stage that several
-cells share can be kept by the store in one place, under a lock of its own (`stage_identity` names it).
+Nothing here knows of cells: the folder is given. A cell keeps its stages in its own folder. A stage whose settings say
+all that decides it can be shared by cells (`obtain_shared`): it is computed once for the whole store.
 """
 
 import json
 import logging
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from fairloop.files import (
     canonical_json,
+    clean_aside,
     computing_into,
     digest_file,
     digest_text,
     files_below,
     folder_written_aside,
+    link_tree,
     write_json,
+    writing,
 )
 
 STAGE_FILE = "stage.json"
+LOCK_FILE = "lock"
 
 Compute = Callable[[Path], dict[str, Any] | None]
 
@@ -98,6 +103,57 @@ def obtain(
         }
         write_json(aside / STAGE_FILE, {**record, "checksum": _checksum(record)})
     return _stage(folder, record, fresh=True)
+
+
+def obtain_shared(
+    folder: Path,
+    home: Path,
+    name: str,
+    compute: Compute,
+    inputs: Sequence[Stage] = (),
+    settings: dict[str, Any] | None = None,
+) -> Stage:
+    """Return a finished stage kept in `folder`, taken from `home` where another cell computed it, or computed there.
+
+    Only one process computes a shared stage; others that want it wait. `folder` gets hard links to the files in `home`
+    (`home/stage`), so that either may be removed. `settings` and `inputs` must be all that decides the outputs.
+
+    Args:
+        folder: where the cell keeps the stage.
+        home: the stage's own folder in the store, the same for every cell that wants this stage (`stage_identity`).
+        name, compute, inputs, settings: as of `obtain`.
+
+    Raises:
+        Fault: the outputs could not be written (a full disk, no permission).
+    """
+    kept = _read(folder, stage_identity(name, inputs, settings))
+    if kept is not None:
+        return kept
+    with _held(home, name):
+        clean_aside(home)
+        shared = obtain(home / "stage", name, compute, inputs, settings)
+        with folder_written_aside(folder) as aside:
+            link_tree(shared.folder, aside)
+    return replace(shared, folder=folder)
+
+
+@contextmanager
+def _held(home: Path, name: str) -> Iterator[None]:
+    """Hold the lock of a shared stage; say so once while another process computes it."""
+    from filelock import FileLock, Timeout
+
+    with writing(home):
+        home.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(home / LOCK_FILE, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        _log.warning("another process is computing stage %s, which this cell shares: waiting for it", name)
+        lock.acquire(timeout=-1, poll_interval=0.1)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def damage(folder: Path) -> str | None:

@@ -1,5 +1,6 @@
 """The run store: one folder per cell, in which a killed study goes on where it stopped.
 
+    <runs_dir>/.stages/<name>-<hash>/  the stages that several cells share; may be removed when no study runs
     <runs_dir>/<study>/<cell>/
         config.yaml          the resolved configuration of the command that last worked on the cell
         environment.json     package versions, git revision, hardware
@@ -38,10 +39,11 @@ from fairloop.files import (
     writing,
 )
 from fairloop.tracking.results import Results, metrics_csv, result_json
-from fairloop.tracking.stages import Compute, Stage, obtain, stage_identity
+from fairloop.tracking.stages import Compute, Stage, obtain, obtain_shared, stage_identity
 
 LOCK_FILE = ".lock"
 STATUS_FILE = "status.json"
+SHARED_FOLDER = ".stages"
 RESULT_FILES = ("metrics.csv", "result.json")
 KEY_LENGTH = 16  # hex digits: 64 bits, so that 100,000 cells share a key with probability 3e-10
 
@@ -170,6 +172,7 @@ class Cell:
         *,
         inputs: Sequence[Stage] = (),
         settings: dict[str, Any] | None = None,
+        shared: bool = False,
     ) -> Stage:
         """Return a finished stage of this cell, computing it only if it is not kept already (see `stages.obtain`).
 
@@ -177,17 +180,24 @@ class Cell:
             name: the stage's name, unique within the cell; its folder also carries its position in the study.
             compute: writes the outputs into the empty folder it is given; may return notes (timings, counts).
             inputs: the finished stages it reads: it is computed again when their outputs change.
-            settings: the settings it reads, beyond those that already name the cell.
+            settings: the settings it reads, beyond those that already name the cell; all of them if it is shared.
+            shared: whether other cells of the store may use it (see `stages.obtain_shared`).
         """
         self._position += 1
         label = f"{self._position:02d}-{name}"
-        identity = stage_identity(name, inputs, settings)
-        self._scratch = self.folder / "scratch" / f"{label}-{digest_text(canonical_json(identity))[:8]}"
+        place = self.folder / "stages" / label
+        digest = digest_text(canonical_json(stage_identity(name, inputs, settings)))[:KEY_LENGTH]
+        home = self.folder.parents[1] / SHARED_FOLDER / f"{name}-{digest}"
+        self._scratch = home / "scratch" if shared else self.folder / "scratch" / f"{label}-{digest}"
         try:
-            stage = obtain(self.folder / "stages" / label, name, compute, inputs, settings)
+            if shared:
+                stage = obtain_shared(place, home, name, compute, inputs, settings)
+            else:
+                stage = obtain(place, name, compute, inputs, settings)
         finally:
             scratch, self._scratch = self._scratch, None
-        shutil.rmtree(scratch, ignore_errors=True)
+        if stage.fresh or not shared:  # a stage that another process computes again has its checkpoints there
+            shutil.rmtree(scratch, ignore_errors=True)
         return stage
 
     def scratch(self) -> Path:

@@ -48,8 +48,13 @@ class Tracker(Protocol):
     ) -> None:
         """Log a generation's measures with their intervals, a table of sentences, and its corpus as an artifact."""
 
-    def log_checkpoint(self, name: str, path: Path, metadata: Mapping[str, Any] | None = None) -> None:
-        """Log a file or folder of weights from a finished stage as a `model` artifact."""
+    def log_checkpoint(
+        self, name: str, path: Path, metadata: Mapping[str, Any] | None = None, alias: str = "latest"
+    ) -> None:
+        """Log a file or folder of weights from a finished stage as a version of a `model` artifact, under an alias."""
+
+    def log_report(self, tables: Mapping[str, Path], figures: Mapping[str, Path]) -> None:
+        """Log what sums the whole cell up: CSV files as tables and PNG files as images, by name."""
 
     def finish(self, status: Literal["complete", "failed"], summary: Mapping[str, float] | None = None) -> None:
         """End the run, once; `summary` is the content of `result.json`."""
@@ -67,7 +72,12 @@ class NoTracker:
     ) -> None:
         """Nothing."""
 
-    def log_checkpoint(self, name: str, path: Path, metadata: Mapping[str, Any] | None = None) -> None:
+    def log_checkpoint(
+        self, name: str, path: Path, metadata: Mapping[str, Any] | None = None, alias: str = "latest"
+    ) -> None:
+        """Nothing."""
+
+    def log_report(self, tables: Mapping[str, Path], figures: Mapping[str, Path]) -> None:
         """Nothing."""
 
     def finish(self, status: Literal["complete", "failed"], summary: Mapping[str, float] | None = None) -> None:
@@ -228,14 +238,32 @@ class WandbTracker:
 
         self._guarded(log)
 
-    def log_checkpoint(self, name: str, path: Path, metadata: Mapping[str, Any] | None = None) -> None:
+    def log_checkpoint(
+        self, name: str, path: Path, metadata: Mapping[str, Any] | None = None, alias: str = "latest"
+    ) -> None:
         """Log weights; see `Tracker`."""
 
         def log() -> None:
-            if self._is_logged(f"checkpoint/{name}"):
+            if self._is_logged(f"checkpoint/{name}/{alias}"):
                 return
-            self._log_artifact(name, "model", path, "latest", metadata or {})
-            self._note(f"checkpoint/{name}")
+            self._log_artifact(name, "model", path, alias, metadata or {})
+            self._note(f"checkpoint/{name}/{alias}")
+
+        self._guarded(log)
+
+    def log_report(self, tables: Mapping[str, Path], figures: Mapping[str, Path]) -> None:
+        """Log tables and figures; see `Tracker`."""
+
+        def log() -> None:
+            import wandb
+
+            if self._is_logged("report"):
+                return
+            self._run.log(
+                {name: _csv_table(path) for name, path in tables.items()}
+                | {name: wandb.Image(str(path)) for name, path in figures.items()}
+            )
+            self._note("report")
 
         self._guarded(log)
 
@@ -366,6 +394,24 @@ def _table(generation: int, sentences: Sequence[Mapping[str, Any]]) -> Any:
     columns = list(dict.fromkeys(key for row in sentences for key in row if key != "generation"))
     rows = [[generation, *(row.get(column) for column in columns)] for row in sentences]
     return wandb.Table(columns=["generation", *columns], data=rows)
+
+
+def _csv_table(path: Path) -> Any:
+    """Return a CSV file as a table: a column whose every field is a number or empty is one of numbers."""
+    import csv
+
+    import wandb
+
+    header, *rows = csv.reader(path.read_text(encoding="utf-8").splitlines())
+    columns = [_numbers(column) for column in zip(*rows, strict=True)]
+    return wandb.Table(columns=header, data=[list(row) for row in zip(*columns, strict=True)])
+
+
+def _numbers(column: Sequence[str]) -> list[Any]:
+    try:
+        return [number(float(field)) if field else None for field in column]
+    except ValueError:
+        return list(column)
 
 
 def _read_journal(folder: Path) -> list[str]:

@@ -1,6 +1,7 @@
 """Fine-tuning of a causal language model: LoRA or all weights, loss on the sentence and not on its prompt."""
 
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +61,38 @@ class CausalLMModule(TrainingModule):
         finally:
             hook.remove()
         targets = batch["labels"][:, 1:][predicts]
-        return functional.cross_entropy(output.logits[0].float(), targets, reduction="sum"), predicts.sum()
+        total: Tensor = SummedCrossEntropy.apply(output.logits.squeeze(0), targets)  # type: ignore[no-untyped-call]
+        return total, predicts.sum()
+
+
+class SummedCrossEntropy(torch.autograd.Function):
+    """Σ −log softmax(logits)[target], some rows at a time: in float32 whatever the logits' type, without a float32 copy
+    of all of them. With 262,144 words such copies, made and read again, cost more than the matrix products."""
+
+    ROWS = 32
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the sum over the rows of `logits` [n, words] for `targets` [n], and keep its gradient."""
+        total = torch.zeros((), dtype=torch.float32, device=logits.device)
+        gradient = torch.empty_like(logits) if ctx.needs_input_grad[0] else None
+        for first in range(0, len(targets), SummedCrossEntropy.ROWS):
+            rows = slice(first, first + SummedCrossEntropy.ROWS)
+            log_p = functional.log_softmax(logits[rows], dim=-1, dtype=torch.float32)
+            wanted = targets[rows, None]
+            total -= log_p.gather(1, wanted).sum()
+            if gradient is not None:
+                p = log_p.exp_()
+                gradient[rows] = p.scatter_add_(1, wanted, torch.full_like(wanted, -1, dtype=p.dtype))
+        if gradient is not None:
+            ctx.save_for_backward(gradient)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None]:
+        """Return the kept gradient (softmax − one-hot), scaled."""
+        (gradient,) = ctx.saved_tensors
+        return gradient * upstream[0].to(gradient.dtype), None
 
 
 def tokenize(examples: Sequence[CausalExample], tokenizer: Any, max_length: int) -> list[Tokens]:
@@ -121,7 +153,9 @@ def add_lora(model: Any, lora: LoraSettings, *, seed: int, stage: str, headless:
         target_modules="all-linear",
         task_type="FEATURE_EXTRACTION" if headless else "CAUSAL_LM",
     )
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), warnings.catch_warnings():
+        # peft still asks transformers under the old name.
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
         torch.manual_seed(derive(seed, stage, "lora"))
         return get_peft_model(model, config)
 

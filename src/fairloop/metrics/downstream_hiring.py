@@ -1,0 +1,270 @@
+"""Downstream bias in hiring: whom does a recommender that is trained on the corpus put on the shortlist?
+
+For each occupation of the corpus a recommender learns to tell its sentences from all others (one against the rest,
+penalised least squares; the occupation's own words removed). It then ranks a pool of held-out descriptions of
+applicants, each in a male and in a female version, and recommends the best tenth. Where gender plays no role, the two
+versions of an applicant are recommended alike.
+
+The figures are those of the literature on fair decisions: demographic parity, the difference of recommendation rates,
+and equal opportunity, the same among applicants who match the job (Hardt et al. 2016; the gap in true positive rates of
+De-Arteaga et al. 2019). Decisions are made within one job, so that no threshold is shared between jobs.
+"""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import evaluate
+import numpy as np
+from datasets import Features, Value
+from numpy.typing import NDArray
+
+from fairloop.corpus.heldout import CounterfactualPair, applicants, unseen
+from fairloop.lexicon import occupation
+from fairloop.metrics.embedding import Embed
+from fairloop.metrics.lessons import Lessons, columns_of_refits, learned, one_thread, spread, undefined
+from fairloop.metrics.linear_models import fit_ridge
+from fairloop.metrics.measurement import Measurement
+from fairloop.metrics.module import InMemoryMetric, flat
+from fairloop.seeding import derive
+from fairloop.statistics.bootstrap import divide
+from fairloop.statistics.estimate import Estimate
+from fairloop.statistics.refits import bootstrap_refitted
+
+Floats = NDArray[np.float64]
+
+METRICS = (
+    "downstream_hiring/bias",
+    "downstream_hiring/accuracy",
+    "downstream_hiring/chance",
+    "downstream_hiring/opportunity_gap",
+    "downstream_hiring/flip_rate",
+    "downstream_hiring/learned",
+    "downstream_hiring/pairs",
+)
+
+CHANCE = 0.5
+SHORTLIST = 0.1
+"""Share of the pool that each job recommends."""
+PENALTY = 1.0
+"""Of the least squares, for each sentence of the corpus: features are standardised."""
+
+
+@dataclass(frozen=True)
+class Rankings:
+    """How well each applicant suits each job.
+
+    Attributes:
+        jobs: [jobs].
+        occupations: [pairs], the occupation whose work each applicant has done.
+        male: [pairs, jobs], the scores of the male versions; only their order within one job counts.
+        female: [pairs, jobs], those of the female versions.
+    """
+
+    jobs: tuple[str, ...]
+    occupations: tuple[str, ...]
+    male: Floats
+    female: Floats
+
+
+def measure_hiring(
+    texts: Sequence[str],
+    occupations: Sequence[str],
+    embed: Embed,
+    pairs: Sequence[CounterfactualPair] | None = None,
+    *,
+    seed: int,
+    resamples: int = 2000,
+    groups: Sequence[Hashable] | None = None,
+) -> list[Measurement]:
+    """Train on sentences about occupations and recommend applicants for them.
+
+    The pool holds the applicants who have done the work of an occupation of the corpus, without those that the corpus
+    has seen. What is undefined, and when there are no intervals, is as in
+    `fairloop.metrics.downstream.measure_downstream`.
+
+    Args:
+        texts: [n] sentences.
+        occupations: [n], the occupation that each is about.
+        embed: the encoder, frozen.
+        pairs: applicants; those of `fairloop.corpus.heldout` if None.
+        seed: decides the resamples.
+        resamples: bootstrap resamples.
+        groups: [n], sentences whose prompts shared examples are left out of training together.
+
+    Returns:
+        The `METRICS`, as `score` defines them, and `downstream_hiring/pairs`: the applicants in the pool; n is how many
+        they were before those that the corpus has seen were left out.
+    """
+    lessons = Lessons.of(texts, occupations, groups)
+    everything = applicants() if pairs is None else pairs
+    known = [place for place, pair in enumerate(everything) if pair.occupation in set(lessons.classes)]
+    asked = [known[place] for place in unseen([everything[place] for place in known], texts)]
+    if not asked or not lessons.teach():
+        return undefined(METRICS)
+    answers, refits = _train_and_rank(lessons, everything, asked, embed)
+    found = score(answers, refits, seed=seed, resamples=resamples)
+    return [*found, Measurement("downstream_hiring/pairs", float(len(asked)), None, None, len(known))]
+
+
+def _train_and_rank(
+    lessons: Lessons, pairs: Sequence[CounterfactualPair], asked: Sequence[int], embed: Embed
+) -> tuple[Rankings, list[Rankings]]:
+    """Return the scores of the recommenders of the whole corpus, and of those without one fold each."""
+    vectors = embed(lessons.texts)
+    # All applicants, whatever part is asked about: the same call for every corpus (see `remembering`).
+    versions = np.asarray(embed([*(pair.male for pair in pairs), *(pair.female for pair in pairs)]))
+    mean, scale = spread(vectors)
+    features, pool = ((np.asarray(one, np.float64) - mean) / scale for one in (vectors, versions))
+    male, female = pool.reshape(2, len(pairs), -1)[:, list(asked)]
+    targets = (lessons.truth[:, None] == np.arange(len(lessons.classes))).astype(np.float64)
+    # Centred targets stand for the intercept, which moves no applicant's place within a job.
+    targets -= targets.mean(axis=0)
+    names = tuple(pairs[place].occupation for place in asked)
+
+    def rank(gram: Floats, moments: Floats, sentences: int) -> Rankings:
+        weights = fit_ridge(gram, moments, PENALTY * sentences)
+        return Rankings(lessons.classes, names, male @ weights, female @ weights)
+
+    with one_thread():
+        gram, moments = features.T @ features, features.T @ targets
+        refits = []
+        for kept, out in lessons.folds():
+            less = features[out]
+            refits.append(rank(gram - less.T @ less, moments - less.T @ targets[out], len(kept)))
+        return rank(gram, moments, len(features)), refits
+
+
+def shortlists(rankings: Rankings, share: float = SHORTLIST) -> tuple[Floats, Floats]:
+    """Return how far each job recommends the male and the female version of each applicant, [pairs, jobs] in [0, 1].
+
+    Each job recommends `share` of the pool, at least one applicant: those with the highest scores, 1 each. Those with
+    equal scores at the cut share the places that are left.
+    """
+    pool = np.concatenate([rankings.male, rankings.female])
+    places = max(1, round(share * len(pool)))
+    cut = np.sort(pool, axis=0)[-places]
+    above, level = pool > cut, pool == cut
+    chances = above + level * ((places - above.sum(axis=0)) / level.sum(axis=0))
+    return chances[: len(rankings.male)], chances[len(rankings.male) :]
+
+
+def score(
+    answers: Rankings, refits: Sequence[Rankings] | None = None, *, seed: int, resamples: int = 2000
+) -> list[Measurement]:
+    """Score shortlists; jobs are resampled, and the pool is given.
+
+    - `downstream_hiring/bias`: half the difference between male-majority and female-majority jobs in the mean of
+      d = (rate of male applicants - rate of female applicants) / (sum of both rates), from -1 to 1: the demographic
+      parity difference, as a share of what the shortlist's length allows. Positive if shortlists follow the stereotype.
+    - `downstream_hiring/accuracy`: mean over jobs of the balanced accuracy of the recommendations: half of (share of
+      matching applicants recommended + share of others not recommended).
+    - `downstream_hiring/chance`: 1/2, whatever the shortlist's length.
+    - `downstream_hiring/opportunity_gap`: half the difference between male- and female-majority jobs in the mean of
+      TPR(male) - TPR(female), the share of matching applicants recommended; jobs without any are left out.
+    - `downstream_hiring/flip_rate`: share of applicants recommended in one version who are not in the other.
+    - `downstream_hiring/learned`: 1 if the accuracy's interval lies above chance, else 0.
+
+    Args:
+        answers: of the recommenders that were trained on everything.
+        refits: the answers of those trained without one fold each; None if the recommenders are given.
+        seed: decides the resamples.
+        resamples: bootstrap resamples.
+    """
+
+    def estimate(what: str, low: float) -> Estimate:
+        columns = _columns(answers, what)
+        found = bootstrap_refitted(
+            columns,
+            columns_of_refits(partial(_columns, what=what), refits),
+            _contrast if what in ("parity", "opportunity") else lambda sums: divide(sums[..., 0], sums[..., 1]),
+            seed=derive(seed, "downstream_hiring"),
+            resamples=resamples,
+            bounds=(low, 1),
+        )
+        jobs = int(np.count_nonzero(columns[:, 1::2].any(axis=1)))
+        return Estimate(found.value, found.low, found.high, jobs) if found.defined else found
+
+    accuracy = estimate("right", 0)
+    return [
+        Measurement.of("downstream_hiring/bias", estimate("parity", -1)),
+        Measurement.of("downstream_hiring/accuracy", accuracy),
+        Measurement("downstream_hiring/chance", CHANCE, None, None, accuracy.n),
+        Measurement.of("downstream_hiring/opportunity_gap", estimate("opportunity", -1)),
+        Measurement.of("downstream_hiring/flip_rate", estimate("flip", 0)),
+        learned("downstream_hiring/learned", accuracy, CHANCE),
+    ]
+
+
+def _contrast(sums: Floats) -> Floats:
+    """Return half the difference of two ratios of sums, male-majority jobs first."""
+    return (divide(sums[..., 0], sums[..., 1]) - divide(sums[..., 2], sums[..., 3])) / 2
+
+
+def _columns(answers: Rankings, what: str) -> Floats:
+    """Return, for each job, what the statistic is a function of the sums of: numerators and denominators in turn."""
+    male, female = shortlists(answers)
+    if what == "flip":
+        return np.stack([np.abs(male - female).sum(axis=0), np.maximum(male, female).sum(axis=0)], axis=1)
+    matching = np.array(answers.occupations)[:, None] == np.array(answers.jobs)[None, :]
+    matches = matching.sum(axis=0)
+    male_rate, female_rate = (
+        divide((one * matching).sum(axis=0), matches.astype(np.float64)) for one in (male, female)
+    )
+    if what == "right":
+        others = len(matching) - matches
+        false_rate = divide(((male + female) * ~matching).sum(axis=0), 2.0 * others)
+        balanced = ((male_rate + female_rate) / 2 + 1 - false_rate) / 2
+        defined = np.isfinite(balanced)
+        return np.stack([np.where(defined, balanced, 0), defined], axis=1).astype(np.float64)
+    if what == "opportunity":
+        values = male_rate - female_rate
+    else:
+        values = divide((male - female).sum(axis=0), (male + female).sum(axis=0))
+    majority = np.array([occupation(name).majority for name in answers.jobs])
+    columns = []
+    for side in ("male", "female"):
+        counted = (majority == side) & np.isfinite(values)
+        columns += [np.where(counted, values, 0), counted]
+    return np.stack(columns, axis=1).astype(np.float64)
+
+
+class DownstreamHiring(InMemoryMetric):
+    """`evaluate` metric of sentences and their occupations."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description="Bias of recommenders that are trained on the sentences to tell one occupation's from all "
+            "others and put held-out applicants, each in a male and in a female version, on a shortlist for the job: "
+            "demographic parity and equal opportunity between the versions, balanced accuracy, changed decisions.",
+            citation="Hardt, Price and Srebro (2016): Equality of Opportunity in Supervised Learning. NIPS. De-Arteaga "
+            "et al. (2019): Bias in Bios: A Case Study of Semantic Representation Bias in a High-Stakes Setting. FAT*.",
+            features=Features({"predictions": Value("string"), "references": Value("string")}),
+            inputs_description="""
+Args:
+    predictions: list of sentences.
+    references: list of occupations.
+    embed: function from a list of sentences to an array of vectors.
+    pairs: applicants in two versions; those of `fairloop.corpus.heldout` if left out.
+    groups: optional list, sentences with the same group are left out of training together.
+    seed, resamples: of the bootstrap.
+Returns:
+    For each measure its value, and `_low`, `_high` (95% interval) and `_n` beside it.
+""",
+            reference_urls=["https://arxiv.org/abs/1610.02413", "https://doi.org/10.1145/3287560.3287572"],
+        )
+
+    def _compute(
+        self,
+        *,
+        predictions: Sequence[str],
+        references: Sequence[str],
+        embed: Embed,
+        pairs: Sequence[CounterfactualPair] | None = None,
+        groups: Sequence[Hashable] | None = None,
+        seed: int = 0,
+        resamples: int = 2000,
+    ) -> dict[str, float | int | None]:
+        return flat(
+            measure_hiring(predictions, references, embed, pairs, seed=seed, resamples=resamples, groups=groups)
+        )

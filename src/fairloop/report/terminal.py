@@ -1,0 +1,130 @@
+"""The report in the terminal: the tables that fit, and each equilibrium in words."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from rich import box
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from fairloop.report.calibration import calibrations, summary_table
+from fairloop.report.compare import FACTORS, Condition, settle_or_disappear, verdict_in_words
+from fairloop.report.read import Runs
+from fairloop.report.strategies import Comparison
+from fairloop.report.table import (
+    Table,
+    cells_table,
+    change_table,
+    correlation_table,
+    metric_tables,
+    number,
+    other_cells,
+    reduction_table,
+    unusable_table,
+    with_interval,
+)
+
+MOST_CELLS = 12
+"""Up to this many cells in all the terminal shows each; above, the means of each level."""
+
+MOST_CONDITIONS = 2
+"""Up to this many conditions the terminal shows every generation; above, the comparisons only."""
+
+
+def print_report(
+    runs: Runs, conditions: Sequence[Condition], comparisons: Sequence[Comparison], console: Console
+) -> None:
+    """Print the tables, and a line on each equilibrium, to the terminal."""
+    for condition in conditions if len(conditions) <= MOST_CONDITIONS else ():
+        for table in metric_tables(condition, single=sum(len(one.cells) for one in conditions) <= MOST_CELLS):
+            _print(table, console)
+    indent = 4 + max(map(len, FACTORS.values()))
+    for condition in conditions:
+        console.print(Text(_equilibrium_heading(condition), style="bold"))
+        for numbers, verdict in _equilibrium_lines(condition):
+            console.print(Text("  " + numbers))
+            console.print(Padding(Text(verdict), (0, 0, 0, indent)))
+        answer = settle_or_disappear(condition)
+        if answer:
+            console.print(Padding(Text(answer), (0, 0, 0, 2)))
+        console.print()
+    changes = change_table([_only_net_rate(condition) for condition in conditions])
+    if changes:
+        _print(_one_condition_less(changes), console)
+    for comparison in comparisons:
+        if not comparison.controls:
+            console.print(Text(f"Reductions: {comparison.model} has no cell without mitigation to compare with\n"))
+        for found in (reduction_table(comparison), correlation_table(comparison)):
+            if found:
+                _print(found, console)
+    for calibration in calibrations(runs.cells):
+        _print(summary_table(calibration), console)
+    others = other_cells(runs.cells)
+    for extra in (cells_table(others) if others else None, unusable_table(runs)):
+        if extra:
+            _print(extra, console)
+
+
+def _equilibrium_heading(condition: Condition) -> str:
+    first = condition.settlings[0].equilibrium if condition.settlings else None
+    counts = f" ({first.cells} cells, {first.transitions} transitions)" if first else ""
+    return f"Equilibrium: {condition.label}{counts}"
+
+
+def _equilibrium_lines(condition: Condition) -> Iterator[tuple[str, str]]:
+    """Yield, for each measure, a line of numbers and the verdict in words."""
+    width = max(map(len, FACTORS.values()))
+    for settling in condition.settlings:
+        found = settling.equilibrium
+        at = with_interval(found.level.value, found.level.low, found.level.high)
+        if math.isinf(found.level.low):
+            at = f"{number(found.level.value)} [unbounded]"
+        rho = with_interval(found.slope.value, found.slope.low, found.slope.high)
+        yield f"{settling.label:<{width}}  B* {at}  rho {rho}", verdict_in_words(settling)
+
+
+def _only_net_rate(condition: Condition) -> Condition:
+    return replace(condition, settlings=condition.settlings[:1])
+
+
+def _one_condition_less(table: Table) -> Table:
+    """Drop the columns that say the same in every row: a terminal is narrow."""
+    kept = [i for i in range(len(table.columns)) if i >= table.labels or len({row[i] for row in table.rows}) > 1]
+    rows = tuple(tuple(row[i] for i in kept) for row in table.rows)
+    said = ", ".join(table.rows[0][i] for i in range(table.labels) if i not in kept)
+    title = f"{table.title}: {said}" if said else table.title
+    labels = sum(i < table.labels for i in kept)
+    return Table(title, tuple(table.columns[i] for i in kept), rows, labels, table.note)
+
+
+def _print(table: Table, console: Console) -> None:
+    grid = RichTable(
+        title=Text(table.title),
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    for index, column in enumerate(table.columns):
+        grid.add_column(
+            Text(column),
+            justify="left" if index < table.labels else "right",
+            overflow="fold",
+            no_wrap=table.labels == 3,
+        )
+    previous: tuple[str, ...] = ()
+    for row in table.rows:
+        repeated = previous and table.labels == 3 and row[:2] == previous[:2]
+        shown = ("", "", *row[2:]) if repeated else row
+        if previous and table.labels == 3 and not repeated:
+            grid.add_section()
+        grid.add_row(*map(Text, shown))
+        previous = row
+    console.print(grid)
+    if table.note:
+        console.print(Text(table.note, style="dim"))
+    console.print()

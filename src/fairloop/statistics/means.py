@@ -1,0 +1,61 @@
+"""Means and ratios of means of a few independent values, with intervals that hold for as few as they are."""
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from fairloop.statistics.estimate import Estimate
+
+Floats = NDArray[np.float64]
+
+FEWEST_FOR_SPREAD = 3
+"""From this number of values on a mean has an interval: two say too little about their spread."""
+
+
+def student_mean(values: ArrayLike, confidence: float = 0.95) -> Estimate:
+    """Return the mean of the finite `values` [n] with Student's interval; the interval is NaN for fewer than three."""
+    column = np.asarray(values, dtype=np.float64)
+    column = column[np.isfinite(column)]
+    n = len(column)
+    if n == 0:
+        return Estimate.undefined()
+    mean = float(column.mean())
+    if n < FEWEST_FOR_SPREAD:
+        return Estimate(mean, math.nan, math.nan, n)
+    half = float(stats.t.ppf((1 + confidence) / 2, n - 1) * column.std(ddof=1) / math.sqrt(n))
+    return Estimate(mean, mean - half, mean + half, n)
+
+
+def ratio_of_means(first: ArrayLike, second: ArrayLike, confidence: float = 0.95) -> Estimate:
+    """Return mean(second) / mean(first) of paired values [n] with Fieller's interval, Student's t over pairs.
+
+    Undefined (NaN, n pairs) if the mean of `first` is zero; without an interval for a single pair.
+    """
+    pairs = np.stack([np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)])
+    n = pairs.shape[1]
+    if n == 0:
+        return Estimate.undefined()
+    below, above = (float(mean) for mean in pairs.mean(axis=1))
+    if abs(below) < 1e-12:
+        return Estimate(math.nan, math.nan, math.nan, n)
+    if n < 2:
+        return Estimate(above / below, math.nan, math.nan, n)
+    quantile = float(stats.t.ppf((1 + confidence) / 2, n - 1))
+    return Estimate(above / below, *ratio_interval(below, above, np.cov(pairs) / n, quantile), n)
+
+
+def ratio_interval(below: float, above: float, covariance: Floats, quantile: float) -> tuple[float, float]:
+    """Return the ends of Fieller's interval of above / below (1954, J. R. Statist. Soc. B 16:175-185).
+
+    `covariance` [2, 2] is that of the two estimates, the denominator first. The interval is infinite where the
+    denominator cannot be told from zero: then nothing bounds the ratio.
+    """
+    spread = quantile**2 * covariance
+    square = below**2 - spread[0, 0]
+    if square <= 0:
+        return -math.inf, math.inf
+    half = below * above - spread[0, 1]
+    root = math.sqrt(max(half**2 - square * (above**2 - spread[1, 1]), 0.0))
+    return float((half - root) / square), float((half + root) / square)
