@@ -275,7 +275,7 @@ def _score(
 
 
 def _measurement(name: str, value: float, resampled: np.ndarray, n: int) -> Measurement:
-    low, high = percentile_interval(resampled) if n > 1 else (math.nan, math.nan)
+    low, high = percentile_interval(resampled, 0.95) if n > 1 else (math.nan, math.nan)
     return Measurement.of(name, Estimate(value, low, high, n))
 
 
