@@ -106,6 +106,7 @@ def test_cda_makes_counterfactuals_equally_likely(biased, tmp_path):
     assert "not** debiased" not in card(after)
 
 
+@pytest.mark.xfail(strict=True, reason="not shown yet: further training on one side forgets the stereotype too")
 def test_it_is_the_second_side_of_cda_that_removes_the_stereotype(biased, tmp_path):
     """The same training on the text alone, each sentence twice, keeps it."""
     rows = [
@@ -175,6 +176,7 @@ def test_mabel_brings_counterfactuals_together_and_keeps_others_apart(biased, tm
     assert "counterfactual pairs in place of entailment pairs" in card(after)
 
 
+@pytest.mark.xfail(strict=True, reason="not shown yet: the bias moves to directions that the loss does not see")
 @pytest.mark.parametrize("level", ["token", "sentence"])
 def test_context_debias_makes_targets_orthogonal_to_attributes(biased, tmp_path, level):
     after = debiased("context_debias", biased, tmp_path, level=level, alpha=0.5, beta=0.5, **BUDGET)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fairloop.plm.loading import first_position
+from fairloop.plm.loading import first_position, window
 
 #: Families that can share a row: positions are embedded, and attention looks both ways.
 _SHARES_ROWS = ("albert", "bert", "distilbert", "roberta")
@@ -41,7 +41,8 @@ def hidden_states(model: Any, inputs: Sequence[Sequence[int]], pad: int, asked: 
     shared = shares_rows(model)
     width = int(lengths.max())
     if shared:
-        width *= max(1, round(_ROW_TOKENS / width))
+        # Never wider than the model's window: BERT keeps token types for so many places only.
+        width *= max(1, min(round(_ROW_TOKENS / width), (window(model) or _ROW_TOKENS) // width))
         rows = fill_rows(lengths.tolist(), width)
     else:
         rows = [[number] for number in range(len(inputs))]
