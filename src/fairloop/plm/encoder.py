@@ -8,7 +8,6 @@ import numpy as np
 from fairloop.errors import Fault, UserError
 from fairloop.plm.batching import by_length, distinct
 from fairloop.plm.loading import Dtype, load_model, load_tokenizer, pad_id, window
-from fairloop.plm.packing import hidden_states, shares_rows
 
 Pooling = Literal["mean", "cls", "last"]
 
@@ -80,8 +79,7 @@ class SentenceEncoder:
                 raise Fault(f"embedding: sentence {sentences.index(text)} {reason}: {text[:80]!r}")
         vectors = np.empty((len(unique), self._size()), dtype=np.float32)
         done = 0
-        padded = not shares_rows(self.model)
-        for batch in by_length([len(ids) for ids in inputs], batch_tokens, padded=padded):
+        for batch in by_length([len(ids) for ids in inputs], batch_tokens):
             vectors[batch] = self._embed_batch([inputs[place] for place in batch], pooling)
             done += len(batch)
             if on_progress is not None:
@@ -106,12 +104,22 @@ class SentenceEncoder:
     def _embed_batch(self, inputs: list[tuple[int, ...]], pooling: Pooling) -> np.ndarray:
         import torch
 
-        lengths = np.array([len(ids) for ids in inputs])
-        ends = np.cumsum(lengths)
-        if pooling != "mean":
-            places = ends - lengths if pooling == "cls" else ends - 1
-            return np.asarray(hidden_states(self.model, inputs, self._pad, places).float().cpu().numpy())
-        hidden = hidden_states(self.model, inputs, self._pad).float()
-        owners = torch.from_numpy(np.repeat(np.arange(len(inputs)), lengths)).to(hidden.device)
-        sums = torch.zeros((len(inputs), hidden.shape[1]), device=hidden.device).index_add_(0, owners, hidden)
-        return np.asarray(sums.cpu().numpy() / lengths[:, None].astype(np.float32))
+        device = next(self.model.parameters()).device
+        lengths = torch.tensor([len(ids) for ids in inputs])
+        longest = int(lengths.max())
+        ids = torch.full((len(inputs), longest), self._pad, dtype=torch.long)
+        for row, tokens in enumerate(inputs):
+            ids[row, : len(tokens)] = torch.tensor(tokens)
+        mask = (torch.arange(longest)[None, :] < lengths[:, None]).long()
+        with torch.inference_mode():
+            # Without padding no mask is needed, and attention is faster.
+            seen = mask.to(device) if int(lengths.min()) < longest else None
+            hidden = self.model(input_ids=ids.to(device), attention_mask=seen).last_hidden_state.float()
+        if pooling == "cls":
+            pooled = hidden[:, 0]
+        elif pooling == "last":
+            pooled = hidden[torch.arange(len(inputs)), lengths.to(device) - 1]
+        else:
+            weights = mask.to(device)[:, :, None].float()
+            pooled = (hidden * weights).sum(dim=1) / weights.sum(dim=1)
+        return np.asarray(pooled.cpu().numpy())
