@@ -21,8 +21,9 @@ TINY = (
 
 
 @pytest.mark.embedded
+@pytest.mark.timeout(900)
 def test_the_packaged_encoder_is_calibrated(tmp_path):
-    done = fairloop(*TINY, cwd=tmp_path)
+    done = fairloop(*TINY, cwd=tmp_path, timeout=900)
     assert done.returncode == 0, done.stderr
     (cell,) = cells(tmp_path / "runs", "metric_calibration")
     result = json.loads((cell / "result.json").read_text())

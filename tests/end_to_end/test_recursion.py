@@ -37,7 +37,8 @@ def test_the_cell_holds_what_the_run_store_promises(finished):
     assert set(metrics.generation) == {0, 1, 2}
     result = json.loads((cell / "result.json").read_text())
     family = {name.split("/")[0] for name in result}
-    assert family == {"rule", "embedding", "downstream", "diversity", "generation"}
+    downstream = {"downstream", "downstream_pronoun", "downstream_hiring"}
+    assert family == {"rule", "embedding", *downstream, "diversity", "generation"}
     # 30% of 12 sentences, rounded: 4 net stereotypical ones.
     assert result["rule/net_stereotype_rate@0"] == pytest.approx(4 / 12)
 

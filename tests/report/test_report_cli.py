@@ -126,7 +126,7 @@ def test_the_csv_tables_hold_what_the_store_holds(tmp_path):
 
 
 def test_other_studies_and_missing_metrics_do_not_stop_the_report(tmp_path):
-    make_cell(tmp_path, study="evaluate")
+    make_cell(tmp_path, study="fair_gender")
     assert "Cells of other studies" in printed(tmp_path, 120)
     make_demo(tmp_path, drop=("rule/gendered_share", "downstream/bias", "generation/yield"))
     text = printed(tmp_path, 120)

@@ -121,7 +121,7 @@ def test_the_page_is_the_same_each_time(tmp_path):
 
 
 def test_a_store_without_recursion_still_has_a_page(tmp_path):
-    make_cell(tmp_path, study="evaluate")
+    make_cell(tmp_path, study="fair_gender")
     text = "".join(Reader(page_of(tmp_path)).text)
     assert "Cells of other studies" in text
 
