@@ -52,5 +52,5 @@ $(VENV)/.with-embedded: pyproject.toml constraints.txt | $(BIN)/pip
 	@touch $@
 
 $(VENV)/.with-dev: $(VENV)/.with-embedded
-	$(INSTALL) --editable '.[embedded,train,dev]'
+	$(INSTALL) --editable '.[embedded,train,sweep,dev]'
 	@touch $@
