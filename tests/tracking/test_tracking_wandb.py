@@ -119,9 +119,7 @@ def check_run(cell: Cell) -> None:
             "cell": cell.key,
             "study": "recursion",
             "sha256": digest(generation),
-            "made_from": {f"corpus-{cell.key}:generation-{generation - 1}": digest(generation - 1)}
-            if generation
-            else {},
+            "made_from": before,
         }
         assert Path(item["files"]["corpus.parquet"]).read_bytes() == b"PAR%d" % generation
         assert Path(item["files"]["corpus.parquet"]).is_relative_to(cell.folder / "stages")

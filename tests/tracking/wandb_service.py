@@ -50,7 +50,7 @@ class ServedArtifact:
     digest: str
     aliases: list[str]
     metadata: dict[str, Any]
-    logged_by: str
+    logged_by: str | None
     state: str = "PENDING"
     files: dict[str, bytes] = field(default_factory=dict)
     manifest: dict[str, Any] = field(default_factory=dict)
@@ -128,7 +128,7 @@ class Service:
             number = f"artifact-{len(self.artifacts)}"
             aliases = [one["alias"] for one in chosen.get("aliases") or []]
             metadata = json.loads(chosen.get("metadata") or "{}")
-            found = ServedArtifact(number, *names, aliases, metadata, chosen["runName"])
+            found = ServedArtifact(number, *names, aliases, metadata, chosen.get("runName"))
             self.artifacts[number] = found
         artifact = {"id": found.number, "state": found.state, "artifactSequence": {"latestArtifact": None}}
         return {"createArtifact": {"artifact": artifact}}
@@ -221,9 +221,11 @@ def serving():
             if streamed:
                 service.stream(unquote(streamed[1]), json.loads(body))
                 self._reply({"limits": {}})
-            else:
+            elif path == "/graphql" and body:
                 asked = json.loads(body)
                 self._reply({"data": service.answer(asked["query"], asked.get("variables") or {})})
+            else:
+                self._reply({})
 
         def do_PUT(self) -> None:
             service.store(unquote(urlsplit(self.path).path.removeprefix("/storage/")), self._body())
@@ -255,8 +257,13 @@ def serving():
 
         def log_message(self, *_: object) -> None: ...
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+
+        def handle_error(self, *_: object) -> None:
+            """A client that was killed leaves its connections; nothing to report."""
+
+    server = Server(("127.0.0.1", 0), Handler)
     service.address = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

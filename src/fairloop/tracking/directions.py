@@ -61,6 +61,11 @@ def direction(metric: str) -> Direction:
     return next((row for row in directions() if fnmatchcase(name, row.pattern)), NEITHER)
 
 
+def headlines() -> tuple[Direction, ...]:
+    """Return the metrics that sum a cell up, in the order in which they are shown; their patterns are their names."""
+    return tuple(row for row in directions() if row.headline)
+
+
 def plain(metric: str) -> str:
     """Return a metric's name without its generation (`@3`) and without the prefix of when it was measured."""
     name = metric.partition("@")[0]
