@@ -30,11 +30,11 @@ def finished(runs: Path, seed: int) -> Cell:
 
 
 def sync(service: Service, *folders: Path) -> subprocess.Popen:
-    """Start the command of the guide, as a process group of its own."""
+    """Start the command of the guide, as a process group of its own, where it may leave its log."""
     command = [sys.executable, "-m", "wandb", "sync", *map(str, folders)]
     env = {**os.environ, "WANDB_BASE_URL": service.address, "WANDB_API_KEY": "0" * 40}
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.Popen(command, env=env, start_new_session=True, **pipes)
+    return subprocess.Popen(command, env=env, cwd=folders[0], start_new_session=True, **pipes)
 
 
 def synced(service: Service, *folders: Path) -> str:

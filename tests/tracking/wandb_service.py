@@ -173,6 +173,32 @@ class Service:
         self.artifacts[chosen["artifactID"]].used_by.append(chosen["runName"])
         return {"useArtifact": {"artifact": {"id": chosen["artifactID"]}}}
 
+    # --- reports and saved views ------------------------------------------------------------------------------------
+
+    def _GetViewer(self, _: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        keys = {"edges": []}
+        viewer = {"id": "VQ==", "name": "me", "username": "me", "email": "", "admin": False, "flags": "{}"}
+        return {"viewer": {**viewer, "entity": "lab", "deletedAt": None, "apiKeys": keys, "teams": keys}}
+
+    def _GetProjects(self, given: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        project = {"__typename": "Project", "id": "UA==", "name": "fairloop", "entityName": given["entity"]}
+        node = {**project, "createdAt": "2026-01-01T00:00:00Z", "isBenchmark": False, "user": None}
+        page = {"__typename": "PageInfo", "endCursor": None, "hasNextPage": False}
+        return {"models": {"pageInfo": page, "edges": [{"node": node}]}}
+
+    def _ProjectInternalId(self, given: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        found = given["projectName"] == "fairloop"
+        return {"project": {"id": "UA==", "internalId": "UHJvamVjdA=="} if found else None}
+
+    def _upsertView(self, given: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        self.views.append({**given, "spec": json.loads(given["spec"])})
+        project = {"id": "UA==", "name": given["projectName"], "entityName": given["entityName"]}
+        view = {"id": f"Vmlldzo{len(self.views)}", "type": given["type"], "name": given["name"], "project": project}
+        more = {"displayName": given["displayName"], "description": "", "spec": given["spec"], "updatedAt": None}
+        return {"upsertView": {"view": {**view, **more}, "inserted": True}}
+
+    _UpsertView2 = _upsertView
+
     # --- file stream and storage ------------------------------------------------------------------------------------
 
     def stream(self, run_id: str, sent: dict[str, Any]) -> None:
