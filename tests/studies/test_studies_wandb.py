@@ -182,7 +182,12 @@ def test_fair_gender_and_an_evaluation_of_its_model(plm, tmp_path):  # noqa: F81
 
     (folder,) = cell.glob("stages/*-result/model")
     evaluated = run(
-        tmp_path / "runs", "study=evaluate", f"plm.path={folder}", "benchmark=lpbs", "benchmark.resamples=100"
+        tmp_path / "runs",
+        "study=evaluate",
+        "plm=minilm",
+        f"plm.path={folder}",
+        "benchmark=lpbs",
+        "benchmark.resamples=100",
     )
     check_evaluation(evaluated, model)
 

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -124,3 +125,35 @@ def test_an_interrupted_upload_can_be_repeated(service, tmp_path):
     synced(service, cell.folder / "wandb")
     check_served(service, cell)
     assert len(service.runs) == 1
+
+
+ONLINE = """
+    import logging, sys
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    sys.path.insert(0, {tests!r})
+    import test_tracking_wandb as t
+    cell = t.Cell.open({runs!r}, "recursion", {{"seed": 1}}, {{"seed": 1}})
+    t.study(cell, t.TrackingSettings(mode="online", group="sweep-1"))
+"""
+
+
+def run_online(service: Service, runs: Path, **more: str) -> Cell:
+    """Run the toy study in a process of its own, for W&B reads its variables once."""
+    code = textwrap.dedent(ONLINE.format(tests=str(Path(__file__).parent), runs=str(runs)))
+    env = {**os.environ, "WANDB_BASE_URL": service.address, "WANDB_API_KEY": "0" * 40, **more}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=100)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "Weights & Biases" not in done.stderr, done.stderr  # no warning
+    return Cell.open(runs, "recursion", {"seed": 1}, {"seed": 1})
+
+
+def test_an_online_run_is_what_an_uploaded_one_is(service, tmp_path):
+    check_served(service, run_online(service, tmp_path / "runs"))
+
+
+def test_an_agents_run_belongs_to_its_sweep(service, tmp_path):
+    cell = run_online(service, tmp_path / "runs", WANDB_SWEEP_ID="s1234567", WANDB_RUN_ID="agent-1")
+    (run,) = service.runs.values()
+    assert (run.run_id, run.settings["sweep"], run.config["cell"]) == ("agent-1", "s1234567", cell.key)
+    assert run.summary["rule/net_stereotype_rate/distance"] == 0.2
+    assert run.exit_code == 0

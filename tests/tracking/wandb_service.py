@@ -163,6 +163,10 @@ class Service:
             file |= {"uploadUrl": f"{self.address}/storage/manifest/{number}", "uploadHeaders": []}
         return {"id": f"manifest-{number}", "file": file}
 
+    def _ArtifactType(self, given: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        kinds = [one.kind for one in self.artifacts.values() if one.collection == given["name"].partition(":")[0]]
+        return {"project": {"artifact": {"artifactType": {"name": kinds[0]}} if kinds else None}}
+
     def _CommitArtifact(self, given: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         artifact = self.artifacts[given["artifactID"]]
         artifact.state = "COMMITTED"

@@ -402,7 +402,7 @@ class WandbTracker:
         remove_unsynced(self._folder, self._run_id)
         self._folder.mkdir(parents=True, exist_ok=True)
         # An agent's run is named by the environment, and W&B would warn of any other name.
-        own = {"id": self.cell.key, "project": self.settings.project, "entity": self.settings.entity}
+        own: dict[str, Any] = {"id": self.cell.key, "project": self.settings.project, "entity": self.settings.entity}
         self._run = wandb.init(
             dir=str(self.cell.folder),
             mode=mode,
