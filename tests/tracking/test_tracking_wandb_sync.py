@@ -133,13 +133,16 @@ ONLINE = """
     sys.path.insert(0, {tests!r})
     import test_tracking_wandb as t
     cell = t.Cell.open({runs!r}, "recursion", {{"seed": 1}}, {{"seed": 1}})
-    t.study(cell, t.TrackingSettings(mode="online", group="sweep-1"))
+    try:
+        t.study(cell, t.TrackingSettings(mode="online", group="sweep-1"), fail_at={fail_at})
+    except RuntimeError:
+        pass
 """
 
 
-def run_online(service: Service, runs: Path, **more: str) -> Cell:
+def run_online(service: Service, runs: Path, fail_at: int | None = None, **more: str) -> Cell:
     """Run the toy study in a process of its own, for W&B reads its variables once."""
-    code = textwrap.dedent(ONLINE.format(tests=str(Path(__file__).parent), runs=str(runs)))
+    code = textwrap.dedent(ONLINE.format(tests=str(Path(__file__).parent), runs=str(runs), fail_at=fail_at))
     env = {**os.environ, "WANDB_BASE_URL": service.address, "WANDB_API_KEY": "0" * 40, **more}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=100)
     assert (done.returncode, done.stdout) == (0, "")
@@ -149,6 +152,18 @@ def run_online(service: Service, runs: Path, **more: str) -> Cell:
 
 def test_an_online_run_is_what_an_uploaded_one_is(service, tmp_path):
     check_served(service, run_online(service, tmp_path / "runs"))
+
+
+def test_a_failed_cell_continues_its_online_run(service, tmp_path):
+    cell = run_online(service, tmp_path / "runs", fail_at=2)
+    assert service.runs[cell.key].summary["status"] == "failed"
+    assert len(service.runs[cell.key].history) == 2
+    uploads = [place for place in service.uploads if "corpus.parquet" in place]
+    assert run_online(service, tmp_path / "runs").complete
+    check_served(service, cell)
+    assert len(service.runs) == 1
+    again = [place for place in service.uploads if "corpus.parquet" in place]
+    assert (len(uploads), len(again)) == (2, 3)  # what the service has is not sent again
 
 
 def test_an_agents_run_belongs_to_its_sweep(service, tmp_path):

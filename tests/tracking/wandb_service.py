@@ -91,7 +91,28 @@ class Service:
         return {"viewer": viewer}
 
     def _RunResumeStatus(self, given: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
-        return {"model": {"id": "UA==", "name": given["project"], "entity": _entity("lab"), "bucket": None}}
+        run = self.runs.get(given["name"])
+        model = {"id": "UA==", "name": given["project"], "entity": _entity("lab")}
+        return {"model": {**model, "bucket": None if run is None else self._bucket(run)}}
+
+    def _bucket(self, run: ServedRun) -> dict[str, Any]:
+        """What a run that is resumed is told of its past."""
+        history = run.lines.get("wandb-history.jsonl", {})
+        return {
+            "id": f"id-{run.run_id}",
+            "name": run.run_id,
+            "displayName": run.settings.get("displayName"),
+            "summaryMetrics": json.dumps(run.summary),
+            "logLineCount": 0,
+            "historyLineCount": len(history),
+            "eventsLineCount": 0,
+            "historyTail": json.dumps([history[max(history)]] if history else []),
+            "eventsTail": "[]",
+            "config": run.settings["config"],
+            "tags": run.settings.get("tags", []),
+            "notes": "",
+            "wandbConfig": "{}",
+        }
 
     def _UpsertBucket(self, given: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         run = self.runs.setdefault(given["name"], ServedRun(given["name"]))
