@@ -401,20 +401,20 @@ class WandbTracker:
         self._journal = _read_journal(self._journal_file) if self._online else []
         remove_unsynced(self._folder, self._run_id)
         self._folder.mkdir(parents=True, exist_ok=True)
-        # An agent's run is named by the environment, and W&B would warn of any other name.
-        own: dict[str, Any] = {"id": self.cell.key, "project": self.settings.project, "entity": self.settings.entity}
         self._run = wandb.init(
             dir=str(self.cell.folder),
             mode=mode,
+            id=self._run_id,
             resume="allow" if self._online else None,
             reinit="create_new",
             name=self.name,
+            project=self.settings.project,  # an agent's run lies where its sweep is: W&B passes over these two then
+            entity=self.settings.entity,
             group=self.settings.group or self.cell.study,
             job_type=self.cell.study,
             tags=[tag[:64] for tag in self.tags if tag],
             config={**self.choices, "cell": self.cell.key},
             settings=quiet_settings(),
-            **(own if agents_run() is None else {}),
         )
         self._run.define_metric("generation")
         last = self._run.summary.get("generation")
