@@ -15,10 +15,11 @@ from fairloop import config
 from fairloop.debias.pairs import kept, load_pairs, save_pairs
 from fairloop.debias.registry import method, methods, settings_of
 from fairloop.errors import UserError
+from fairloop.files import canonical_json
 from fairloop.studies.fair_gender import PAIRS_FILE, FairGender
 from fairloop.studies.runner import run_cell
 from fairloop.tracking.stages import Stage
-from fairloop.tracking.store import Cell
+from fairloop.tracking.store import Cell, cell_key
 from tiny_models import tiny_masked_lm
 
 SMALL = (
@@ -282,3 +283,45 @@ def test_a_masked_plm_without_a_mask_token_and_pairs_without_their_target(plm, t
     monkeypatch.setattr(FairGender, "_write", broken)
     with pytest.raises(Fault, match=r"^a pair's target does not stand in its sentence: 'xylophone'"):
         run_cell(chosen, cell)
+
+
+# what names a cell
+
+
+def keys(*overrides):
+    """The cell's name, and what names the stages that it shares with other cells."""
+    chosen = configured("study=fair_gender", *overrides)
+    cell = Planned()
+    study = FairGender(chosen, cell)
+    study.screen(study.write())
+    return [cell_key("fair_gender", chosen.deciding()), canonical_json(cell.stages)]
+
+
+def test_a_file_of_sentences_names_a_cell_by_its_contents(plm, tmp_path):
+    first, moved, changed, table = (tmp_path / name for name in ("a.txt", "b.txt", "c.txt", "a.csv"))
+    for path in (first, moved, table):
+        path.write_text("text\nHe is a nurse.\n")
+    changed.write_text("text\nHe is a doctor.\n")
+    swap = ("debias.source=swap", f"plm.path={plm}")
+    found = [keys(*swap, f"debias.swap_file={path}") for path in (first, moved, changed, table)]
+    assert found[0] == found[1]
+    for other in found[2:]:  # a table is read otherwise than lines
+        assert all(one != two for one, two in zip(found[0], other, strict=True))
+    unused = (keys("debias.source=template", f"plm.path={plm}", *more)
+              for more in ((), (f"debias.swap_file={first}",), ("debias.swap_file=nowhere.txt",)))  # fmt: skip
+    assert len({tuple(one) for one in unused}) == 1
+
+
+def test_a_toxicity_classifier_names_a_cell_by_its_weights(plm, tmp_path):
+    first, moved, changed = (tmp_path / name for name in ("first", "moved", "changed"))
+    for folder, content in ((first, "weights"), (moved, "weights"), (changed, "others")):
+        folder.mkdir()
+        (folder / "config.json").write_text("{}")
+        (folder / "model.safetensors").write_text(content)
+    base = ("debias.source=template", f"plm.path={plm}")
+    wordlist = keys(*base)
+    found = [keys(*base, "debias.screen.toxicity=classifier", f"debias.screen.toxicity_model={folder}")
+             for folder in (first, moved, changed)]  # fmt: skip
+    assert found[0] == found[1]
+    assert all(one != two for one, two in zip(found[0], found[2], strict=True))
+    assert keys(*base, f"debias.screen.toxicity_model={first}") == wordlist, "no classifier is used"
