@@ -144,7 +144,7 @@ def resolved(monkeypatch, *overrides):
     monkeypatch.setattr(FairGender, "_require_enough", lambda *_: None)
     monkeypatch.setattr("fairloop.studies.fair_gender.load_pairs", lambda _: [])
     study.filter(study.screen(study.write()))
-    training = study.method.training_settings(128).model_dump()
+    training = study.method.training_settings(128, "masked").model_dump()
     return {**cell.stages, "training": training}
 
 
@@ -296,6 +296,7 @@ def test_too_few_pairs_left_says_which_filter_took_them(plm, tmp_path):
     ("overrides", "line"),
     [
         (["debias.neighbours=61"], "debias.neighbours=61: at most debias.pairs=60"),
+        (["plm=gpt2", "debias.predicted=both"], "debias.predicted=both: target or auto for a causal PLM"),
         (["debias.batch_size=64"], "debias.batch_size=64: at most debias.pairs=60"),
         (["debias.lambda_r=-0.5"], "debias.lambda_r=-0.5: allowed is a number at least 0"),
         (["debias.causal=knm"], "debias.causal=knm: allowed is one of knn, influence, random, none"),

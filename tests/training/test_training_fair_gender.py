@@ -94,11 +94,23 @@ def prediction(model, tokenizer, kind, pair, side):
     return probabilities(model, ids[side])[place - 1]
 
 
-def brute_bias(model, tokenizer, kind, pairs, number):
+def own_word(model, tokenizer, kind, pair, side):
+    """Probabilities of the sentence's own gendered word and of its counterpart's, of the two."""
+    assert kind == "masked"
+    ids = [tokenizer(text)["input_ids"] for text in (pair.male, pair.female)]
+    gendered = [n for n, (a, b) in enumerate(zip(*ids, strict=True)) if a != b]
+    words = [ids[side][gendered[0]], ids[1 - side][gendered[0]]]
+    for place in gendered:
+        ids[side][place] = tokenizer.mask_token_id
+    two = probabilities(model, ids[side])[gendered[0]][words]
+    return two / two.sum()
+
+
+def brute_bias(model, tokenizer, kind, pairs, number, asked=prediction):
     sides = []
     for side in (0, 1):
         parts = [
-            weight * prediction(model, tokenizer, kind, pairs[k], side)
+            weight * asked(model, tokenizer, kind, pairs[k], side)
             for k, weight in zip(pairs[number].neighbours, pairs[number].mixture, strict=True)
         ]
         sides.append(sum(parts))
@@ -128,13 +140,21 @@ def brute_drift(model, frozen, tokenizer, kind, text, seed=3):
     return np.mean([np.sum(p[place] * np.log(p[place] / q[place])) for place, _ in predicted])
 
 
-@pytest.mark.parametrize("kind", ["masked", "causal"])
-def test_every_term_and_the_whole_loss_equal_brute_force(folders, kind):
-    module, data, tokenizer = build(folders, kind)
+QUESTIONS = {"target": [prediction], "attribute": [own_word], "both": [prediction, own_word]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "predicted"), [("masked", "target"), ("masked", "attribute"), ("masked", "both"), ("causal", "target")]
+)
+def test_every_term_and_the_whole_loss_equal_brute_force(folders, kind, predicted):
+    module, data, tokenizer = build(folders, kind, settings=SETTINGS.model_copy(update={"predicted": predicted}))
     pairs, numbers = training_pairs(), (2, 7, 3)
     batch = batch_of(data, *numbers)
     bias = module.bias_losses(batch)
-    expected = [brute_bias(module.model, tokenizer, kind, pairs, n) for n in numbers]
+    expected = [
+        sum(brute_bias(module.model, tokenizer, kind, pairs, n, asked) for asked in QUESTIONS[predicted])
+        for n in numbers
+    ]
     assert bias.tolist() == pytest.approx(expected, rel=1e-4)
     assert min(expected) > 1e-4
 
@@ -185,7 +205,7 @@ def test_gradients_flow_into_the_trained_model_alone_and_not_through_neighbours(
     module.bias_losses(batch).sum().backward()
     found = float((weight.grad * direction).sum())
     with torch.no_grad():
-        at_start = module._others(batch, *_wanted(batch))
+        at_start = module._others(batch, "bias", _neighbours(batch))
 
     def bias_at(distance, neighbours_move):
         others = module._others
@@ -203,11 +223,9 @@ def test_gradients_flow_into_the_trained_model_alone_and_not_through_neighbours(
     assert abs(found - together) > 0.1 * abs(found)
 
 
-def _wanted(batch):
-    from fairloop.training.predictions import places
-
+def _neighbours(batch):
     own, rows = batch["mixture"].shape
-    return places(batch["bias_ids"], batch["bias_places"]), torch.arange(2 * rows) % rows >= own
+    return torch.arange(2 * rows) % rows >= own
 
 
 def test_without_the_regulariser_there_is_no_frozen_model_and_no_neutral_text(folders):

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from fairloop.plm.model import LanguageModel
     from fairloop.plm.settings import PlmSettings
     from fairloop.training.fair_gender import Tokens, TrainingPair
-    from fairloop.training.plm_settings import FairGenderSettings
+    from fairloop.training.plm_settings import FairGenderSettings, Predicted
 
 LOOKS_FILE = "looks.csv"
 
@@ -71,6 +71,9 @@ class MethodSettings(settings.PairMethodSettings, settings.BudgetSettings):
         1.0, ge=0, description="harm above which a pair is dropped, in units of the effects' root mean square"
     )
     neighbours: int = Field(5, ge=1, le=1000, description="K: nearest pairs, itself among them, in knn and in L_b")
+    predicted: Literal["auto", "both", "target", "attribute"] = Field(
+        "auto", description="what L_b compares; auto: both in a masked PLM, the target in a causal one"
+    )
     regularizer: bool = Field(True, description="false: L = L_b alone")
     lambda_r: float = Field(1.0, ge=0, description="λ: weight of L_r")
     mask_share: float = Field(
@@ -100,11 +103,25 @@ class Method(base.Method):
     def check(self, plm: "PlmSettings") -> None:
         """Refuse more neighbours, or a larger batch, than there can be pairs."""
         super().check(plm)
+        self.predicted(plm.kind)
         for name in ("neighbours", "batch_size"):
             if getattr(self.settings, name) > self.settings.pairs:
                 raise UserError.of(
                     f"debias.{name}", getattr(self.settings, name), f"at most debias.pairs={self.settings.pairs}"
                 )
+
+    def predicted(self, kind: str) -> "Predicted":
+        """Return what L_b compares in a PLM of this kind.
+
+        Raises:
+            UserError: a causal PLM is to predict gendered words, which come before it has seen what they depend on.
+        """
+        chosen = self.settings.predicted
+        if kind == "causal" and chosen in ("both", "attribute"):
+            raise UserError.of("debias.predicted", chosen, "target or auto for a causal PLM")
+        if chosen == "auto":
+            return "target" if kind == "causal" else "both"
+        return chosen
 
     def filter_settings(self) -> dict[str, Any]:
         """Return, as plain data, the settings that decide what `filter` returns."""
@@ -152,7 +169,7 @@ class Method(base.Method):
             self.name,
             str(resolve(plm.path, plm.revision)),
             asdict(learned),
-            self.training_settings(tokens.max_length),
+            self.training_settings(tokens.max_length, tokens.kind),
             training.trainer,
             training.work,
             seed=training.seed,
@@ -172,7 +189,7 @@ class Method(base.Method):
             lines = [f"{look.step},{look.bias!r},{look.language!r}" for look in trained.looks]
             (folder / LOOKS_FILE).write_text("\n".join(["step,bias,language", *lines]) + "\n", encoding="utf-8")
 
-    def training_settings(self, max_length: int) -> "FairGenderSettings":
+    def training_settings(self, max_length: int, kind: str) -> "FairGenderSettings":
         """Return what the training is to do, with sentences of at most `max_length` tokens."""
         from fairloop.training.plm_settings import FairGenderSettings
         from fairloop.training.settings import WatchSettings
@@ -181,6 +198,7 @@ class Method(base.Method):
         watch = WatchSettings(every=early.every, patience=early.patience, tolerance=early.tolerance)
         return self.settings.optimization(
             FairGenderSettings,
+            predicted=self.predicted(kind),
             lambda_r=self.settings.effective_lambda,
             mask_share=self.settings.mask_share,
             watch=watch if early.enabled else None,

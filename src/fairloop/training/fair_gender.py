@@ -2,12 +2,19 @@
 
 The pairs (x_m, x_f) differ only in gendered words and share a target word. Per pair i,
 
-    L_b  w_i · JSD(p̄_m(i), p̄_f(i)),  p̄_g(i) = Σ_k W_ik p(· | x_g of neighbour k with its target masked)
+    L_b  w_i · (D_target(i) + D_attribute(i))
+         D_target     JSD(p̄_m(i), p̄_f(i)),  p̄_g(i) = Σ_k W_ik p(· | x_g of neighbour k with its target masked)
+         D_attribute  the same of p(own word, counterpart's word | x_g with its gendered words masked); masked PLMs only
     L_r  the mean masked-LM loss of x_m and x_f, plus KL(frozen ‖ trained) on neutral sentences
 
 and the loss of a step is the mean over the pairs of its batch: each text counts the same, whatever its length.
 
 What is not public of the paper is decided here:
+
+- D_attribute asks the question of the pair the other way round: in place of the gendered word the sentence's own word
+  and its counterpart's are to be equally likely, of the two. D_target alone leaves it nearly as it was: a masked PLM's
+  conditionals of the target given the pronoun and of the pronoun given the target need not agree. A pair that has no
+  word in exchange for another (a word is only added) has D_attribute = 0. `predicted` chooses the questions.
 
 - p̄ mixes the K nearest pairs, the pair itself among them (`neighbours`). The neighbours predict with the current
   weights but *without gradient*: they say in which direction the region around a pair is biased, and each of them is
@@ -35,7 +42,7 @@ from fairloop.errors import Fault, UserError
 from fairloop.seeding import derive, random_generator
 from fairloop.training.data import TrainingData, pad
 from fairloop.training.module import TrainingModule
-from fairloop.training.plm_settings import FairGenderSettings
+from fairloop.training.plm_settings import FairGenderSettings, Predicted
 from fairloop.training.predictions import logits_at, places
 from fairloop.training.watch import Look, Watch
 
@@ -105,6 +112,21 @@ class Side:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """The question which of the pair's two gendered words stands in a sentence.
+
+    Attributes:
+        asked: the input, all gendered words masked.
+        place: the place in `asked` whose output is read.
+        words: the token that stands there and that of the counterpart; equal ones ask nothing.
+    """
+
+    asked: tuple[int, ...]
+    place: int
+    words: tuple[int, int]
+
+
+@dataclass(frozen=True)
 class Item:
     """What one pair contributes to a batch."""
 
@@ -141,6 +163,21 @@ class Tokens:
         if self.kind == "masked":
             return self._masked(*found[0]), self._masked(*found[1])
         return self._causal(found)
+
+    def choices(self, sides: tuple[Side, Side]) -> tuple[Choice, Choice]:
+        """Return which gendered word stands in either sentence, as a question to a masked model."""
+        ids = sides[0].text.ids, sides[1].text.ids
+        changes = [one for one in SequenceMatcher(None, *ids, autojunk=False).get_opcodes() if one[0] != "equal"]
+        first = next((one for one in changes if one[0] == "replace"), None)
+        asked = []
+        for side in (0, 1):
+            spans = [(one[1], one[2]) if side == 0 else (one[3], one[4]) for one in changes]
+            hidden = {place for start, end in spans for place in range(start, end)}
+            asked.append(tuple(self.mask_id if place in hidden else token for place, token in enumerate(ids[side])))
+        if first is None:
+            return Choice(asked[0], sides[0].place, (0, 0)), Choice(asked[1], sides[1].place, (0, 0))
+        words = ids[0][first[1]], ids[1][first[3]]
+        return Choice(asked[0], first[1], words), Choice(asked[1], first[3], words[::-1])
 
     def _encode(self, sentence: str) -> Any:
         return self.tokenizer(
@@ -235,19 +272,23 @@ def fair_gender_data(
     def collate(chosen: Sequence[Item]) -> dict[str, Tensor]:
         numbers = [item.number for item in chosen]
         return {
-            **_bias_batch(numbers, pairs, sides, tokens),
+            **_bias_batch(numbers, pairs, sides, tokens, settings.predicted),
             **_text_batch("text", [sides[n][side].text for side in (0, 1) for n in numbers], tokens),
             **_text_batch("neutral", [texts[n] for item in chosen for n in item.neutral], tokens),
         }
 
-    lengths = [max(len(side.asked) for side in both) for both in sides]
+    lengths = [max(len(side.text.ids) for side in both) for both in sides]
     return TrainingData(
         items, lengths, collate, settings, seed=seed, stage=stage, what="pairs", parts=settings.accumulate
     )
 
 
 def plain_batches(
-    pairs: Sequence[TrainingPair], neutral: Sequence[str], tokens: Tokens, batch_size: int
+    pairs: Sequence[TrainingPair],
+    neutral: Sequence[str],
+    tokens: Tokens,
+    batch_size: int,
+    predicted: Predicted = "target",
 ) -> list[dict[str, Tensor]]:
     """Return batches of pairs, each by itself (no neighbours, equal weights), and of neutral sentences, in order."""
     alone = [TrainingPair(pair.male, pair.female, pair.target, 1.0, (n,), (1.0,)) for n, pair in enumerate(pairs)]
@@ -258,7 +299,7 @@ def plain_batches(
         numbers = list(range(first, min(first + batch_size, len(alone))))
         batches.append(
             {
-                **_bias_batch(numbers, alone, sides, tokens),
+                **_bias_batch(numbers, alone, sides, tokens, predicted),
                 **_text_batch("text", [sides[n][side].text for side in (0, 1) for n in numbers], tokens),
                 **_text_batch("neutral", texts[first : first + batch_size], tokens),
             }
@@ -267,7 +308,11 @@ def plain_batches(
 
 
 def _bias_batch(
-    numbers: Sequence[int], pairs: Sequence[TrainingPair], sides: Sequence[tuple[Side, Side]], tokens: Tokens
+    numbers: Sequence[int],
+    pairs: Sequence[TrainingPair],
+    sides: Sequence[tuple[Side, Side]],
+    tokens: Tokens,
+    predicted: Predicted,
 ) -> dict[str, Tensor]:
     """Return the inputs of L_b: the batch's pairs first, then their neighbours, each pair once; x_m, then x_f."""
     if not numbers:
@@ -278,15 +323,21 @@ def _bias_batch(
     for row, number in enumerate(numbers):
         for neighbour, weight in zip(pairs[number].neighbours, pairs[number].mixture, strict=True):
             mixture[row, column[neighbour]] += weight
-    asked = [sides[n][side] for side in (0, 1) for n in rows]
-    ids, mask = pad([side.asked for side in asked], tokens.pad_id)
-    return {
-        "bias_ids": ids,
-        "bias_mask": mask,
-        "bias_places": torch.tensor([side.place for side in asked]),
-        "mixture": mixture,
-        "weights": torch.tensor([pairs[n].weight for n in numbers]),
-    }
+    batch = {"mixture": mixture, "weights": torch.tensor([pairs[n].weight for n in numbers])}
+    if predicted != "attribute":
+        batch |= _questions("bias", [sides[n][side] for side in (0, 1) for n in rows], tokens)
+    if predicted != "target":
+        both = [tokens.choices(sides[n]) for n in rows]
+        choices = [pair[side] for side in (0, 1) for pair in both]
+        batch |= _questions("choice", choices, tokens)
+        batch["choice_words"] = torch.tensor([choice.words for choice in choices])
+    return batch
+
+
+def _questions(name: str, asked: Sequence[Side] | Sequence[Choice], tokens: Tokens) -> dict[str, Tensor]:
+    """Return inputs with the place in each whose output is read."""
+    ids, mask = pad([one.asked for one in asked], tokens.pad_id)
+    return {f"{name}_ids": ids, f"{name}_mask": mask, f"{name}_places": torch.tensor([one.place for one in asked])}
 
 
 def _text_batch(name: str, texts: Sequence[Text], tokens: Tokens) -> dict[str, Tensor]:
@@ -345,30 +396,38 @@ class FairGenderModule(TrainingModule):
         return total, batch.get("count", torch.tensor(len(bias), device=total.device))
 
     def bias_losses(self, batch: dict[str, Tensor]) -> Tensor:
-        """Return JSD(p̄_m(i), p̄_f(i)) of each pair i of the batch [pairs], in nats."""
+        """Return D_target + D_attribute, as far as they are asked for, of each pair i of the batch [pairs], in nats."""
+        asked = [name for name in ("bias", "choice") if f"{name}_ids" in batch]
+        return torch.stack([self.divergences(batch, name) for name in asked]).sum(dim=0)
+
+    def divergences(self, batch: dict[str, Tensor], name: str) -> Tensor:
+        """Return JSD(p̄_m(i), p̄_f(i)) [pairs] of one question: `bias`, the target, or `choice`, the attribute."""
         own, rows = batch["mixture"].shape
-        wanted = places(batch["bias_ids"], batch["bias_places"])
-        is_own = torch.arange(2 * rows, device=wanted.device) % rows < own
-        predicted = self.probabilities(batch, wanted, is_own)
+        is_own = torch.arange(2 * rows, device=batch["mixture"].device) % rows < own
+        predicted = self.probabilities(batch, name, is_own)
+        others = self._others(batch, name, ~is_own).view(2, rows - own, predicted.shape[-1])
         mixed = []
         with torch.autocast(predicted.device.type, enabled=False):  # it would round the mixture to bfloat16
-            for moved, other in zip(predicted.view(2, own, -1), self._others(batch, wanted, ~is_own), strict=True):
+            for moved, other in zip(predicted.chunk(2), others, strict=True):
                 itself = batch["mixture"].diagonal().unsqueeze(1)
                 detached = torch.cat([moved.detach(), other])
                 mixed.append(batch["mixture"] @ detached + itself * (moved - moved.detach()))
         return jensen_shannon(mixed[0], mixed[1])
 
-    def probabilities(self, batch: dict[str, Tensor], wanted: Tensor, chosen: Tensor) -> Tensor:
-        """Return the predictions of the chosen rows of L_b's inputs [rows, vocabulary]."""
-        logits = self.logits(batch["bias_ids"][chosen], batch["bias_mask"][chosen], wanted[chosen])
-        return logits.softmax(dim=-1)
-
-    def _others(self, batch: dict[str, Tensor], wanted: Tensor, chosen: Tensor) -> list[Tensor]:
-        """Return the neighbours' predictions, without gradient, of x_m and of x_f."""
+    @torch.no_grad()
+    def _others(self, batch: dict[str, Tensor], name: str, chosen: Tensor) -> Tensor:
+        """Return the neighbours' predictions, which are constants to the gradient: those of x_m, then of x_f."""
         if not bool(chosen.any()):
-            return [torch.empty(0, self._vocabulary(), device=wanted.device)] * 2
-        with torch.no_grad():
-            return list(self.probabilities(batch, wanted, chosen).chunk(2))
+            return torch.empty(0, device=chosen.device)
+        return self.probabilities(batch, name, chosen)
+
+    def probabilities(self, batch: dict[str, Tensor], name: str, chosen: Tensor) -> Tensor:
+        """Return the predictions of the chosen rows of a question's inputs [rows, vocabulary, or 2 for `choice`]."""
+        wanted = places(batch[f"{name}_ids"], batch[f"{name}_places"])
+        logits = self.logits(batch[f"{name}_ids"][chosen], batch[f"{name}_mask"][chosen], wanted[chosen])
+        if name == "choice":
+            logits = logits.gather(1, batch["choice_words"][chosen])
+        return logits.softmax(dim=-1)
 
     def language_losses(self, batch: dict[str, Tensor], name: str, step: int) -> Tensor:
         """Return each text's language-modelling loss [texts]: mean −log p over its masked (or all next) tokens."""
@@ -402,9 +461,6 @@ class FairGenderModule(TrainingModule):
             hidden[row, draw.choice(choices, size=count, replace=False).tolist()] = True
         return ids.masked_fill(hidden, self.tokens.mask_id), hidden, hidden
 
-    def _vocabulary(self) -> int:
-        return int(self.model.get_output_embeddings().weight.shape[0])
-
     def held_out(self) -> list[dict[str, Tensor]]:
         """Return the batches that a look at held-out data takes."""
         return self._held_out
@@ -412,7 +468,7 @@ class FairGenderModule(TrainingModule):
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Return [sum of the pairs' biases, pairs, sum of the texts' losses, texts] of one held-out batch."""
         zero = torch.zeros(0, device=self.device)
-        bias = self.bias_losses(batch) if "bias_ids" in batch else zero
+        bias = self.bias_losses(batch) if "mixture" in batch else zero
         # Masked alike in every look (step −1): looks compare.
         language = self.language_losses(batch, "neutral", -1) if "neutral_ids" in batch else zero
         parts = (bias.sum(), len(bias), language.sum(), len(language))
@@ -465,7 +521,7 @@ def build(job: "Job") -> tuple[TrainingModule, TrainingData, Any]:
     tokens = Tokens(tokenizer, kind, settings.max_length)
     pairs, held_out = ([_training_pair(row) for row in job.data[name]] for name in ("pairs", "held_out_pairs"))
     data = fair_gender_data(pairs, job.data["neutral"], tokens, settings, **shared)
-    batches = plain_batches(held_out, job.data["held_out_neutral"], tokens, 2 * settings.batch_size)
+    batches = plain_batches(held_out, job.data["held_out_neutral"], tokens, 2 * settings.batch_size, settings.predicted)
     module = FairGenderModule(model, frozen, tokens, settings, total_steps=data.total_steps, held_out=batches, **shared)
     return module, data, tokenizer
 

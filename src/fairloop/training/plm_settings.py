@@ -7,6 +7,8 @@ from pydantic import Field
 from fairloop.settings import incidental
 from fairloop.training.settings import LowRankSettings, OptimizationSettings, WatchSettings
 
+Predicted = Literal["both", "target", "attribute"]
+
 
 class PlmTrainingSettings(OptimizationSettings):
     """What the trainings of a PLM share."""
@@ -50,6 +52,9 @@ class FairGenderSettings(PlmTrainingSettings):
 
     batch_size: int = Field(16, ge=1, le=65536, description="pairs in one step, over all devices together")
     learning_rate: float = Field(5e-5, gt=0, le=10, description="highest learning rate, reached after the warm-up")
+    predicted: Predicted = Field(
+        "target", description="what L_b compares: the masked target word, the masked gendered words, or both"
+    )
     lambda_r: float = Field(1.0, ge=0, description="λ: weight of the regulariser L_r; 0 leaves it out")
     mask_share: float = Field(
         0.15, gt=0, le=1, description="share of a text's tokens that are masked and predicted; masked models only"
