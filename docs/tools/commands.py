@@ -25,10 +25,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
 from hydra.types import RunMode
-from hydra.utils import get_class
 from omegaconf import DictConfig
 
 from fairloop import config
@@ -237,7 +235,7 @@ def _expanded(flags: argparse.Namespace) -> tuple[DictConfig, list[list[str]]]:
     base = config.compose_config(chosen if flags.multirun else flags.overrides, with_hydra=True)
     if not flags.multirun and base.hydra.mode != RunMode.MULTIRUN:
         return base, [list(flags.overrides)]
-    if get_class(base.hydra.sweeper._target_) is BasicSweeper:
+    if base.hydra.sweeper._target_.endswith(".BasicSweeper"):
         return base, config.expand_sweep(flags.overrides, base.hydra.sweeper.params)
     space = [f"{key}={value}" for key, value in (base.hydra.sweeper.params or {}).items()]
     return base, [[_first(override) for override in config.parse_overrides([*space, *flags.overrides])]]
