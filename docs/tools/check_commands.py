@@ -46,7 +46,9 @@ SMALL = {
     "fair_gender": {"study.resamples": 100, "study.benchmarks": "[perplexity]"},
 }
 SMALL_METHOD = {
-    "pairs": 40,
+    "pairs": 24,
+    "examples": 2,
+    "counterpart_examples": 3,
     "steps": 2,
     "batch_size": 4,
     "neighbours": 2,
