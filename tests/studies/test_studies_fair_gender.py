@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 sys.path.append(str(Path(__file__).parents[1]))  # for the module `tiny_models`
 
@@ -168,6 +169,33 @@ def test_a_switch_changes_exactly_one_thing(monkeypatch, name):
             missing = one is None or two is None
             changed[stage] = None if missing else {k for k in one.keys() | two.keys() if one.get(k) != two.get(k)}
     assert changed == expected
+
+
+ABLATIONS = {
+    "full": {},
+    "template": {"source": "template"},
+    "no_screening": {"screen.enabled": False},
+    "no_toxicity": {"screen.toxicity": "none"},
+    "no_alignment": {"alignment.enabled": False},
+    "no_causal": {"causal": "none"},
+    "influence": {"causal": "influence"},
+    "random": {"causal": "random"},
+    "no_regularizer": {"regularizer": False},
+    "quarter": {"pairs": 100},
+}
+
+
+def test_a_named_ablation_changes_exactly_one_key():
+    def flat(tree, above=""):
+        for key, value in tree.items():
+            yield from flat(value, f"{above}{key}.") if isinstance(value, dict) else [(above + key, value)]
+
+    preset = yaml.safe_load((config.conf_dir() / "experiment" / "fair_gender_ablation.yaml").read_text())
+    assert preset["hydra"]["sweeper"]["params"]["ablation"].split(",") == list(ABLATIONS)
+    full = dict(flat(configured("study=fair_gender").debias.model_dump()))
+    for name, expected in ABLATIONS.items():
+        chosen = dict(flat(configured("study=fair_gender", f"ablation={name}").debias.model_dump()))
+        assert {key: value for key, value in chosen.items() if value != full[key]} == expected, name
 
 
 def test_what_is_switched_off_does_no_work(plm, tmp_path, monkeypatch):

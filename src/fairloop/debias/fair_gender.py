@@ -44,7 +44,7 @@ class AlignmentSettings(Settings):
     quantile: float = Field(
         0.05, ge=0, lt=1, description="share of the reference sentences that may be less plausible than a sentence"
     )
-    rank: int = Field(1000, ge=1, description="worst rank of the masked target at which it counts as recovered")
+    rank: int = Field(3000, ge=1, description="worst rank of the masked target at which it counts as recovered")
 
 
 class EarlyStoppingSettings(Settings):
