@@ -1,6 +1,7 @@
 """The commands that the documents show, and whether each one is right: composed and validated, but not run.
 
-A command line stands in a fenced or an indented block. A comment on the line before a block speaks for the whole block:
+A command line stands in a fenced or an indented block, or, with its arguments, between backticks in a sentence or a
+table. A comment on the line before a block speaks for the whole block:
 
     <!-- docs-check: validate: why these are never run -->
     <!-- docs-check: skip: why these cannot even be validated -->
@@ -39,6 +40,7 @@ DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/*.md", "experiments/*/README.
 _SHELL = {"", "bash", "sh", "shell", "console", "text"}
 _FENCE = re.compile(r"^\s*(```+|~~~+)\s*(\S*)")
 _MARKER = re.compile(r"^\s*<!--\s*docs-check:\s*(validate|skip):\s*(.*?)\s*-->\s*$")
+_SPAN = re.compile(r"(?<!`)`([^`]+)`(?!`)")
 _BETWEEN = {"&&", "||", "|", ";", "&"}
 _FILE = re.compile(r"^[\w.]+=(?P<path>[\w./-]+\.(?:txt|csv|parquet|jsonl?))$")
 
@@ -92,8 +94,20 @@ def documents(root: Path = ROOT) -> list[Path]:
 
 def commands_in(path: Path, root: Path = ROOT) -> list[Command]:
     """Return the commands of a document that this checker knows, in order."""
-    name = path.relative_to(root).as_posix()
-    return [command for block in _blocks(path.read_text(encoding="utf-8")) for command in _commands(block, name)]
+    name, text = path.relative_to(root).as_posix(), path.read_text(encoding="utf-8")
+    blocks = list(_blocks(text))
+    found = [command for block in blocks if block.shell for command in _commands(block, name)]
+    inside = {number for block in blocks for number, _ in block.lines}
+    for number, line in enumerate(text.splitlines(), start=1):
+        spans = [] if number in inside else _SPAN.findall(line)
+        found += [
+            Command(f"{name}:{number}", words, marker="validate", reason="shown within a sentence or a table")
+            for span in spans
+            if "…" not in span
+            for words in _split(span)
+            if len(words) > 1
+        ]
+    return found
 
 
 @dataclass(frozen=True)
@@ -101,17 +115,18 @@ class _Block:
     lines: list[tuple[int, str]]
     marker: str
     reason: str
+    shell: bool = True
 
 
 def _blocks(text: str) -> Iterator[_Block]:
-    """Return the shell blocks of a Markdown text, fenced or indented, with the marker that speaks for each."""
+    """Return the blocks of a Markdown text, fenced or indented, with the marker that speaks for each."""
     lines: list[tuple[int, str]] = []
     fence, shell, before, marker = "", False, "", ("", "")
     for number, line in enumerate([*text.splitlines(), ""], start=1):
         opening = _FENCE.match(line)
         if fence:
             if line.strip() == fence:
-                yield _Block(lines if shell else [], *marker)
+                yield _Block(lines, *marker, shell)
                 fence, lines, marker = "", [], ("", "")
             else:
                 lines.append((number, line.strip()))

@@ -70,6 +70,21 @@ def test_what_is_no_command_is_left_alone(tmp_path):
     assert document(tmp_path, text) == []
 
 
+def test_a_command_within_a_sentence_is_checked(tmp_path):
+    text = (
+        "Run `make demo`, or `fairloop seed=-1`; `fairloop-report` is a name.\n\n"
+        "| `fairloop study=x` | `fairloop a=…`, `fairloop.plm`, ``fairloop b=1`` |\n"
+    )
+    found = document(tmp_path, text)
+    assert [(command.place, command.words[1]) for command in found] == [
+        ("page.md:1", "demo"),
+        ("page.md:1", "seed=-1"),
+        ("page.md:3", "study=x"),
+    ]
+    assert [bool(problem(command)) for command in found] == [False, True, True]
+    assert trial(found[0], tmp_path).reason
+
+
 def test_the_answer_to_a_mistake_is_compared(tmp_path):
     (command,) = document(tmp_path, "```\n$ fairloop seed=-1\nfairloop: seed=-1: something else\n```\n")
     said = problem(command)
