@@ -108,7 +108,7 @@ class FairGender:
         if self.settings.source == "llm":
             settings["model"] = self.choices["model"]
         if self.settings.source == "swap":
-            settings["swap_file"] = digest_file(Path(self.settings.swap_file))
+            settings["swap_file"] = self.configuration.deciding()["files"]["debias.swap_file"]
         return self._shared("pairs", self._write, settings, "pairs")
 
     def _write(self, folder: Path) -> dict[str, Any]:
