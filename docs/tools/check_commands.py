@@ -27,7 +27,8 @@ MOST_CELLS = 3
 
 RAN, VALIDATED, FAILED = "ran", "validated", "FAILED"
 
-IN_PROCESS = {"BasicLauncher", "JoblibLauncher"}
+LAUNCHERS = {"BasicLauncher", "JoblibLauncher", "LocalLauncher", "RayLauncher"}
+"""Those that start jobs on this machine."""
 SMALL = {
     "recursion": {
         "study.sentences": 16,
@@ -87,7 +88,7 @@ def _small(planned: Plan, arguments: Sequence[str]) -> Trial:
     """Return a `fairloop` command with small numbers, or what it needs that is not here."""
     if planned.question:
         return Trial(tuple(arguments))
-    if planned.launcher not in IN_PROCESS:
+    if planned.launcher not in LAUNCHERS or any("address=" in line for line in arguments):
         return Trial(reason=f"needs what {planned.launcher} starts jobs on")
     if named_files(arguments):
         return Trial(reason="reads a file of yours")
@@ -98,6 +99,10 @@ def _small(planned: Plan, arguments: Sequence[str]) -> Trial:
     chosen = list(arguments) if whole else [*planned.lines[0], "hydra.mode=RUN"]
     reductions = [_reductions(cell) for cell in (planned.cells if whole else planned.cells[:1])]
     common = {key: value for key, value in reductions[0].items() if all(key in other for other in reductions)}
+    if any(line.startswith("hydra/sweeper=") for line in arguments):
+        common["hydra.sweeper.n_trials"] = 2
+    if any(line.startswith("objective=") for line in arguments):
+        common.pop("study.benchmarks", None)
     if not any(line.startswith("tracking") for line in arguments):
         common["tracking.mode"] = "none"
     return Trial((*chosen, *(f"{key}={value}" for key, value in common.items())))

@@ -43,7 +43,7 @@ The tables are generated from the schemas that check every command. Columns:
 - **Allowed**: anything else ends the command with one line and exit status 2, before a model is loaded.
 - **Decides**: *yes* if the value is part of the cell's name, which is a hash. Two runs that differ in such a key are
   two cells; two runs that differ only in the others are the same cell. *weights*: not the path counts but the weights
-  it leads to. *contents*: not the path counts but what is in the file.
+  it leads to. *contents*: not the path counts but what is in the file or folder.
 
 A key decides a result only in studies that read its group:
 
@@ -222,21 +222,21 @@ def _rows(
     rows = []
     for name, field in fields.items():
         key, value = f"{prefix}{name}", values.get(name)
-        aside = incidental or _is_incidental(field)
+        aside = incidental or _is_marked(field, "incidental")
         inner = field.annotation
         if isinstance(inner, type) and issubclass(inner, Settings):
             rows += _rows(inner, inner.model_fields, f"{key}.", value or {}, aside)
         else:
             meaning = field.description or ""
             words = allowed(schema, name).removesuffix(f" ({meaning})")
-            rows.append(Row(key, _shown(value), words, meaning, _decides(key, aside)))
+            rows.append(Row(key, _shown(value), words, meaning, _decides(key, field, aside)))
     return rows
 
 
-def _decides(key: str, incidental: bool) -> str:
+def _decides(key: str, field: FieldInfo, incidental: bool) -> str:
     if key in PATHS:
         return "weights"
-    if key in FILES:
+    if key in FILES or _is_marked(field, "by_contents"):
         return "contents"
     return "no" if incidental else "yes"
 
@@ -302,9 +302,10 @@ def _without_name(schema: type[Settings]) -> dict[str, FieldInfo]:
     return {name: field for name, field in schema.model_fields.items() if name != "name"}
 
 
-def _is_incidental(field: FieldInfo) -> bool:
+def _is_marked(field: FieldInfo, mark: str) -> bool:
+    """Tell whether a field was declared with `settings.incidental` or `settings.by_contents`."""
     extra = field.json_schema_extra
-    return isinstance(extra, dict) and bool(extra.get("incidental"))
+    return isinstance(extra, dict) and bool(extra.get(mark))
 
 
 def _shown(value: Any) -> str:
