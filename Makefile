@@ -3,10 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
-CODE := src tests experiments
+CODE := src tests experiments docs/tools
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint format types bench clean
+.PHONY: help setup demo test test-slow lint format types bench docs docs-check clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -38,6 +38,13 @@ types: $(VENV)/.with-dev ## mypy
 bench: setup ## measure the fast paths against the published way, side by side
 	$(BIN)/python -m fairloop.generation.bench
 	$(BIN)/python -m fairloop.benchmarks.bench
+
+docs: $(VENV)/.with-dev ## write docs/configuration.md again, from the schemas and conf/
+	$(BIN)/python docs/tools/configuration_page.py
+
+docs-check: $(VENV)/.with-dev ## check every command in the documents, and run those that a processor can run
+	$(BIN)/python docs/tools/configuration_page.py --check
+	$(BIN)/python docs/tools/check_commands.py
 
 clean: ## remove the environment and the caches of tools; runs/ stays
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
