@@ -178,7 +178,7 @@ def _sampling(settings: ServerSettings) -> dict[str, Any]:
         fields[engine.repetition_penalty] = settings.repetition_penalty
     if engine.packed:
         samples = settings.temperature > 0.0
-        return {"generation_config": canonical_json({"do_sample": samples, **(fields if samples else {})})}
+        return {"generation_config": json.dumps({"do_sample": samples, **(fields if samples else {})})}
     return fields
 
 
