@@ -10,7 +10,9 @@ import sys
 import threading
 import time
 from collections import deque
+from contextlib import contextmanager, suppress
 
+import httpx
 import pytest
 from stand_in_server import completion, serving
 
@@ -19,10 +21,12 @@ from fairloop import config
 from fairloop.errors import Fault, UserError
 from fairloop.generation import server as server_module
 from fairloop.generation.generator import Completion
+from fairloop.generation.in_process import InProcessGenerator
 from fairloop.generation.prompts import base_prompt, chat_messages, chat_prompt
 from fairloop.generation.requests import Ask, Example, Form, Request, plan_requests
 from fairloop.generation.server import JOURNAL_FILE, ServerGenerator, request_body
 from fairloop.generation.server_settings import ENGINES, ServerSettings
+from fairloop.generation.settings import ModelSettings
 from fairloop.generation.writer import write_corpus
 from fairloop.seeding import derive
 
@@ -431,6 +435,87 @@ def test_a_fault_of_the_writer_stops_what_is_under_way():
         asked = len(server.asked)
         time.sleep(0.2)
         assert len(server.asked) == asked
+
+
+# --- real models behind HTTP -----------------------------------------------------------------------------------------
+
+
+GREEDY = {"temperature": 0.0, "max_new_tokens": 24}
+
+
+def same_texts_as_in_process(served, network, tokenizer, style):
+    """Compare greedy texts: the server gets the very prompts that the in-process generator reads."""
+    local = InProcessGenerator(network, tokenizer, ModelSettings(name="m", path="m", style=style, **GREEDY))
+    expected = {done.ask.request.item: done for done in local.complete(asks(6))}
+    answers = list(ServerGenerator(served).complete(asks(6)))
+    assert [done.ask.request.item for done in answers] == list(range(6))
+    for done in answers:
+        here = expected[done.ask.request.item]
+        # In this process a text ends with the token that may end its sentence; a server's is judged by what follows.
+        assert done.text.startswith(here.text)
+        assert 0 < len(done.text) <= GREEDY["max_new_tokens"]
+        assert done.prompt_tokens == len(local.tokens_of([done.ask])[0].ids)
+    assert len({done.text for done in answers}) > 1
+
+
+@pytest.mark.parametrize("style", ["base", "chat"])
+def test_a_model_behind_http_writes_what_it_writes_in_this_process(style):
+    network, tokenizer = conftest.make_model("llama"), conftest.make_tokenizer(conftest.TEMPLATE)
+    busy = threading.Lock()
+
+    def answer(asked):
+        if style == "chat":
+            messages = asked.body["messages"]
+            text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+            ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
+        else:
+            ids = tokenizer(asked.body["prompt"], return_tensors="pt")["input_ids"]
+        with busy:
+            written = network.generate(ids, do_sample=False, max_new_tokens=asked.body["max_tokens"])[0, ids.shape[1] :]
+        ended = int(written[-1]) == tokenizer.eos_token_id
+        text = tokenizer.decode(written, skip_special_tokens=True)
+        return 200, {}, completion(asked, text, "stop" if ended else "length", ids.shape[1], len(written))
+
+    with serving(answer) as server:
+        same_texts_as_in_process(settings(server.url, style=style, **GREEDY), network, tokenizer, style)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("style", ["base", "chat"])
+def test_transformers_serve(style, tmp_path):
+    for needed in ("fastapi", "uvicorn", "openai"):
+        pytest.importorskip(needed, reason="pip install 'transformers[serving]'")
+    network, tokenizer = conftest.make_model("llama"), conftest.make_tokenizer(conftest.TEMPLATE)
+    network.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    with transformers_serve(tmp_path) as url:
+        served = settings(url, engine="transformers", path=str(tmp_path), style=style, concurrency=2, **GREEDY)
+        same_texts_as_in_process(served, network, tokenizer, style)
+        with pytest.raises(UserError, match=r"model\.path|model\.url"):
+            list(ServerGenerator(served.model_copy(update={"path": "org/other"})).complete(asks(1)))
+
+
+@contextmanager
+def transformers_serve(folder):
+    """Run `transformers serve` on a free port while the block runs."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    code = "from transformers.cli.transformers import main; main()"
+    command = [sys.executable, "-c", code, "serve", str(folder), "--port", str(port), "--device", "cpu"]
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen([*command, "--dtype", "float32"], stdout=log, stderr=log)
+    try:
+        for _ in range(600):
+            assert process.poll() is None, (folder / "log").read_text()
+            with suppress(httpx.TransportError):
+                httpx.get(f"http://localhost:{port}/health", timeout=1.0)
+                break
+            time.sleep(0.2)
+        yield f"http://localhost:{port}/v1"
+    finally:
+        process.terminate()
+        process.wait(30)
 
 
 # --- settings, costs, imports ---------------------------------------------------------------------------------------
