@@ -2,8 +2,10 @@
 
 import email.utils
 import json
+import os
 import random
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -14,6 +16,8 @@ from contextlib import contextmanager, suppress
 
 import httpx
 import pytest
+from command import cells, fairloop, start
+from datasets import Dataset
 from stand_in_server import completion, serving
 
 import conftest
@@ -29,6 +33,7 @@ from fairloop.generation.server_settings import ENGINES, ServerSettings
 from fairloop.generation.settings import ModelSettings
 from fairloop.generation.writer import write_corpus
 from fairloop.seeding import derive
+from tiny_models import tiny_encoder
 
 OCCUPATIONS = ["nurse", "plumber", "judge", "pilot"]
 CORPUS = [Example(OCCUPATIONS[i % 4], f"Sentence number {i} is here.") for i in range(20)]
@@ -50,7 +55,7 @@ def asks(count=12, **options):
 
 def occupation(asked):
     """Return what a prompt asks to be written about: its last entry, or the end of the message."""
-    return re.findall(r"Word: (.+)\n|about an? (\w+) at work", asked.prompt)[-1]
+    return re.findall(r"Word: (.+)\n|about an? (.+?) at work\.", asked.prompt)[-1]
 
 
 def texts(generator, queue):
@@ -516,6 +521,59 @@ def transformers_serve(folder):
     finally:
         process.terminate()
         process.wait(30)
+
+
+# --- a whole cell ---------------------------------------------------------------------------------------------------
+
+
+def test_a_killed_cell_goes_on_without_asking_again_for_what_was_answered(tmp_path):
+    encoder = tiny_encoder(tmp_path / "encoder")
+    go_on = threading.Event()
+
+    def answer(asked):
+        if len(server.asked) > 5:
+            go_on.wait(120)
+        who, seed = "".join(occupation(asked)), asked.body["seed"]
+        return f"The {who} said that {('he', 'she')[seed % 2]} wrote {seed} letters before lunch."
+
+    with serving(answer) as server:
+        arguments = (
+            *("model=openai_server", "model.path=org/model", f"model.url={server.url}", "model.concurrency=2"),
+            *("model.price_in=1", "model.price_out=2", f"study.encoder={encoder}", "study.sentences=8"),
+            *("study.generations=1", "study.examples=2", "study.prompt_group=4", "study.resamples=100"),
+            *("trainer.threads=1", "tracking=none"),
+        )
+        killed = start(*arguments, cwd=tmp_path, start_new_session=True)
+        while len(server.asked) < 7 and killed.poll() is None:
+            time.sleep(0.05)
+        time.sleep(0.2)
+        assert killed.poll() is None, killed.communicate()[1]
+        os.killpg(killed.pid, signal.SIGKILL)
+        killed.communicate()
+        before = [asked.body["seed"] for asked in server.asked[:5]]
+        go_on.set()
+        first = len(server.asked)
+        done = fairloop(*arguments, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        after = [asked.body["seed"] for asked in server.asked[first:]]
+    assert not set(before) & set(after)
+    assert len(after) == len(set(after))
+    (cell,) = cells(tmp_path / "runs")
+    (generation,) = cell.glob("stages/*-generation-1")
+    rows = Dataset.from_parquet(str(generation / "corpus.parquet"), keep_in_memory=True).to_list()
+    assert [row["item"] for row in rows] == list(range(8))
+    for row in rows:
+        assert str(derive(0, "generation-1", row["item"], row["attempt"]) % 2**31) in row["text"]
+    writing = json.loads((generation / "writing.json").read_text())
+    assert writing["asked"] == len({*before, *after})
+    assert writing["prompt_tokens"] == 100 * writing["asked"]
+    result = json.loads((cell / "result.json").read_text())
+    assert result["generation/prompt_tokens@1"] == 100 * writing["asked"]
+    assert result["generation/tokens@1"] == 7 * writing["asked"]
+    notes = json.loads((generation / "stage.json").read_text())["notes"]
+    assert notes["cost"] == pytest.approx(writing["asked"] * (100 * 1 + 7 * 2) / 1e6)
+    assert "5 kept from before" in done.stdout
+    assert not list((tmp_path / "runs").rglob(JOURNAL_FILE))
 
 
 # --- settings, costs, imports ---------------------------------------------------------------------------------------
