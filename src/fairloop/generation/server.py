@@ -234,7 +234,7 @@ class _Client:
         self.http = httpx.AsyncClient(
             headers={"Authorization": f"Bearer {self.key}"} if self.key else {},
             timeout=httpx.Timeout(chosen.read_timeout, connect=chosen.connect_timeout, pool=None),
-            limits=httpx.Limits(max_connections=chosen.concurrency, max_keepalive_connections=chosen.concurrency),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=chosen.concurrency),
         )
 
     async def close(self, begun: deque[asyncio.Task[Completion]]) -> None:
