@@ -231,18 +231,34 @@ class _Client:
         self.url = f"{chosen.url.rstrip('/')}/{'chat/' if chosen.chat else ''}completions"
         self.slots = asyncio.Semaphore(chosen.concurrency)
         self.pace = _Pace(chosen.requests_per_minute)
-        self.http = httpx.AsyncClient(
+        self.security = httpx.create_ssl_context()
+        self.connections: list[httpx.AsyncClient] = []
+        self.idle: list[httpx.AsyncClient] = []
+
+    def connection(self) -> httpx.AsyncClient:
+        """Return an idle connection, or a new one.
+
+        Each is a client of its own: the pool of a shared one looks through all its connections for every request,
+        which costs 12 ms of processor time with 128 of them, against 1.
+        """
+        if self.idle:
+            return self.idle.pop()
+        chosen = self.settings
+        new = httpx.AsyncClient(
             headers={"Authorization": f"Bearer {self.key}"} if self.key else {},
-            timeout=httpx.Timeout(chosen.read_timeout, connect=chosen.connect_timeout, pool=None),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=chosen.concurrency),
+            timeout=httpx.Timeout(chosen.read_timeout, connect=chosen.connect_timeout),
+            verify=self.security,
         )
+        self.connections.append(new)
+        return new
 
     async def close(self, begun: deque[asyncio.Task[Completion]]) -> None:
         """Give up what is under way."""
         for task in begun:
             task.cancel()
         await asyncio.gather(*begun, return_exceptions=True)
-        await self.http.aclose()
+        for connection in self.connections:
+            await connection.aclose()
 
     async def answer(self, ask: Ask) -> Completion:
         """Return the completion of an ask: kept from before, or asked for now and kept."""
@@ -254,12 +270,14 @@ class _Client:
             self.usage.add(kept, kept=True)
             return _completion(ask, kept)
         async with self.slots:
-            answer = await self._ask(ask, body)
+            connection = self.connection()
+            answer = await self._ask(connection, ask, body)
+            self.idle.append(connection)
         self.journal.add(name, answer)
         self.usage.add(answer, kept=False)
         return _completion(ask, answer)
 
-    async def _ask(self, ask: Ask, body: dict[str, Any]) -> Answer:
+    async def _ask(self, connection: httpx.AsyncClient, ask: Ask, body: dict[str, Any]) -> Answer:
         """Ask until there is an answer, each time after a longer wait."""
         number = 0
         while True:
@@ -267,7 +285,7 @@ class _Client:
             self.usage.requests += 1
             number += 1
             try:
-                return await self._try(body)
+                return await self._try(connection, body)
             except _Trouble as trouble:
                 await self._wait_or_give_up(trouble, number, ask.seed)
 
@@ -284,11 +302,11 @@ class _Client:
         self.pace.pause(trouble.pause)
         await asyncio.sleep(_backoff(self.settings.backoff, seed, number))
 
-    async def _try(self, body: dict[str, Any]) -> Answer:
+    async def _try(self, connection: httpx.AsyncClient, body: dict[str, Any]) -> Answer:
         limit = self.settings.total_timeout
         try:
             async with asyncio.timeout(limit):
-                response, data = await self._post(body)
+                response, data = await self._post(connection, body)
         except TimeoutError:
             raise _Trouble(f"no whole answer within {limit:g} s") from None
         except httpx.RequestError as error:
@@ -300,8 +318,8 @@ class _Client:
             raise _Trouble(f"HTTP {response.status_code}{said}", _retry_after(response.headers))
         raise _refusal(self.settings, self.url, response.status_code, said)
 
-    async def _post(self, body: dict[str, Any]) -> tuple[httpx.Response, bytes]:
-        async with self.http.stream("POST", self.url, json=body) as response:
+    async def _post(self, connection: httpx.AsyncClient, body: dict[str, Any]) -> tuple[httpx.Response, bytes]:
+        async with connection.stream("POST", self.url, json=body) as response:
             data = bytearray()
             async for piece in response.aiter_bytes():
                 data += piece
