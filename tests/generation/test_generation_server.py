@@ -612,7 +612,7 @@ def test_tokens_and_costs_are_said(caplog):
         ("model.url=http://h/v1/chat/completions", "model.url=http://h/v1/chat/completions: without the end"),
         ("+model.extra.seed=1", "model.extra=seed: "),
         ("model.concurency=3", "model.concurency=3: unknown key (did you mean model.concurrency?)"),
-        ("mitigation=finetune", "mitigation=finetune: trains the generator, and org/model runs on a server"),
+        ("mitigation=finetune", "mitigation=finetune: trains the generator, and openai_server runs on a server"),
     ],
 )
 def test_a_mistake_gets_one_line(override, line):
