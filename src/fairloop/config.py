@@ -26,6 +26,7 @@ from fairloop.debias.registry import settings_of as debias_settings
 from fairloop.debias.settings import MethodSettings, PairMethodSettings
 from fairloop.errors import UserError
 from fairloop.files import digest_file
+from fairloop.generation.server_settings import ServerSettings, settings_class
 from fairloop.generation.settings import ModelSettings
 from fairloop.mitigation.compose import compose as compose_strategies
 from fairloop.mitigation.compose import validate as validate_strategies
@@ -143,7 +144,7 @@ class Configuration(Settings):
         RecursionSettings | EvaluateSettings | MetricCalibrationSettings | FairGenderSettings,
         Field(discriminator="name"),
     ]
-    model: ModelSettings
+    model: ModelSettings | ServerSettings
     initial_bias: InitialBiasSettings
     mitigation: dict[str, Any] = Field(description="strategies by name, whose order decides nothing; empty for none")
     plm: PlmSettings
@@ -153,6 +154,17 @@ class Configuration(Settings):
     tracking: TrackingSettings = incidental()
     seed: int = Field(ge=0, lt=2**31, description="seed of every random number of the cell")
     runs_dir: str = incidental(min_length=1, description="folder of the run store")
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _generator_has_its_own_settings(cls, chosen: Any) -> Any:
+        if not isinstance(chosen, dict):
+            return chosen
+        generator = settings_class(chosen)
+        try:
+            return generator.model_validate(chosen)
+        except ValidationError as error:
+            raise UserError(mistake(error, generator, "model.")) from error
 
     @field_validator("mitigation", mode="before")
     @classmethod
@@ -198,7 +210,14 @@ class Configuration(Settings):
                 study.examples,
                 f"at most study.sentences ({study.sentences}), which they are drawn from",
             )
-        compose_strategies(self.mitigation).check(self.model, study.sentences)
+        strategies = compose_strategies(self.mitigation)
+        if strategies.trains_generator and isinstance(self.model, ServerSettings):
+            raise UserError.of(
+                "mitigation",
+                strategies.name,
+                f"trains the generator, and {self.model.name} runs on a server: choose a model of this process",
+            )
+        strategies.check(self.model, study.sentences)
         return self
 
     def _debiasing_goes_together(self, study: FairGenderSettings) -> None:
@@ -209,6 +228,14 @@ class Configuration(Settings):
                 raise UserError.of(
                     "study.benchmarks", name, f"measures a model that is {' or '.join(kinds)}, not {self.plm.kind}"
                 )
+        debias = self.debias
+        judge = debias.screen.fluency if isinstance(debias, PairMethodSettings) and debias.screen.enabled else "none"
+        if judge == "generator" and isinstance(self.model, ServerSettings):
+            raise UserError.of(
+                "debias.screen.fluency",
+                "generator",
+                f"needs its likelihoods, and {self.model.name} runs on a server: plm or none",
+            )
         for key, path in self.files.items():
             if not Path(path).is_file():
                 raise UserError.of(key, path, "an existing file")
@@ -228,6 +255,13 @@ class Configuration(Settings):
         if not isinstance(self.study, FairGenderSettings):
             raise TypeError(f"this is a cell of the study {self.study.name}")
         return self.study
+
+    @property
+    def local_model(self) -> ModelSettings:
+        """The settings of a generator in this process; only where the generator is one."""
+        if not isinstance(self.model, ModelSettings):
+            raise TypeError(f"{self.model.name} runs on a server")
+        return self.model
 
     @property
     def generates(self) -> bool:
@@ -260,18 +294,16 @@ class Configuration(Settings):
 
     @property
     def models(self) -> dict[str, tuple[str, str | None]]:
-        """The models that the study reads: path and revision by the configuration key of the path."""
+        """The models that the study loads: path and revision by the configuration key of the path."""
+        loaded = self.generates and not isinstance(self.model, ServerSettings)
+        generator = {"model.path": (self.model.path, self.model.revision)} if loaded else {}
         if isinstance(self.study, EvaluateSettings):
             return {"plm.path": (self.plm.path, self.plm.revision)}
         if isinstance(self.study, FairGenderSettings):
-            generator = {"model.path": (self.model.path, self.model.revision)} if self.generates else {}
             return {"plm.path": (self.plm.path, self.plm.revision), **generator, **self._toxicity_model}
         if isinstance(self.study, MetricCalibrationSettings):
             return {"study.encoder": (self.study.encoder, None)}
-        return {
-            "model.path": (self.model.path, self.model.revision),
-            "study.encoder": (self.recursion.encoder, None),
-        }
+        return {**generator, "study.encoder": (self.recursion.encoder, None)}
 
     @property
     def _toxicity_model(self) -> dict[str, tuple[str, str | None]]:
@@ -281,10 +313,15 @@ class Configuration(Settings):
         return {"debias.screen.toxicity_model": (screen.toxicity_model, None)}
 
     def deciding(self) -> dict[str, Any]:
-        """Return what decides the cell's result. Weights are named by their contents, not by where they lie."""
+        """Return what decides the cell's result.
+
+        Weights are named by their contents, not by where they lie; those behind a server by what it calls them.
+        """
         groups = [group for group in DECIDING[self.study.name] if group != "model" or self.generates]
         settings = super().deciding()
         weights = {key: fingerprint(path, revision, key) for key, (path, revision) in self.models.items()}
+        if self.generates and isinstance(self.model, ServerSettings):
+            weights["model.path"] = self.model.identity
         chosen = {**{group: settings[group] for group in groups}, "weights": weights}
         if self.files:
             chosen["files"] = {key: _contents(Path(path)) for key, path in self.files.items()}

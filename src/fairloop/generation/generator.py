@@ -1,11 +1,14 @@
 """What every generator offers, wherever its model runs."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from fairloop.generation.requests import Ask
+from fairloop.generation.server_settings import ServerSettings
+from fairloop.generation.settings import ModelSettings
 
 
 @dataclass(frozen=True)
@@ -17,12 +20,14 @@ class Completion:
         text: the text as written, without the prompt.
         tokens: how many tokens were sampled for it, the stopping one included.
         finished: False when the text was cut off at the token limit.
+        prompt_tokens: how many tokens the prompt had, where a server says so: what is paid for.
     """
 
     ask: Ask
     text: str
     tokens: int
     finished: bool
+    prompt_tokens: int = 0
 
 
 class Generator(Protocol):
@@ -32,7 +37,32 @@ class Generator(Protocol):
         """Take asks from `queue` and yield completions, in any order, until the queue is empty and all are answered.
 
         The caller may append to `queue` between two completions: a rejected text is asked for again that way.
-        The text of an ask depends on the ask and on the generator's settings; an order of answers that a second run
-        repeats is promised by in-process generators only.
+        The text of an ask depends on the ask and on the generator's settings. Which texts count as copies depends on
+        the order: so that a second run repeats it, a generator whose answers arrive by chance yields them in the order
+        of asking.
         """
         ...
+
+
+def open_generator(
+    settings: ModelSettings | ServerSettings, accelerator: str, scratch: Callable[[], Path] | None = None
+) -> Generator:
+    """Return the generator that the config group `model` describes; for one in this process the model is loaded.
+
+    Args:
+        settings: a model in this process, or one behind a server.
+        accelerator: `cpu`, `gpu` or `auto`: where a model in this process runs.
+        scratch: returns the running stage's folder that survives a kill: a server's answers are kept there.
+
+    Raises:
+        UserError: no such model or device, or the environment variable of a server's key is not set.
+        Fault: no network, no access, or damaged files.
+    """
+    if isinstance(settings, ServerSettings):
+        from fairloop.generation.server import ServerGenerator
+
+        return ServerGenerator(settings, scratch)
+    from fairloop.generation.in_process import InProcessGenerator
+    from fairloop.plm.locate import torch_device
+
+    return InProcessGenerator.load(settings, torch_device(accelerator))

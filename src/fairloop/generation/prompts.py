@@ -68,10 +68,31 @@ def chat_prompt(request: Request, tokenizer: "PreTrainedTokenizerBase") -> Promp
 
     The instruction is a system message; a template without that role gets it at the head of the user's message.
     """
-    message, question = _form_message(request, request.form) if request.form else _corpus_message(request)
+    message, question = _user_message(request)
     text = _through_template(message, plain(request.instruction), tokenizer)
     shared, found, tail = text.rpartition(question)
     return Prompt(shared, found + tail, special=False)
+
+
+def chat_messages(request: Request, *, system_role: bool) -> list[dict[str, str]]:
+    """Return the messages that a chat model is asked by, as a server takes them.
+
+    Args:
+        request: what to write.
+        system_role: whether the instruction is a message of its own, or stands at the head of the user's.
+    """
+    return _messages(_user_message(request)[0], plain(request.instruction), system_role=system_role)
+
+
+def _messages(message: str, instruction: str, *, system_role: bool) -> list[dict[str, str]]:
+    if instruction and system_role:
+        return [{"role": "system", "content": instruction}, {"role": "user", "content": message}]
+    return [{"role": "user", "content": f"{instruction}\n\n{message}" if instruction else message}]
+
+
+def _user_message(request: Request) -> tuple[str, str]:
+    """Return the user's message, and the last part of it, which differs within a group."""
+    return _form_message(request, request.form) if request.form else _corpus_message(request)
 
 
 def _corpus_message(request: Request) -> tuple[str, str]:
@@ -94,15 +115,15 @@ def _form_message(request: Request, form: Form) -> tuple[str, str]:
 def _through_template(message: str, instruction: str, tokenizer: "PreTrainedTokenizerBase") -> str:
     from jinja2.exceptions import TemplateError
 
-    folded = [{"role": "user", "content": f"{instruction}\n\n{message}" if instruction else message}]
     if instruction:
-        split = [{"role": "system", "content": instruction}, {"role": "user", "content": message}]
+        split = _messages(message, instruction, system_role=True)
         try:
             text = tokenizer.apply_chat_template(split, tokenize=False, add_generation_prompt=True)
             if instruction in text:
                 return str(text)
         except TemplateError:
             pass
+    folded = _messages(message, instruction, system_role=False)
     return str(tokenizer.apply_chat_template(folded, tokenize=False, add_generation_prompt=True))
 
 

@@ -7,21 +7,15 @@ from pydantic import Field, model_validator
 from fairloop.settings import Settings, incidental
 
 
-class ModelSettings(Settings):
-    """The generator: a causal language model and its sampling.
+class GeneratorSettings(Settings):
+    """What every generator has, wherever its model runs.
 
-    Path and revision do not decide a result themselves: the fingerprint of the weights they lead to does.
+    Path and revision do not decide a result themselves: what they lead to does (`config.Configuration.deciding`).
     """
 
     name: str = incidental(min_length=1, description="short name for tables and figures")
     path: str = incidental(min_length=1, description="Hub id, folder, or embedded:gemma-3-270m")
     revision: str | None = incidental(None, description="Hub revision (a commit hash pins it); null is the newest")
-    style: Literal["auto", "chat", "base"] = Field(
-        "auto", description="chat: the model's chat template; base: a list to continue; auto: chat if it has a template"
-    )
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
-        "auto", description="number format of the weights; auto is bfloat16"
-    )
     temperature: float = Field(
         1.0, ge=0.0, le=100.0, description="0 always takes the likeliest token, else 0.01 to 100"
     )
@@ -33,10 +27,21 @@ class ModelSettings(Settings):
         1.0, gt=0.0, le=10.0, description="above 1 makes tokens that occurred already less likely; 1 is off"
     )
     max_new_tokens: int = Field(48, ge=1, le=1024, description="a sentence that is longer counts as cut off")
-    batch_size: int = Field(64, ge=1, le=4096, description="sentences written at the same time")
 
     @model_validator(mode="after")
-    def _temperature_is_usable(self) -> "ModelSettings":
+    def _temperature_is_usable(self) -> "GeneratorSettings":
         if 0.0 < self.temperature < 0.01:
             raise ValueError(f"model.temperature={self.temperature:g}: allowed is 0 (greedy) or at least 0.01")
         return self
+
+
+class ModelSettings(GeneratorSettings):
+    """A causal language model in this process."""
+
+    style: Literal["auto", "chat", "base"] = Field(
+        "auto", description="chat: the model's chat template; base: a list to continue; auto: chat if it has a template"
+    )
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
+        "auto", description="number format of the weights; auto is bfloat16"
+    )
+    batch_size: int = Field(64, ge=1, le=4096, description="sentences written at the same time")

@@ -27,6 +27,7 @@ class GenerationStats:
         accepted: sentences taken.
         asked: answers seen.
         tokens: tokens sampled for them, for rejected ones too.
+        prompt_tokens: tokens of their prompts, as a server counts them; 0 for a model in this process.
         seconds: wall time.
         reasons: how many answers were rejected, by reason.
         given_up: requests that got no usable answer.
@@ -35,6 +36,7 @@ class GenerationStats:
     accepted: int = 0
     asked: int = 0
     tokens: int = 0
+    prompt_tokens: int = 0
     seconds: float = 0.0
     reasons: Counter[str] = field(default_factory=Counter)
     given_up: int = 0
@@ -137,6 +139,7 @@ def _judge(completion: Completion, screen: Screen, seen: set[str], stats: Genera
     rejection = screen(text, completion.finished, completion.ask.request, seen)
     stats.asked += 1
     stats.tokens += completion.tokens
+    stats.prompt_tokens += completion.prompt_tokens
     if rejection is None:
         stats.accepted += 1
     else:

@@ -18,7 +18,7 @@ from fairloop.training.hook import Training as Training
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from fairloop.generation.settings import ModelSettings
+    from fairloop.generation.settings import GeneratorSettings, ModelSettings
 
 
 class Mitigation:
@@ -28,7 +28,7 @@ class Mitigation:
     trains_encoder: bool = False
     trains_generator: bool = False
 
-    def check(self, model: "ModelSettings", sentences: int) -> None:
+    def check(self, model: "GeneratorSettings", sentences: int) -> None:
         """Raise UserError, before anything is loaded, if this cannot work with this generator or so few sentences."""
 
     def instruction(self, generation: int) -> str:

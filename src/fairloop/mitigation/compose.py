@@ -15,7 +15,7 @@ from fairloop.settings import Settings, mistake
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from fairloop.generation.settings import ModelSettings
+    from fairloop.generation.settings import GeneratorSettings, ModelSettings
 
 
 def strategies() -> tuple[str, ...]:
@@ -72,7 +72,7 @@ class Composition(Mitigation):
         self.trains_generator = any(part.trains_generator for part in parts)
         self.changes_corpus = any(type(part).change_corpus is not Mitigation.change_corpus for part in parts)
 
-    def check(self, model: "ModelSettings", sentences: int) -> None:
+    def check(self, model: "GeneratorSettings", sentences: int) -> None:
         """Check every part."""
         for part in self.parts:
             part.check(model, sentences)

@@ -20,7 +20,7 @@ from fairloop.training.settings import ContrastiveSettings
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from fairloop.generation.settings import ModelSettings
+    from fairloop.generation.settings import GeneratorSettings
 
 
 class StrategySettings(ContrastiveSettings):
@@ -39,7 +39,7 @@ class Strategy(Mitigation):
     def __init__(self, settings: StrategySettings) -> None:
         self.settings = settings
 
-    def check(self, model: "ModelSettings", sentences: int) -> None:
+    def check(self, model: "GeneratorSettings", sentences: int) -> None:
         """Refuse a batch that no generation can fill."""
         if self.settings.batch_size > sentences:
             raise UserError.of(

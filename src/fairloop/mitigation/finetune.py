@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from fairloop.generation.requests import Example
-    from fairloop.generation.settings import ModelSettings
+    from fairloop.generation.settings import GeneratorSettings, ModelSettings
     from fairloop.training.causal_lm import CausalExample
 
 
@@ -37,7 +37,7 @@ class Strategy(Mitigation):
     def __init__(self, settings: StrategySettings) -> None:
         self.settings = settings
 
-    def check(self, model: "ModelSettings", sentences: int) -> None:
+    def check(self, model: "GeneratorSettings", sentences: int) -> None:
         """Refuse a batch that no generation can fill, even with all variants."""
         if self.settings.batch_size > 2 * sentences:
             raise UserError.of(

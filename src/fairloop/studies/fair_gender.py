@@ -31,6 +31,7 @@ from fairloop.debias.pairs import PairRow, coverage, kept, load_pairs, reasons, 
 from fairloop.debias.registry import method
 from fairloop.errors import UserError
 from fairloop.files import digest_file, files_below, write_json, write_text
+from fairloop.generation.generator import Generator, open_generator
 from fairloop.lexicon import neutral_sentences
 from fairloop.metrics.measurement import Measurement
 from fairloop.plm.locate import fingerprint, torch_device
@@ -45,7 +46,6 @@ from fairloop.training.hook import Training
 
 if TYPE_CHECKING:
     from fairloop.debias.screen import Fluency
-    from fairloop.generation.in_process import InProcessGenerator
     from fairloop.plm.model import LanguageModel
     from fairloop.plm.settings import PlmSettings
 
@@ -166,6 +166,9 @@ class FairGender:
 
         if self.settings.screen.fluency == "plm":
             return LanguageModel.load(self.plm)
+        from fairloop.generation.in_process import InProcessGenerator
+
+        assert isinstance(self.generator, InProcessGenerator)  # noqa: S101 - the configuration refuses a server here
         return LanguageModel(
             self.generator.model, self.generator.tokenizer, "causal", name=self.configuration.model.name
         )
@@ -365,11 +368,11 @@ class FairGender:
         return {"watched": self.study.watched, "files": [path and digest_file(Path(path)) for path in files]}
 
     @cached_property
-    def generator(self) -> "InProcessGenerator":
+    def generator(self) -> Generator:
         """The language model that writes sentences."""
-        from fairloop.generation.in_process import InProcessGenerator
-
-        return InProcessGenerator.load(self.configuration.model, self.device)
+        return open_generator(
+            self.configuration.model, self.configuration.trainer.accelerator, scratch=self.cell.scratch
+        )
 
     @cached_property
     def device(self) -> str:

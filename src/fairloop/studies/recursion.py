@@ -20,6 +20,8 @@ from fairloop import console
 from fairloop.config import Configuration
 from fairloop.corpus.table import load_corpus, make_corpus, save_corpus
 from fairloop.files import write_json
+from fairloop.generation.generator import Generator, open_generator
+from fairloop.generation.server_settings import ServerSettings
 from fairloop.lexicon import occupations
 from fairloop.metrics.measurement import Measurement
 from fairloop.mitigation.base import Training
@@ -34,7 +36,6 @@ from fairloop.tracking.wandb_run import Tracker
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from fairloop.generation.in_process import InProcessGenerator
     from fairloop.metrics.embedding import Embed
 
 CORPUS_FILE = "corpus.parquet"
@@ -206,7 +207,9 @@ class Recursion:
         """The mitigation's training of the generator, on the corpus that the generation is written from."""
         corpus = load_corpus(shown.folder / CORPUS_FILE)
         with self.training(f"generation {generation}: fine-tuning the generator") as training:
-            self.mitigation.generator(corpus, self.configuration.model, folder / ADAPTED_FOLDER, generation, training)
+            self.mitigation.generator(
+                corpus, self.configuration.local_model, folder / ADAPTED_FOLDER, generation, training
+            )
 
     def write_generation(self, generation: int, inputs: Sequence[Stage], folder: Path) -> dict[str, Any]:
         """Generation g: as many new sentences, each prompted with k sentences of the corpus before it."""
@@ -238,11 +241,15 @@ class Recursion:
             )
         save_corpus(labelled(written.rows, generation), folder / CORPUS_FILE)
         stats = written.stats
-        write_json(
-            folder / WRITING_FILE,
-            {"accepted": stats.accepted, "asked": stats.asked, "tokens": stats.tokens, "rejected": stats.reasons},
-        )
-        return {"tokens_per_second": stats.tokens_per_second, "sentences_per_second": stats.sentences_per_second}
+        record = {"accepted": stats.accepted, "asked": stats.asked, "tokens": stats.tokens, "rejected": stats.reasons}
+        notes = {"tokens_per_second": stats.tokens_per_second, "sentences_per_second": stats.sentences_per_second}
+        model = self.configuration.model
+        if isinstance(model, ServerSettings):
+            record["prompt_tokens"] = stats.prompt_tokens
+            cost = model.cost(stats.prompt_tokens, stats.tokens)
+            notes |= {} if cost is None else {"cost": cost}
+        write_json(folder / WRITING_FILE, record)
+        return notes
 
     def change_corpus(self, generation: int, written: Stage, folder: Path) -> None:
         """The mitigation's change of the corpus."""
@@ -269,20 +276,21 @@ class Recursion:
         )
         if (corpus.folder / WRITING_FILE).exists():
             measured.append(yield_of(corpus))
+            measured += tokens_of(corpus)
         write_measures(measured, folder)
 
-    def adapted_generator(self, adapted: Stage) -> "InProcessGenerator":
+    def adapted_generator(self, adapted: Stage) -> Generator:
         """The language model as the mitigation fine-tuned it."""
         from fairloop.mitigation.generators import load_generator
 
-        return load_generator(self.configuration.model, adapted.folder / ADAPTED_FOLDER, self.device)
+        return load_generator(self.configuration.local_model, adapted.folder / ADAPTED_FOLDER, self.device)
 
     @cached_property
-    def generator(self) -> "InProcessGenerator":
+    def generator(self) -> Generator:
         """The language model as it is."""
-        from fairloop.generation.in_process import InProcessGenerator
-
-        return InProcessGenerator.load(self.configuration.model, self.device)
+        return open_generator(
+            self.configuration.model, self.configuration.trainer.accelerator, scratch=self.cell.scratch
+        )
 
     @cached_property
     def embed(self) -> "Embed":
@@ -338,3 +346,14 @@ def yield_of(corpus: Stage) -> Measurement:
     result = binomtest(record["accepted"], record["asked"])
     interval = result.proportion_ci(method="wilson")
     return Measurement("generation/yield", result.statistic, interval.low, interval.high, record["asked"])
+
+
+def tokens_of(corpus: Stage) -> list[Measurement]:
+    """Return the tokens that a server read and wrote for a corpus; none for a model in this process."""
+    record = json.loads((corpus.folder / WRITING_FILE).read_text())
+    if "prompt_tokens" not in record:
+        return []
+    return [
+        Measurement(f"generation/{name}", record[name], None, None, record["asked"])
+        for name in ("prompt_tokens", "tokens")
+    ]
