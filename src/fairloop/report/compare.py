@@ -119,7 +119,7 @@ def conditions(cells: Iterable[Cell]) -> list[Condition]:
     return sorted(found, key=lambda one: (one.model, one.mitigation != "none", one.mitigation, one.settings))
 
 
-def level_mean(cells: Sequence[Cell], metric: str, generation: int) -> Measure:
+def level_mean(cells: Sequence[Cell], metric: str, generation: int | None) -> Measure:
     """Return a metric's mean over the cells of one level, with its 95% interval.
 
     One cell: its own interval, over its sentences. Three and more: Student's t over cells. Two: no interval, for two

@@ -4,9 +4,11 @@ import csv
 import hashlib
 import json
 import math
+import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,12 @@ import yaml
 
 from fairloop.errors import UserError
 
+_GROUP = re.compile(r"^(?=[^\s#-])", re.MULTILINE)
+
 COLUMNS = ["generation", "metric", "value", "low", "high", "n"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Measure:
     """One line of `metrics.csv`; what is undefined is nan. `generation` is None for a measure of the whole cell."""
 
@@ -131,7 +135,15 @@ def read_runs(runs_dir: Path | str, cells: Sequence[Path | str] | None = None) -
     root = Path(runs_dir)
     if not root.is_dir():
         raise UserError.of("runs_dir", runs_dir, "no such folder; give the folder that fairloop wrote its runs to")
-    folders = sorted(_cell_folders(root)) if cells is None else [Path(folder) for folder in cells]
+    return read_cells(root, sorted(_cell_folders(root)) if cells is None else [Path(folder) for folder in cells])
+
+
+def read_cells(root: Path, folders: Sequence[Path]) -> Runs:
+    """Read these cells of a run store, ordered as by `read_runs`.
+
+    Raises:
+        UserError: none of them is finished; the line gives the first one's reason.
+    """
     read: list[Cell] = []
     unusable: list[Unusable] = []
     for folder in folders:
@@ -141,7 +153,7 @@ def read_runs(runs_dir: Path | str, cells: Sequence[Path | str] | None = None) -
             unusable.append(Unusable(folder, str(problem)))
     if not read:
         first = f"; {unusable[0].folder.name}: {unusable[0].reason}" if unusable else ""
-        raise UserError.of("runs_dir", runs_dir, f"no finished cell among {len(folders)} in this folder{first}")
+        raise UserError.of("runs_dir", root, f"no finished cell among {len(folders)} in this folder{first}")
     read.sort(key=_order)
     return Runs(root, tuple(read), tuple(unusable))
 
@@ -233,14 +245,48 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _config(path: Path) -> dict[str, Any]:
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    text = _text(path)
     try:
-        data = yaml.load(_text(path), Loader=loader)  # both are safe loaders
+        data = _by_groups(text)
+        if data is None:
+            data = _yaml(text)
     except (yaml.YAMLError, RecursionError):
         raise _NotUsableError(f"damaged: {path.name} is not YAML") from None
     if not isinstance(data, dict):
         raise _NotUsableError(f"damaged: {path.name} holds no configuration")
     return data
+
+
+def _by_groups(text: str) -> dict[str, Any] | None:
+    """Return a configuration read group by group: the cells of a sweep share most of them, and each is read once.
+
+    A group begins at a line that is not indented. None unless every one is a table by itself and no name comes twice:
+    then reading them together gives the same.
+    """
+    merged: dict[str, Any] = {}
+    count = 0
+    for part in _GROUP.split(text):
+        if part:
+            group = _group(part)
+            if group is None:
+                return None
+            merged.update(group)
+            count += len(group)
+    return merged if merged and count == len(merged) else None
+
+
+@lru_cache(maxsize=4096)
+def _group(text: str) -> dict[str, Any] | None:
+    try:
+        data = _yaml(text)
+    except (yaml.YAMLError, RecursionError):
+        return None
+    return data if isinstance(data, dict) else None
+
+
+def _yaml(text: str) -> Any:
+    # Both are safe loaders.
+    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 def _rows(path: Path) -> tuple[Measure, ...]:
@@ -253,8 +299,8 @@ def _rows(path: Path) -> tuple[Measure, ...]:
             if len(line) != len(COLUMNS):
                 raise _NotUsableError(f"damaged: {path.name} line {lines.line_num} has {len(line)} fields")
             generation, metric, *numbers = line
-            value, low, high, n = (float(number) if number else math.nan for number in numbers)
-            rows.append(Measure(int(generation) if generation else None, metric, value, low, high, n))
+            value, low, high, n = [float(number) if number else math.nan for number in numbers]
+            rows.append(Measure(int(generation) if generation else None, sys.intern(metric), value, low, high, n))
     except (ValueError, csv.Error):
         raise _NotUsableError(
             f"damaged: {path.name} line {lines.line_num} holds something other than numbers"

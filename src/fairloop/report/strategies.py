@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairloop.report.compare import MITIGATED, NET_RATE, NET_RATE_AMONG_GENDERED, Condition, other_settings
+from fairloop.report.large import flip_p_value, rank_correlation, resamples_for
 from fairloop.report.read import Cell
 from fairloop.statistics.corrections import holm
-from fairloop.statistics.correlation import spearman
 from fairloop.statistics.estimate import Estimate
-from fairloop.statistics.paired import bootstrapped_reduction, paired_reduction, sign_flip_p_value
+from fairloop.statistics.paired import bootstrapped_reduction, paired_reduction
 
 Floats = NDArray[np.float64]
 
@@ -234,8 +234,8 @@ def _reduction(
         treated=float(treated.mean()) if len(treated) else math.nan,
         control=float(control.mean()) if len(control) else math.nan,
         reduction=paired_reduction(treated, control),
-        bootstrap=bootstrapped_reduction(treated, control, seed=0),
-        p_value=sign_flip_p_value(treated - control, seed=0) if control.any() else math.nan,
+        bootstrap=bootstrapped_reduction(treated, control, seed=0, resamples=resamples_for(len(treated))),
+        p_value=flip_p_value(treated - control) if control.any() else math.nan,
         adjusted=math.nan,
         pairs=len(ends),
         possible=possible,
@@ -314,5 +314,5 @@ def _correlate(of: str, each: Sequence[tuple[Condition, list[Point]]]) -> Iterat
     ]
     for condition, found in groups:
         starts = [start for start, _, _ in found]
-        estimate = spearman([x for _, x, _ in found], [y for _, _, y in found], seed=0, clusters=starts)
+        estimate = rank_correlation([x for _, x, _ in found], [y for _, _, y in found], starts)
         yield Correlation(of, condition, estimate, len(set(starts)))
