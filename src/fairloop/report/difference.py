@@ -116,7 +116,7 @@ class Difference:
     @property
     def single(self) -> bool:
         """Whether it is about two cells."""
-        return self.first.single and self.second.single
+        return len(self.first.cells) == len(self.second.cells) == 1
 
 
 def select(argument: str, other: str = "") -> Selection:
@@ -164,15 +164,18 @@ def compare(first: Selection, second: Selection) -> Difference:
     keys = sorted(values[0].keys() | values[1].keys())
     ends = [(key, values[0].get(key, {""}), values[1].get(key, {""})) for key in keys]
     settings = tuple((key, _listed(one), _listed(other)) for key, one, other in ends if one != other)
-    if first.single and second.single:
+    if len(first.cells) == len(second.cells) == 1:
         changes = _between_cells(first.cells[0], second.cells[0])
         return Difference(first, second, settings, (), 1, (0, 0), *_tested(changes), _earlier(first, second))
     shared = tuple(key for key, one, other in ends if one & other and len(one | other) > 1)
     groups = [_by_choice(side.cells, flat, shared) for side, flat in zip((first, second), flats, strict=True)]
-    choices = [choice for choice in groups[0] if choice in groups[1]]
+    choices = [choice for choice in groups[0] if choice in groups[1]] if shared else []
+    if not choices:
+        changes = _between_means(first.cells, second.cells)
+        return Difference(first, second, settings, shared, 0, (0, 0), *_tested(changes), ())
     left = tuple(sum(len(cells) for choice, cells in group.items() if choice not in choices) for group in groups)
     pairs = [(groups[0][choice], groups[1][choice]) for choice in choices]
-    changes = _between_pairs(pairs) if pairs else _between_means(first.cells, second.cells)
+    changes = _between_pairs(pairs)
     return Difference(first, second, settings, shared, len(pairs), (left[0], left[1]), *_tested(changes), ())
 
 
