@@ -106,7 +106,7 @@ def test_filters_narrow_the_cells(browser, report):
         page.locator("select[name=study]").select_option("recursion")
         page.locator("select[name=choice]").select_option("contrastive")
         page.locator("select[name=level]").select_option("0.3")
-        assert page.locator("#shown").inner_text() == "3 of 31 cells"
+        assert page.locator("#shown").inner_text() == "3 of 34 cells"
         assert set(column(page, "mitigation")) == {"contrastive"}
         page.locator("select[name=seed]").select_option("2")
         assert page.locator("#cell-table tbody tr").count() == 1

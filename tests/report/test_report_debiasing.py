@@ -87,7 +87,7 @@ def test_tables_show_values_changes_and_percentages(found):
     assert methods["fair_gender"][1] == "3"
     assert methods["fair_gender"][2].startswith(f"{FULL * MEAN:.3f} [")
     changes = {row[:2]: row for row in debiasing_tables(found)[0].rows}
-    assert changes["fair_gender", "held-out templates: |log odds|"][4].startswith("-70% [")
+    assert changes["fair_gender", "held-out templates: |log odds|"][4].startswith("-70.0% [")
     ablation = ablation_table(found, found.ablations[0])
     assert f"{FULL * MEAN:.3f}" in ablation.note
     assert {row[0] for row in ablation.rows} == {one.label for one in found.variants if one.changes}
@@ -118,10 +118,20 @@ def test_a_single_seed_has_its_interval_over_items(tmp_path):
     assert (full.pairs, full.over) == (1, "items")
     assert full.change.value == pytest.approx((FULL - 1) * 1.2)
     assert full.change.low < full.change.value < full.change.high < 0
-    assert full.p_value == 2 / 2**12  # all twelve subjects fall: 2 of 2^12 patterns
+    assert full.item_p == 2 / 2**12  # all twelve subjects fall: 2 of 2^12 patterns
+    assert np.isnan(full.p_value)
     skill = effect(found, "fair_gender", PERPLEXITY)
     assert skill.change.value == pytest.approx(20 * (RISE - 1), rel=1e-3)
     assert skill.over == "items"
+
+
+def test_items_of_several_seeds_are_tested_together(tmp_path):
+    make_grid(tmp_path, seeds=(0, 1), items=True, ablations=("causal=none",), baselines=())
+    (found,) = debiasings(read_runs(tmp_path).cells)
+    full = effect(found, "fair_gender")
+    assert (full.p_value, full.item_p, full.item_adjusted) == (0.5, 2 / 2**12, 4 / 2**12)
+    (lost,) = found.ablations[0].of(found.ablations[0].headline)
+    assert lost.item_p == 2 / 2**12
 
 
 def test_without_items_a_single_seed_has_no_interval(tmp_path):

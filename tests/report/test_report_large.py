@@ -17,7 +17,7 @@ from fairloop.statistics.paired import sign_flip_p_value
 @pytest.mark.parametrize("shift", [0.0, 0.05, 0.2])
 def test_the_normal_limit_of_the_sign_flip_test(shift):
     differences = np.random.default_rng(3).exponential(1.0, MANY_PAIRS) - 1 + shift
-    assert flip_p_value(differences) == pytest.approx(sign_flip_p_value(differences, seed=0), abs=0.01)
+    assert flip_p_value(differences) == pytest.approx(sign_flip_p_value(differences, seed=0), abs=0.015)
 
 
 def test_few_pairs_are_tested_exactly():

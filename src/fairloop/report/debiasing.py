@@ -13,16 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairloop.report.compare import flatten, level_mean
-from fairloop.report.items import Side, item_difference
+from fairloop.report.items import Side, item_difference, item_p_value
+from fairloop.report.large import flip_p_value
 from fairloop.report.read import Cell, Measure
 from fairloop.statistics.corrections import holm
 from fairloop.statistics.estimate import Estimate
 from fairloop.statistics.means import ratio_of_means, student_mean
-from fairloop.statistics.paired import sign_flip_p_value
 
 STUDY = "fair_gender"
 BEFORE = "before/"
 UNTOUCHED = "none"
+
+MOST_FOR_ITEMS = 20
+"""Of more pairs of seeds than this the per-item tables are not read: the seeds themselves say enough."""
 
 Floats = NDArray[np.float64]
 
@@ -116,8 +119,10 @@ class Effect:
         value: its mean over seeds; for one seed with its interval over items.
         change: the paired difference of the amount of bias, or of the skill, against the control.
         relative: the same as a share of the control's mean, with Fieller's interval.
-        p_value: of the exact sign-flip test over pairs (over items for a single pair).
+        p_value: of the exact sign-flip test over pairs: would other seeds show it?
         adjusted: the same after Holm over the variants compared by this score.
+        item_p: of the same test over items (subjects, lines): would other items show it?
+        item_adjusted: the same after Holm.
         pairs: how many pairs of seeds.
         over: what the interval is over: "seeds", "items" or "" where there is none.
     """
@@ -129,6 +134,8 @@ class Effect:
     relative: Estimate
     p_value: float
     adjusted: float
+    item_p: float
+    item_adjusted: float
     pairs: int
     over: str
 
@@ -203,11 +210,10 @@ def _compare(plm: str, cells: Sequence[Cell]) -> Debiasing:
     controls = {cell.seed: cell for cell in untouched}
     present = {row.metric for cell in cells for row in cell.rows if math.isfinite(row.value)}
     scores = [one for one in _found(present) if one.metric in present]
-    effects = []
+    effects: list[Effect] = []
     for score in scores:
         family = [_effect(one, score, list(_against_untouched(_once(one.cells, score), controls))) for one in variants]
-        adjusted = holm([one.p_value for one in family])
-        effects += [replace(one, adjusted=float(p)) for one, p in zip(family, adjusted, strict=True)]
+        effects += _adjusted(family)
     ablations = [found for name in order if (found := _ablation(_of(variants, name), scores, controls))]
     return Debiasing(plm, untouched, tuple(variants), tuple(effects), tuple(ablations))
 
@@ -285,6 +291,13 @@ def _against(cells: Iterable[Cell], controls: Sequence[Cell]) -> Iterator[tuple[
     return ((Side(cell), Side(by_seed[cell.seed])) for cell in cells if cell.seed in by_seed)
 
 
+def _adjusted(family: Sequence[Effect]) -> Iterator[Effect]:
+    """Yield the effects on one score with Holm's p-values."""
+    adjusted = (holm([one.p_value for one in family]), holm([one.item_p for one in family]))
+    for one, over_seeds, over_items in zip(family, *adjusted, strict=True):
+        yield replace(one, adjusted=float(over_seeds), item_adjusted=float(over_items))
+
+
 def _once(cells: Iterable[Cell], score: Score) -> list[Cell]:
     """Return one cell of each seed that has a score: cells that differ in their benchmarks only count once."""
     found: dict[str, Cell] = {}
@@ -304,27 +317,26 @@ def _effect(variant: Variant, score: Score, pairs: Pairs) -> Effect:
     change = student_mean(treated - control)
     ratio = ratio_of_means(control, treated)
     relative = Estimate(ratio.value - 1, ratio.low - 1, ratio.high - 1, ratio.n)
-    p_value, over = sign_flip_p_value(treated - control, seed=0), "seeds" if len(pairs) > 2 else ""
-    if len(pairs) == 1:
-        over_items = _over_items(*pairs[0], score)
-        if over_items is not None:
-            change, p_value = over_items
-            over = "items"
+    over = "seeds" if len(pairs) > 2 else ""
+    if len(pairs) == 1 and (over_items := _over_items(*pairs[0], score)):
+        change, over = over_items, "items"
+    p_value = flip_p_value(treated - control) if len(pairs) > 1 else math.nan
+    item_p = item_p_value(pairs, score.metric) if len(pairs) <= MOST_FOR_ITEMS else math.nan
     value = level_mean(_once(variant.cells, score), score.metric, None)
-    return Effect(variant, score, value, change, relative, p_value, math.nan, len(pairs), over)
+    return Effect(variant, score, value, change, relative, p_value, math.nan, item_p, math.nan, len(pairs), over)
 
 
-def _over_items(second: Side, first: Side, score: Score) -> tuple[Estimate, float] | None:
+def _over_items(second: Side, first: Side, score: Score) -> Estimate | None:
     """Return the change with its interval over items; None where the two lie on different sides of no bias."""
     origin = score.unbiased or 0.0
     after, before = second.value(score.metric), first.value(score.metric)
     if (after - origin) * (before - origin) <= 0:
         return None
     found = item_difference(second, first, score.metric)
-    if found is None or after >= origin:
-        return found
-    estimate, p_value = found
-    return Estimate(-estimate.value, -estimate.high, -estimate.low, estimate.n), p_value
+    if found is None:
+        return None
+    estimate, _ = found
+    return estimate if after >= origin else Estimate(-estimate.value, -estimate.high, -estimate.low, estimate.n)
 
 
 def _ablation(variants: Sequence[Variant], scores: Sequence[Score], controls: dict[str, Cell]) -> Ablation | None:
@@ -334,13 +346,12 @@ def _ablation(variants: Sequence[Variant], scores: Sequence[Score], controls: di
     others = [one for one in variants if one.changes]
     if full is None or headline is None or not others:
         return None
-    effects = []
+    effects: list[Effect] = []
     for score in scores:
         family = [
             _effect(one, score, list(_against(_once(one.cells, score), _once(full.cells, score)))) for one in others
         ]
-        adjusted = holm([one.p_value for one in family])
-        effects += [replace(one, adjusted=float(p)) for one, p in zip(family, adjusted, strict=True)]
+        effects += _adjusted(family)
     untouched = [
         headline.amount(first.value(headline.metric))
         for _, first in _against_untouched(_once(full.cells, headline), controls)

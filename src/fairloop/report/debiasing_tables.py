@@ -5,12 +5,13 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from fairloop.report.debiasing import BEFORE, UNTOUCHED, Ablation, Debiasing, Effect, Score
 from fairloop.report.export import csv_field, csv_text
-from fairloop.report.table import Table, number, p_value_text, percent_change, with_interval
+from fairloop.report.table import Table, number, p_value_text, with_interval
 from fairloop.statistics.estimate import Estimate
 
 _SEEDS = "Means over seeds with 95% intervals (Student's t, from three seeds; for a single one over its items)."
 _PAIRED = (
-    "p: exact sign-flip test over pairs of the same seed (over items for one pair), Holm over the rows of a measure."
+    "p: sign-flip test over seeds (three cannot give less than 0.25) and over items, where cells keep them (subjects "
+    "of templates, lines, pairs); each after Holm over the rows of a measure."
 )
 
 
@@ -49,11 +50,11 @@ def ablation_table(found: Debiasing, ablation: Ablation) -> Table:
         cells: list[str] = []
         for score in scores:
             one = next(effect for effect in ablation.of(score) if effect.variant is headline.variant)
-            cells += [_value(one), _difference(one), p_value_text(one.adjusted)]
+            cells += [_value(one), _difference(one), p_value_text(one.adjusted), p_value_text(one.item_adjusted)]
         rows.append((headline.variant.label, *cells, str(headline.pairs)))
     columns = ["variant"]
     for score in scores:
-        columns += [score.title, f"change {_arrow(score)}", "p"]
+        columns += [score.title, f"change {_arrow(score)}", "p seeds", "p items"]
     name = ablation.full.label
     note = (
         f"Change: against {name} (headline bias {number(ablation.level)}; untouched PLM {number(ablation.without)}), "
@@ -86,14 +87,16 @@ def ablation_csv(found: Iterable[Debiasing]) -> str:
 
 
 _EFFECT = ["metric", "kind", "value", "low", "high", "change", "change_low", "change_high"]
-_EFFECT += ["relative", "relative_low", "relative_high", "p", "p_holm", "pairs", "interval_over"]
+_EFFECT += ["relative", "relative_low", "relative_high", "p", "p_holm", "p_items", "p_items_holm"]
+_EFFECT += ["pairs", "interval_over"]
 
 
 def _effect_line(one: Effect) -> Iterator[str]:
     yield from (one.score.metric, "bias" if one.score.is_bias else "language")
     for part in (one.value, one.change, one.relative):
         yield from map(csv_field, (part.value, part.low, part.high))
-    yield from (csv_field(one.p_value), csv_field(one.adjusted), str(one.pairs), one.over)
+    yield from map(csv_field, (one.p_value, one.adjusted, one.item_p, one.item_adjusted))
+    yield from (str(one.pairs), one.over)
 
 
 def _change_table(found: Debiasing, scores: Sequence[Score]) -> Table:
@@ -103,14 +106,15 @@ def _change_table(found: Debiasing, scores: Sequence[Score]) -> Table:
             one.score.title,
             _value(one),
             f"{_difference(one)} {_arrow(one.score)}",
-            percent_change(one.relative),
+            _percent(one.relative),
             p_value_text(one.adjusted),
+            p_value_text(one.item_adjusted),
             str(one.pairs),
         )
         for one in found.effects
         if one.score in scores and one.variant.method != UNTOUCHED
     )
-    columns = ("method", "measure", "after", "change against untouched", "relative", "p", "pairs")
+    columns = ("method", "measure", "after", "change against untouched", "relative", "p seeds", "p items", "pairs")
     note = (
         "Change: of the distance from no bias, or of the language skill, paired by seed with the PLM before; 95% "
         f"intervals (Student's t from three seeds, over items for one; Fieller for the relative change). {_PAIRED}"
@@ -148,6 +152,15 @@ def signed(change: Estimate) -> str:
     if math.isnan(change.low):
         return f"{change.value:+.3f}"
     return f"{change.value:+.3f} [{change.low:+.3f}, {change.high:+.3f}]".replace("inf", "∞")
+
+
+def _percent(change: Estimate) -> str:
+    """Return `-69.8% [-71.0, -68.6]`; the value alone where it has no interval."""
+    if math.isnan(change.value):
+        return "–"
+    value, low, high = (100 * part for part in (change.value, change.low, change.high))
+    text = f"{value:+.1f}%"
+    return text if math.isnan(low) else f"{text} [{low:+.1f}, {high:+.1f}]".replace("inf", "∞")
 
 
 def _headed(score: Score) -> str:

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairloop.errors import UserError
-from fairloop.report.compare import MITIGATED, flatten
+from fairloop.report.compare import flatten
 from fairloop.report.debiasing import BEFORE
 from fairloop.report.items import Side, item_difference
 from fairloop.report.large import flip_p_value
 from fairloop.report.payload import HEADLINE
-from fairloop.report.read import Cell, find_cells, read_cells, read_runs
+from fairloop.report.read import MITIGATED, Cell, find_cells, read_cells, read_runs
 from fairloop.report.table import OTHERS, RULE, TASKS, is_headline
 from fairloop.statistics.bootstrap import bootstrap_mean
 from fairloop.statistics.corrections import holm

@@ -55,7 +55,11 @@ def render_difference(found: Difference) -> str:
     sections = [
         ("settings", "What differs in configuration", [settings_table(found)] if found.settings else []),
         ("headline", "Which measures moved", _tables("Headline measures", found.headline, found)),
-        ("further", "Further measures", _tables("Further measures", found.further, found)),
+        (
+            "further",
+            "Further measures",
+            _tables("Measures beside the headline ones, tested apart", found.further, found),
+        ),
         *([("generations", "By generation", generations)] if generations else []),
     ]
     sides = (("A", found.first), ("B", found.second))
@@ -88,13 +92,14 @@ def summary(found: Difference) -> list[str]:
             lines.append(f"Without a match, and left out: {found.left_out[0]} of A, {found.left_out[1]} of B.")
     else:
         lines.append("No cell of A agrees with one of B in every choice of both: the means of all cells are compared.")
-    said = f"moved beyond chance (Holm, 5%): {', '.join(moved)}" if moved else "none moved beyond chance (Holm, 5%)"
-    return [*lines, f"Of {len(found.headline)} headline measures {said}."]
+    named = f": {', '.join(moved)}" if moved else ""
+    said = f"Of {len(found.headline)} headline measures {len(moved) or 'none'} moved beyond chance (Holm, 5%){named}."
+    return [*lines, said]
 
 
 def settings_table(found: Difference) -> Table:
     """Return the settings that differ, with the values on either side."""
-    return Table("What differs in configuration", ("setting", "A", "B"), found.settings, 3)
+    return Table("Settings on either side", ("setting", "A", "B"), found.settings, 3)
 
 
 def change_table(title: str, changes: Sequence[Change], found: Difference) -> Table:

@@ -5,8 +5,8 @@ import io
 import math
 from collections.abc import Iterable, Sequence
 
-from fairloop.report.compare import FACTORS, MITIGATED, Condition, Settling
-from fairloop.report.read import Cell, Measure
+from fairloop.report.compare import FACTORS, Condition, Settling
+from fairloop.report.read import MITIGATED, Cell, Measure
 from fairloop.report.strategies import Comparison
 from fairloop.statistics.estimate import Estimate
 

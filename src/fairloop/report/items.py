@@ -6,17 +6,17 @@ the tables do not reproduce is left to its reported interval.
 
 import csv
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fairloop.report.large import flip_p_value
 from fairloop.report.read import Cell
 from fairloop.statistics.bootstrap import bootstrap_sums
 from fairloop.statistics.estimate import Estimate
-from fairloop.statistics.paired import sign_flip_p_value
 
 ITEMS_FILE = "items.csv"
 
@@ -62,33 +62,64 @@ def item_difference(second: Side, first: Side, metric: str, *, seed: int = 0) ->
     The 95% interval is the percentile bootstrap over clusters of items (templates of one subject belong together), each
     drawn for both sides at once. None where a side keeps no items, the items differ, or a score is not reproduced.
     """
+    shared = _shared(second, first, metric)
+    if shared is None:
+        return None
+
+    def difference(sums: Floats) -> Floats:
+        one, other = shared.values(sums)
+        return np.asarray(other - one)
+
+    estimate = bootstrap_sums(shared.table, difference, seed=seed, clusters=shared.clusters)
+    return estimate, flip_p_value(list(shared.changes().values()))
+
+
+def item_p_value(pairs: Sequence[tuple[Side, Side]], metric: str) -> float:
+    """Return the p-value of the sign-flip test over clusters of items, of their changes summed over pairs of seeds.
+
+    NaN where `item_difference` is None for a pair, or the pairs do not share their items.
+    """
+    changes: dict[str, float] = {}
+    for second, first in pairs:
+        shared = _shared(second, first, metric)
+        found = shared.changes() if shared is not None else {}
+        if not found or (changes and changes.keys() != found.keys()):
+            return math.nan
+        changes = {cluster: changes.get(cluster, 0.0) + change for cluster, change in found.items()}
+    return flip_p_value(list(changes.values())) if changes else math.nan
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """The items of two sides: `table` [n, 4] has numerator and denominator of the first and of the second."""
+
+    score: _Score
+    table: Floats
+    clusters: list[str]
+
+    def values(self, sums: Floats) -> tuple[Floats, Floats]:
+        """Return the score of the first and of the second side from sums [..., 4]."""
+        return self.score.of_ratio(sums[..., 0] / sums[..., 1]), self.score.of_ratio(sums[..., 2] / sums[..., 3])
+
+    def changes(self) -> dict[str, float]:
+        """Return the change of each cluster's sum."""
+        found: dict[str, float] = {}
+        for cluster, change in zip(self.clusters, self.table[:, 2] - self.table[:, 0], strict=True):
+            found[cluster] = found.get(cluster, 0.0) + float(change)
+        return found
+
+
+def _shared(second: Side, first: Side, metric: str) -> _Shared | None:
     score = _score(metric)
     if score is None:
         return None
     sides = [_terms(side.table(metric.split("/")[0]), score) for side in (first, second)]
     if not sides[0] or sides[0].keys() != sides[1].keys():
         return None
-    names = list(sides[0])
-    table = np.array([[*sides[0][name][:2], *sides[1][name][:2]] for name in names])
-    clusters = [sides[0][name][2] for name in names]
-
-    def values(sums: Floats) -> tuple[Floats, Floats]:
-        return score.of_ratio(sums[..., 0] / sums[..., 1]), score.of_ratio(sums[..., 2] / sums[..., 3])
-
-    found = [float(value) for value in values(table.sum(axis=0))]
+    table = np.array([[*sides[0][name][:2], *sides[1][name][:2]] for name in sides[0]])
+    shared = _Shared(score, table, [cluster for _, _, cluster in sides[0].values()])
     reported = [side.value(metric) for side in (first, second)]
-    if not np.allclose(found, reported, rtol=1e-4, atol=1e-6):
-        return None
-
-    def difference(sums: Floats) -> Floats:
-        one, other = values(sums)
-        return np.asarray(other - one)
-
-    estimate = bootstrap_sums(table, difference, seed=seed, clusters=clusters)
-    by_cluster: dict[Hashable, float] = {}
-    for cluster, change in zip(clusters, table[:, 2] - table[:, 0], strict=True):
-        by_cluster[cluster] = by_cluster.get(cluster, 0.0) + float(change)
-    return estimate, sign_flip_p_value(list(by_cluster.values()), seed=seed)
+    return shared if np.allclose(shared.values(table.sum(axis=0)), reported, rtol=1e-4, atol=1e-6) else None
 
 
 def _terms(path: Path | None, score: _Score) -> dict[Hashable, tuple[float, float, str]]:

@@ -16,11 +16,14 @@ from fairloop.statistics.paired import sign_flip_p_value
 
 Floats = NDArray[np.float64]
 
-MANY_PAIRS = 100
+MANY_PAIRS = 60
 """From this many pairs on the sign-flip distribution is taken as normal."""
 
 MANY_POINTS = 1000
 """From this many points on ranks are not taken anew in each resample."""
+
+FEWEST, MOST = 200, 2000
+"""Resamples of a bootstrap interval: as few as are enough where there are thousands of them, and otherwise."""
 
 _DRAWS = 400_000
 
@@ -38,24 +41,26 @@ def flip_p_value(differences: ArrayLike) -> float:
     return math.erfc(abs(float(column.sum())) / spread / math.sqrt(2)) if spread else 1.0
 
 
-def rank_correlation(x: Sequence[float], y: Sequence[float], clusters: Sequence[Hashable]) -> Estimate:
-    """Return Spearman's rank correlation with its bootstrap interval over clusters.
+def rank_correlation(
+    x: Sequence[float], y: Sequence[float], clusters: Sequence[Hashable], *, brief: bool = False
+) -> Estimate:
+    """Return Spearman's rank correlation with its bootstrap interval over clusters; `brief`: of few resamples.
 
     For many points each keeps its rank in every resample: the correlation of ranks is then a function of sums.
     """
     if len(x) < MANY_POINTS:
-        return spearman(x, y, seed=0, clusters=clusters)
+        return spearman(x, y, seed=0, clusters=clusters, resamples=FEWEST if brief else MOST)
     from scipy.stats import rankdata
 
     first, second = (rankdata(column) - (len(column) + 1) / 2 for column in (x, y))
     columns = np.column_stack([first, second, first * second, first**2, second**2, np.ones(len(first))])
     units = len(set(clusters))
-    return bootstrap_sums(columns, _correlation, seed=0, resamples=resamples_for(units), clusters=clusters)
+    return bootstrap_sums(columns, _correlation, seed=0, resamples=resamples_for(units, brief=brief), clusters=clusters)
 
 
-def resamples_for(units: int) -> int:
+def resamples_for(units: int, *, brief: bool = False) -> int:
     """Return how many resamples of so many units are drawn: 2000 up to 200 units, fewer above, at least 200."""
-    return max(200, min(2000, _DRAWS // max(units, 1)))
+    return FEWEST if brief else max(FEWEST, min(MOST, _DRAWS // max(units, 1)))
 
 
 def _correlation(sums: Floats) -> Floats:

@@ -31,6 +31,9 @@ from fairloop.report.table import (
     unusable_table,
 )
 
+MOST_CONDITIONS, MOST_COMPARISONS = 40, 8
+"""So many conditions, and comparisons of mitigations, have tables; the CSV files have all."""
+
 MOST_SAMPLED = 60
 """Of this many cells, spread over all, sentences are shown; a page of thousands could not be opened."""
 
@@ -85,6 +88,7 @@ def render_page(
     data, trimmed = cell_data(runs.cells, different)
     code, digest = script("tables.js", "cells.js")
     single = len(runs.cells) <= MOST_SAMPLED
+    detailed = conditions if len(conditions) <= MOST_CONDITIONS else ()
     drawn = [Figure("bias_by_generation", TRAJECTORIES, drawing)] if drawing else []
     page = (
         environment()
@@ -92,7 +96,7 @@ def render_page(
         .render(
             runs=runs,
             sections=report_sections(runs, conditions, comparisons, [*drawn, *figures], debiased, remarks),
-            metrics=[table for one in conditions for table in metric_tables(one, single=single, in_full=True)],
+            metrics=[table for one in detailed for table in metric_tables(one, single=single, in_full=True)],
             single=single,
             common=common,
             views=views,
@@ -130,6 +134,8 @@ def report_sections(
     remarks: Sequence[str] = (),
 ) -> list[Section]:
     """Return the parts of the report that are not empty, with their figures and tables."""
+    remarks = [*remarks, *_untabled(conditions, comparisons)]
+    conditions, comparisons = conditions[:MOST_CONDITIONS], comparisons[:MOST_COMPARISONS]
     scores, others = other_studies(runs.cells, debiased=any(one.effects for one in debiased))
     summaries = [summary_table(calibration) for calibration in calibrations(runs.cells)]
     parts: list[tuple[str, str, tuple[str, ...], Sequence[Table | None]]] = [
@@ -163,6 +169,19 @@ def report_sections(
         if pictures or filled:
             found.append(Section(id_, title, pictures, filled, tuple(remarks) if not found else ()))
     return found
+
+
+def _untabled(conditions: Sequence[Condition], comparisons: Sequence[Comparison]) -> list[str]:
+    """Return a line for what has no tables, because there is too much of it."""
+    counts = {
+        "conditions": (len(conditions), MOST_CONDITIONS),
+        "comparisons of mitigations": (len(comparisons), MOST_COMPARISONS),
+    }
+    return [
+        f"Tables are shown for the first {most} of {count} {what}; the CSV files have all."
+        for what, (count, most) in counts.items()
+        if count > most
+    ]
 
 
 def _data_address(drawing: Drawing) -> str:

@@ -18,6 +18,9 @@ from fairloop.errors import UserError
 
 _GROUP = re.compile(r"^(?=[^\s#-])", re.MULTILINE)
 
+MITIGATED = "mitigated/"
+"""What the names of measures after the mitigation's change begin with."""
+
 COLUMNS = ["generation", "metric", "value", "low", "high", "n"]
 
 
@@ -53,7 +56,7 @@ class Cell:
         """The cell's name in the run store."""
         return self.folder.name
 
-    @property
+    @cached_property
     def level(self) -> float:
         """The configured initial bias; nan for a study without one."""
         return _number(self._at("initial_bias", "level"))
@@ -63,7 +66,7 @@ class Cell:
         """The generator's name."""
         return str(self._at("model", "name") or "unnamed model")
 
-    @property
+    @cached_property
     def mitigation(self) -> str:
         """The strategies in their order, joined by a plus sign; `none` for none."""
         strategies = self.config.get("mitigation") or {}
@@ -71,7 +74,7 @@ class Cell:
             return " + ".join(map(str, strategies)) or "none"
         return " + ".join(map(str, strategies)) if isinstance(strategies, list) else str(strategies)
 
-    @property
+    @cached_property
     def seed(self) -> str:
         """The seed, as text."""
         return str(self.config.get("seed", ""))
@@ -85,6 +88,11 @@ class Cell:
     def generations(self) -> list[int]:
         """The generations that have measures, ascending."""
         return sorted({row.generation for row in self.rows if row.generation is not None})
+
+    @cached_property
+    def has_mitigated(self) -> bool:
+        """Whether the cell was measured again after its mitigation's change of the corpus."""
+        return any(row.metric.startswith(MITIGATED) for row in self.rows)
 
     def get(self, metric: str, generation: int | None) -> Measure:
         """Return a measure; one that the cell does not have is nan throughout."""

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fairloop.report.compare import GENDERED_SHARE, MITIGATED, NET_RATE, NET_RATE_AMONG_GENDERED, Condition
+from fairloop.report.compare import GENDERED_SHARE, NET_RATE, NET_RATE_AMONG_GENDERED, Condition
 from fairloop.report.drawing import LINES, PAPER, REST, Drawing, drawn, share_limits, spread
 from fairloop.report.figure import legend_below, level_styles, trajectory_panel
+from fairloop.report.read import MITIGATED
 from fairloop.report.strategies import (
     AGAINST_CONTROL,
     DOWNSTREAM,

@@ -5,8 +5,8 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from fairloop.benchmarks.published import PublishedScore, published_for
-from fairloop.report.compare import MITIGATED, Condition, level_mean, verdict_in_words
-from fairloop.report.read import Cell, Measure, Runs
+from fairloop.report.compare import Condition, level_mean, verdict_in_words
+from fairloop.report.read import MITIGATED, Cell, Measure, Runs
 from fairloop.report.strategies import REDUCED, UNLEARNED, Comparison, Reduction, learned_nothing
 from fairloop.statistics.estimate import Estimate
 

@@ -31,6 +31,9 @@ from fairloop.report.table import (
 MOST_CELLS = 12
 """Up to this many cells in all the terminal shows each; above, the means of each level."""
 
+MOST_LISTED = 20
+"""Up to so many conditions, and a quarter as many comparisons, are on the terminal; the report's files have all."""
+
 MOST_CONDITIONS = 2
 """Up to this many conditions the terminal shows every generation; above, the comparisons only."""
 
@@ -46,6 +49,13 @@ def print_report(
     for condition in conditions if len(conditions) <= MOST_CONDITIONS else ():
         for table in metric_tables(condition, single=sum(len(one.cells) for one in conditions) <= MOST_CELLS):
             print_table(table, console)
+    for count, what, most in (
+        (len(conditions), "conditions", MOST_LISTED),
+        (len(comparisons), "comparisons", MOST_LISTED // 4),
+    ):
+        if count > most:
+            console.print(Text(f"The first {most} of {count} {what}; equilibrium.csv and reductions.csv have all.\n"))
+    conditions, comparisons = conditions[:MOST_LISTED], comparisons[: MOST_LISTED // 4]
     indent = 4 + max(map(len, FACTORS.values()))
     for condition in conditions:
         console.print(Text(_equilibrium_heading(condition), style="bold"))

@@ -35,7 +35,7 @@ MOST_CONDITIONS = 12
 """Conditions that are not compared with others: so many have a row in the figure."""
 
 MOST_COMPARISONS = 6
-"""So many comparisons of mitigations, and PLMs with debias methods, have figures; the tables have all."""
+"""Up to so many comparisons of mitigations, and PLMs with debias methods, have figures; of more the first two have."""
 
 MOST_LATEX_ROWS = 200
 """A longer table is no table of a paper, and stands in the CSV files alone."""
@@ -132,10 +132,10 @@ def _figures(
 ) -> list[Figure]:
     """Draw what is compared."""
     figures = [
-        figure for place, one in enumerate(compared[:MOST_COMPARISONS]) for figure in strategy_figures(one, place)
+        figure for place, one in enumerate(compared[: _drawn(compared)]) for figure in strategy_figures(one, place)
     ]
     figures += [
-        figure for place, one in enumerate(debiased[:MOST_COMPARISONS]) for figure in debiasing_figures(one, place)
+        figure for place, one in enumerate(debiased[: _drawn(debiased)]) for figure in debiasing_figures(one, place)
     ]
     figures += [
         Figure(f"metric_calibration_{one.cell}", CAPTION.format(seed=one.seed), calibration_figure(one))
@@ -144,17 +144,21 @@ def _figures(
     return figures
 
 
+def _drawn(items: Sequence[object]) -> int:
+    return len(items) if len(items) <= MOST_COMPARISONS else 2
+
+
 def _undrawn(alone: Sequence[Condition], compared: Sequence[Comparison], debiased: Sequence[Debiasing]) -> list[str]:
     """Return a line for what has no figure, because there is too much of it."""
     counts = {
         "conditions": (len(alone), MOST_CONDITIONS),
-        "comparisons of mitigations": (len(compared), MOST_COMPARISONS),
-        "PLMs with debias methods": (len(debiased), MOST_COMPARISONS),
+        "comparisons of mitigations": (len(compared), _drawn(compared)),
+        "PLMs with debias methods": (len(debiased), _drawn(debiased)),
     }
     return [
-        f"Figures are drawn for the first {most} of {count} {what}; the tables have all."
-        for what, (count, most) in counts.items()
-        if count > most
+        f"Figures are drawn for the first {drawn} of {count} {what}."
+        for what, (count, drawn) in counts.items()
+        if count > drawn
     ]
 
 
