@@ -223,19 +223,35 @@ def _reductions(strategies: Sequence[Strategy], starts: set[tuple[float, str]], 
             continue
         for after in (False, True):
             for last in (True,) if brief else (True, False):
+                measured = [(one, list(_measured(one, metric, after, last))) for one in strategies]
                 for level in (None, *levels):
                     possible = sum(level in (None, start) for start, _ in starts)
-                    family = [_reduction(one, metric, after, last, level, possible, brief) for one in strategies]
+                    chosen = (metric, after, last, level)
+                    family = [_reduction(one, chosen, ends, possible, brief) for one, ends in measured]
                     adjusted = holm([one.p_value for one in family])
                     yield from (replace(one, adjusted=float(p)) for one, p in zip(family, adjusted, strict=True))
 
 
+def _measured(strategy: Strategy, metric: str, after: bool, last: bool) -> Iterator["_Ends"]:
+    """Yield, for each pair that both sides measured: its level, |with|, |without|, and whether one learned nothing."""
+    for pair in strategy.pairs:
+        with_, without = _absolute(pair, metric, after, last)
+        if math.isfinite(with_) and math.isfinite(without):
+            yield pair.level, with_, without, _unlearned(pair, metric, after, last)
+
+
+_Ends = tuple[float, float, float, bool]
+
+
 def _reduction(
-    strategy: Strategy, metric: str, after: bool, last: bool, level: float | None, possible: int, brief: bool
+    strategy: Strategy,
+    chosen: tuple[str, bool, bool, float | None],
+    measured: Sequence[_Ends],
+    possible: int,
+    brief: bool,
 ) -> Reduction:
-    pairs = [pair for pair in strategy.pairs if level in (None, pair.level)]
-    ends = [(pair, *_absolute(pair, metric, after, last)) for pair in pairs]
-    ends = [one for one in ends if math.isfinite(one[1]) and math.isfinite(one[2])]
+    metric, after, last, level = chosen
+    ends = [one for one in measured if level in (None, one[0])]
     treated, control = (np.array([one[place] for one in ends], dtype=float) for place in (1, 2))
     resamples = resamples_for(len(treated), brief=brief)
     return Reduction(
@@ -252,8 +268,8 @@ def _reduction(
         adjusted=math.nan,
         pairs=len(ends),
         possible=possible,
-        unlearned=sum(_unlearned(pair, metric, after, last) for pair, *_ in ends),
-        points=tuple(1 - with_ / without if without else math.nan for _, with_, without in ends),
+        unlearned=sum(unlearned for *_, unlearned in ends),
+        points=tuple(1 - with_ / without if without else math.nan for _, with_, without, _ in ends),
     )
 
 
@@ -264,13 +280,13 @@ def _span(pair: Pair, last: bool) -> range:
 def _absolute(pair: Pair, metric: str, after: bool, last: bool) -> tuple[float, float]:
     """Return |with| and |without| of a pair, means over the generations in which both are defined."""
     name = changed(metric, pair.treated) if after else metric
-    values = np.array(
-        [(pair.treated.get(name, one).value, pair.control.get(metric, one).value) for one in _span(pair, last)]
-    ).reshape(-1, 2)
-    values = np.abs(values[np.isfinite(values).all(axis=1)])
-    if not len(values):
+    ends = [(pair.treated.get(name, one).value, pair.control.get(metric, one).value) for one in _span(pair, last)]
+    defined = [(abs(with_), abs(without)) for with_, without in ends if math.isfinite(with_) and math.isfinite(without)]
+    if len(defined) == 1:
+        return defined[0]
+    if not defined:
         return math.nan, math.nan
-    with_, without = values.mean(axis=0)
+    with_, without = np.array(defined).mean(axis=0)
     return float(with_), float(without)
 
 
