@@ -65,8 +65,8 @@ def test_the_command_writes_every_file_and_prints_its_path(tmp_path, capsys):
     assert command([str(tmp_path / "runs"), "--out", str(tmp_path / "out")]) == 0
     output = capsys.readouterr().out
     files = sorted((tmp_path / "out").iterdir())
-    assert {file.suffix for file in files} == {".csv", ".html", ".png", ".svg"}
-    assert len(files) == 8
+    assert {file.suffix for file in files} == {".csv", ".html", ".png", ".svg", ".tex"}
+    assert len(files) == 11
     assert all(str(file) in output for file in files)
 
 

@@ -1,3 +1,4 @@
+import json
 import re
 from html.parser import HTMLParser
 
@@ -8,8 +9,10 @@ from fairloop.report import samples
 from fairloop.report.compare import conditions
 from fairloop.report.figure import trajectories_figure
 from fairloop.report.page import render_page
+from fairloop.report.payload import script
 from fairloop.report.read import read_runs
 from fairloop.report.samples import sample_corpora, visible
+from fairloop.report.strategies import comparisons
 
 HOSTILE = [
     "<script>alert('owned')</script> The nurse said \"she\" & left.",
@@ -46,13 +49,27 @@ class Reader(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        self.text.append(data)
+        if "script" not in self.open:  # what a script holds is not shown
+            self.text.append(data)
 
 
-def page_of(runs_dir):
+def only_packaged_scripts(page):
+    """Whether the page's scripts are its data and the packaged one, which alone the page's policy allows."""
+    policy = re.search(r"script-src '(sha256-[^']+)'", page)[1]
+    kinds = re.findall(r"<script([^>]*)>(.*?)</script>", page, re.DOTALL | re.IGNORECASE)
+    if [kind for kind, _ in kinds] != [' type="application/json" id="data"', ""]:
+        return False
+    code, digest = script("tables.js", "cells.js")
+    json.loads(kinds[0][1])
+    return kinds[1][1] == code and digest == policy
+
+
+def page_of(runs_dir, compared=False):
     runs = read_runs(runs_dir)
-    compared = conditions(runs.cells)
-    return render_page(runs, compared, trajectories_figure(compared) if compared else None)
+    found = conditions(runs.cells)
+    return render_page(
+        runs, found, trajectories_figure(found) if found else None, comparisons(found) if compared else ()
+    )
 
 
 def test_hostile_sentences_show_as_text(tmp_path):
@@ -60,7 +77,7 @@ def test_hostile_sentences_show_as_text(tmp_path):
     page = page_of(tmp_path)
     seen = Reader(page)
     assert seen.open == []
-    assert "script" not in seen.tags
+    assert only_packaged_scripts(page)
     assert not [name for name, _ in seen.attributes if name.startswith("on")]
     text = "".join(seen.text)
     assert HOSTILE[0] in text
@@ -76,8 +93,10 @@ def test_hostile_sentences_show_as_text(tmp_path):
 def test_hostile_settings_names_and_reasons_show_as_text(tmp_path):
     make_cell(tmp_path, model="<b>model</b>", encoder='"><script>x</script>\u202e')
     make_cell(tmp_path, level=0.1, model="<b>model</b>", state="failed", reason="<i>disk</i>\x1b[0m")
-    seen = Reader(page_of(tmp_path))
-    assert not seen.tags & {"script", "b", "i"}
+    page = page_of(tmp_path)
+    seen = Reader(page)
+    assert only_packaged_scripts(page)
+    assert not seen.tags & {"b", "i"}
     text = "".join(seen.text)
     assert "<b>model</b>" in text
     assert "<i>disk</i>" in text
@@ -86,20 +105,23 @@ def test_hostile_settings_names_and_reasons_show_as_text(tmp_path):
 
 def test_the_page_needs_no_network(tmp_path):
     make_demo(tmp_path, texts=["The nurse said she was tired."])
-    seen = Reader(page_of(tmp_path))
+    page = page_of(tmp_path)
+    seen = Reader(page)
     for name, value in seen.attributes:
         if name in ("src", "href", "srcset", "data", "action"):
             assert value.startswith(("data:image/svg+xml;base64,", "#"))
-    assert not seen.tags & {"script", "link", "iframe", "object", "embed", "base"}
+    assert not seen.tags & {"link", "iframe", "object", "embed", "base"}
+    assert only_packaged_scripts(page)
+    assert not re.search(r"fetch|XMLHttpRequest|import\s*\(|innerHTML|eval", str(script("tables.js", "cells.js")[0]))
 
 
 def test_every_section_is_there_and_the_links_lead_to_it(tmp_path):
     make_demo(tmp_path, mitigations=((), ("augment",)), texts=["The plumber fixed his van."])
     make_cell(tmp_path, level=0.9, state="running")
-    page = page_of(tmp_path)
+    page = page_of(tmp_path, compared=True)
     seen = Reader(page)
     links = {value[1:] for name, value in seen.attributes if name == "href"}
-    assert links == {"results", "metrics", "configuration", "cells", "left-out"}
+    assert links == {"trajectories", "mitigations", "embedding", "metrics", "configuration", "cells", "left-out"}
     assert links <= {value for name, value in seen.attributes if name == "id"}
     text = "".join(seen.text)
     for wanted in (

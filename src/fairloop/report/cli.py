@@ -1,4 +1,4 @@
-"""The command `fairloop-report`: compare the finished cells of a run store."""
+"""The command `fairloop-report`: compare the finished cells of a run store, or two cells or sweeps with each other."""
 
 import argparse
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from fairloop.errors import FairloopError
+from fairloop.errors import FairloopError, UserError
 
 
 def main() -> None:
@@ -18,9 +18,15 @@ def main() -> None:
 def command(arguments: Sequence[str]) -> int:
     """Run the command and return its exit status."""
     parser = argparse.ArgumentParser(
-        prog="fairloop-report", description="Compare the finished cells of a run store: tables, figures, HTML page."
+        prog="fairloop-report",
+        description="Compare the finished cells of a run store: tables, figures, HTML page. With A and B: what differs "
+        "between two cells or two sweeps, and which measures moved.",
+        usage="%(prog)s [-h] [--out DIR] [--cell NAME] RUNS_DIR\n       %(prog)s [-h] [--out DIR] A B",
     )
-    parser.add_argument("runs_dir", metavar="RUNS_DIR", help="the folder that fairloop wrote its runs to")
+    parser.add_argument("source", metavar="RUNS_DIR | A", help="the folder that fairloop wrote its runs to; or a cell")
+    parser.add_argument(
+        "other", metavar="B", nargs="?", help="a second one to compare: cells by folder or key, sweeps by runs folder"
+    )
     parser.add_argument("--out", metavar="DIR", help="the report's folder (default: RUNS_DIR/report)")
     parser.add_argument(
         "--cell",
@@ -33,10 +39,15 @@ def command(arguments: Sequence[str]) -> int:
     except SystemExit as stop:
         return int(stop.code or 0)
     try:
-        from fairloop.report.read import find_cells
+        if options.other is not None:
+            if options.cell:
+                raise UserError.of("--cell", options.cell[0], "goes with one RUNS_DIR; name the two cells as A and B")
+            show_difference(options.source, options.other, options.out)
+        else:
+            from fairloop.report.read import find_cells
 
-        cells = find_cells(options.runs_dir, options.cell) if options.cell else None
-        show_report(options.runs_dir, options.out, cells)
+            cells = find_cells(options.source, options.cell) if options.cell else None
+            show_report(options.source, options.out, cells)
     except FairloopError as error:
         Console(stderr=True, soft_wrap=True, highlight=False).print(f"fairloop-report: {error}", markup=False)
         return error.exit_status
@@ -51,6 +62,7 @@ def show_report(
 ) -> None:
     """Write the report, then print its tables and the paths of its files; arguments as for `write_report`."""
     from fairloop.report.compare import conditions
+    from fairloop.report.debiasing import debiasings
     from fairloop.report.read import read_runs
     from fairloop.report.strategies import comparisons
     from fairloop.report.terminal import print_report
@@ -60,7 +72,26 @@ def show_report(
     runs = read_runs(runs_dir, cells)
     found = conditions(runs.cells)
     compared = comparisons(found)
-    paths = write_files(runs, found, compared, Path(out_dir) if out_dir else Path(runs_dir) / FOLDER)
-    print_report(runs, found, compared, console)
+    debiased = debiasings(runs.cells)
+    paths = write_files(runs, found, compared, Path(out_dir) if out_dir else Path(runs_dir) / FOLDER, debiased)
+    print_report(runs, found, compared, console, debiased)
     for path in paths.existing():
+        console.print(str(path), markup=False, soft_wrap=True, highlight=False)
+
+
+def show_difference(first: str, second: str, out_dir: Path | str | None = None, console: Console | None = None) -> None:
+    """Compare two cells or two sweeps: print what differs, write the page, and print the paths of the files.
+
+    Raises:
+        UserError: an argument names neither a cell nor a folder with finished cells.
+        Fault: a file cannot be written.
+    """
+    from fairloop.report.difference import compare, select
+    from fairloop.report.difference_page import write_difference
+    from fairloop.report.write import FOLDER
+
+    console = console or Console(highlight=False)
+    sides = (select(first, second), select(second, first))
+    folder = Path(out_dir) if out_dir else sides[0].store / FOLDER
+    for path in write_difference(compare(*sides), folder, console):
         console.print(str(path), markup=False, soft_wrap=True, highlight=False)

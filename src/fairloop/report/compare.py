@@ -22,7 +22,6 @@ from fairloop.statistics.means import student_mean
 NET_RATE = "rule/net_stereotype_rate"
 GENDERED_SHARE = "rule/gendered_share"
 NET_RATE_AMONG_GENDERED = "rule/net_rate_among_gendered"
-MITIGATED = "mitigated/"
 
 FACTORS = {
     NET_RATE: "net stereotype rate B",
@@ -39,6 +38,8 @@ PAPER_RANGE = (0.11, 0.13)
 _NOT_A_CONDITION = {"seed", "initial_bias", "mitigation", "runs_dir", "tracking", "trainer", "experiment", "hydra"}
 _LENGTH = "study.generations"
 _NORMAL_95 = 1.959964
+# Sign patterns of the wild bootstrap; of hundreds of cells fewer are enough, and each costs more.
+_PATTERNS, _FEWER_PATTERNS, _MANY_CELLS = 1999, 499, 300
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ def conditions(cells: Iterable[Cell]) -> list[Condition]:
     return sorted(found, key=lambda one: (one.model, one.mitigation != "none", one.mitigation, one.settings))
 
 
-def level_mean(cells: Sequence[Cell], metric: str, generation: int) -> Measure:
+def level_mean(cells: Sequence[Cell], metric: str, generation: int | None) -> Measure:
     """Return a metric's mean over the cells of one level, with its 95% interval.
 
     One cell: its own interval, over its sentences. Three and more: Student's t over cells. Two: no interval, for two
@@ -245,10 +246,11 @@ def _settling(cells: Sequence[Cell], metric: str) -> Settling | None:
     ]
     if not any(math.isfinite(value) for one in trajectories for value in one.values):
         return None
+    resamples = _PATTERNS if len(trajectories) <= _MANY_CELLS else _FEWER_PATTERNS
     return Settling(
         metric=metric,
         label=FACTORS[metric],
-        equilibrium=estimate_equilibrium(trajectories, possible=_POSSIBLE[metric]),
+        equilibrium=estimate_equilibrium(trajectories, possible=_POSSIBLE[metric], resamples=resamples),
         trajectories=tuple(trajectories),
         from_seed=tuple(relative_changes(trajectories, since=0)),
         from_first=tuple(relative_changes(trajectories, since=1)),

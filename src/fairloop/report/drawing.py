@@ -6,13 +6,15 @@ No dates, fixed identifiers; Okabe and Ito's palette (2008), safe for the colour
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+Item = TypeVar("Item")
 
 LINES = (
     ("#0072B2", "-", "o"),
@@ -73,6 +75,13 @@ def render(figure: "Figure") -> Drawing:
     figure.savefig(png, format="png", dpi=_DPI, metadata={"Software": None})
     figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
     return Drawing(png.getvalue(), svg.getvalue())
+
+
+def spread(items: Sequence[Item], most: int) -> Sequence[Item]:
+    """Return at most so many items, evenly spread over all: more would not be told apart."""
+    if len(items) <= most:
+        return items
+    return [items[place] for place in np.linspace(0, len(items) - 1, most).round().astype(int)]
 
 
 def share_limits(panels: Sequence["Axes"]) -> None:

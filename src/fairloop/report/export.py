@@ -5,8 +5,8 @@ import io
 import math
 from collections.abc import Iterable, Sequence
 
-from fairloop.report.compare import FACTORS, MITIGATED, Condition, Settling
-from fairloop.report.read import Cell, Measure
+from fairloop.report.compare import FACTORS, Condition, Settling
+from fairloop.report.read import MITIGATED, Cell, Measure
 from fairloop.report.strategies import Comparison
 from fairloop.statistics.estimate import Estimate
 
@@ -17,7 +17,9 @@ _CONDITION = ["model", "mitigation", "settings"]
 def cells_csv(cells: Iterable[Cell]) -> str:
     """Return every measure of every cell, one line per cell, generation and metric."""
     header = [*_CELL, "metric", "value", "low", "high", "n"]
-    return csv_text(header, ([*_identity(cell), *_measure(row)] for cell in cells for row in cell.rows))
+    return csv_text(
+        header, ([*identity, *_measure(row)] for cell in cells for identity in [_identity(cell)] for row in cell.rows)
+    )
 
 
 def trajectories_csv(conditions: Iterable[Condition]) -> str:

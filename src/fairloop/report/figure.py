@@ -6,7 +6,7 @@ from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 from fairloop.report.compare import FACTORS, NET_RATE, PAPER_RANGE, Condition, level_mean
-from fairloop.report.drawing import LINES, PAPER, REST, Drawing, drawn, share_limits
+from fairloop.report.drawing import LINES, PAPER, REST, Drawing, drawn, share_limits, spread
 from fairloop.statistics.equilibrium import Equilibrium
 
 if TYPE_CHECKING:
@@ -18,6 +18,9 @@ _AXES = {
     "rule/gendered_share": "Gendered share of sentences",
     "rule/net_rate_among_gendered": "Net rate among gendered",
 }
+MOST_LINES = 30
+"""So many cells of a level have a line of their own, evenly spread over all."""
+
 _WIDTH, _ROW_HEIGHT = 11.0, 3.7
 
 
@@ -97,7 +100,7 @@ def _trajectory(
     cells = condition.at(level)
     means = [level_mean(cells, metric, generation) for generation in generations]
     if len(cells) > 1:
-        for cell in cells:
+        for cell in spread(cells, MOST_LINES):
             values = [cell.get(metric, generation).value for generation in generations]
             axes.plot(generations, values, color=colour, lw=0.7, alpha=0.45, zorder=2)
     axes.fill_between(

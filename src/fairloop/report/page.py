@@ -4,13 +4,16 @@ import base64
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
+import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 from fairloop.report.calibration import calibrations, summary_table
-from fairloop.report.compare import Condition, flatten
+from fairloop.report.compare import Condition
+from fairloop.report.debiasing import Debiasing
+from fairloop.report.debiasing_tables import debiasing_tables
 from fairloop.report.drawing import Drawing
+from fairloop.report.payload import TEMPLATES, Settings, cell_data, configurations, script
 from fairloop.report.read import Cell, Runs
 from fairloop.report.samples import SampledCorpus, sample_corpora, visible
 from fairloop.report.strategies import Comparison
@@ -28,23 +31,43 @@ from fairloop.report.table import (
     unusable_table,
 )
 
-MOST_SAMPLED = 60
-"""From this many cells' corpora sentences are shown; a page of thousands could not be opened."""
+MOST_CONDITIONS, MOST_COMPARISONS = 40, 8
+"""So many conditions, and comparisons of mitigations, have tables; the CSV files have all."""
 
-TEMPLATES = Path(__file__).parent / "templates"
+MOST_SAMPLED = 60
+"""Of this many cells, spread over all, sentences are shown; a page of thousands could not be opened."""
+
+TRAJECTORIES = (
+    "Net stereotype rate B by generation and its two factors. Bands: 95% intervals, over sentences (by groups that "
+    "share their examples) for a single cell, over cells (Student's t) from three cells on. Dotted line and hatching: "
+    "resting level B* and its 95% interval."
+)
+"""The caption of the figure of conditions that are not compared with each other."""
 
 _YIELD = "generation/yield"
 
 
 @dataclass(frozen=True)
 class CellView:
-    """What the page shows of one cell when it is opened."""
+    """What the page shows of one cell, of which sentences are shown; `index` is its number among all."""
 
     cell: Cell
+    index: int
     title: str
     settings: tuple[tuple[str, str], ...]
     yields: str
     corpora: tuple[SampledCorpus, ...]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page: figures (caption, data address) and tables about one question."""
+
+    id: str
+    title: str
+    figures: tuple[tuple[str, str], ...]
+    tables: tuple[Table, ...]
+    remarks: tuple[str, ...] = ()
 
 
 def render_page(
@@ -53,22 +76,37 @@ def render_page(
     drawing: Drawing | None,
     comparisons: Sequence[Comparison] = (),
     figures: Sequence[Figure] = (),
+    debiased: Sequence[Debiasing] = (),
+    remarks: Sequence[str] = (),
 ) -> str:
-    """Return the page. All text from the run store is escaped; unseen characters are shown as such."""
-    common, different = _configurations(runs.cells)
-    views = [_view(cell, different, with_samples=index < MOST_SAMPLED) for index, cell in enumerate(runs.cells)]
-    template = environment().get_template("report.html")
-    page = template.render(
-        runs=runs,
-        conditions=conditions,
-        figure=_data_address(drawing) if drawing else None,
-        comparisons=[(one.caption, _data_address(one.drawing)) for one in figures],
-        summary=_summary(runs, conditions, comparisons),
-        metrics=[table for one in conditions for table in metric_tables(one, single=True, in_full=True)],
-        common=common,
-        views=views,
-        unsampled=max(0, len(runs.cells) - MOST_SAMPLED),
-        unusable=unusable_table(runs),
+    """Return the page. All text from the run store is escaped; unseen characters are shown as such.
+
+    `remarks` stand above the figures: what was left out of them.
+    """
+    common, different = configurations(runs.cells)
+    views = _views(runs.cells, different)
+    data, trimmed = cell_data(runs.cells, different)
+    code, digest = script("tables.js", "cells.js")
+    single = len(runs.cells) <= MOST_SAMPLED
+    detailed = conditions if len(conditions) <= MOST_CONDITIONS else ()
+    drawn = [Figure("bias_by_generation", TRAJECTORIES, drawing)] if drawing else []
+    page = (
+        environment()
+        .get_template("report.html")
+        .render(
+            runs=runs,
+            sections=report_sections(runs, conditions, comparisons, [*drawn, *figures], debiased, remarks),
+            metrics=[table for one in detailed for table in metric_tables(one, single=single, in_full=True)],
+            single=single,
+            common=common,
+            views=views,
+            unsampled=len(runs.cells) - len(views),
+            trimmed="Of each cell the page holds the headline measures; cells.csv has all." if trimmed else "",
+            unusable=unusable_table(runs),
+            data=data,
+            script=code,
+            script_hash=digest,
+        )
     )
     return page.encode("utf-8", "replace").decode()
 
@@ -87,36 +125,80 @@ def environment() -> Environment:
     return made
 
 
-def _summary(runs: Runs, conditions: Sequence[Condition], comparisons: Sequence[Comparison]) -> list[Table]:
-    tables = [equilibrium_table(conditions), decomposition_table(conditions), change_table(conditions)]
-    for comparison in comparisons:
-        tables += [reduction_table(comparison, in_full=True), correlation_table(comparison, in_full=True)]
-    tables += [summary_table(calibration) for calibration in calibrations(runs.cells)]
-    return [table for table in (*tables, *other_studies(runs.cells)) if table]
+def report_sections(
+    runs: Runs,
+    conditions: Sequence[Condition],
+    comparisons: Sequence[Comparison],
+    figures: Sequence[Figure],
+    debiased: Sequence[Debiasing],
+    remarks: Sequence[str] = (),
+) -> list[Section]:
+    """Return the parts of the report that are not empty, with their figures and tables."""
+    remarks = [*remarks, *_untabled(conditions, comparisons)]
+    conditions, comparisons = conditions[:MOST_CONDITIONS], comparisons[:MOST_COMPARISONS]
+    scores, others = other_studies(runs.cells, debiased=any(one.effects for one in debiased))
+    summaries = [summary_table(calibration) for calibration in calibrations(runs.cells)]
+    parts: list[tuple[str, str, tuple[str, ...], Sequence[Table | None]]] = [
+        (
+            "trajectories",
+            "Trajectories and B*",
+            ("bias_by_generation", "trajectories", "decomposition"),
+            [equilibrium_table(conditions), decomposition_table(conditions), change_table(conditions)],
+        ),
+        ("mitigations", "Mitigations", ("reductions",), [reduction_table(one, in_full=True) for one in comparisons]),
+        (
+            "embedding",
+            "Embedding and downstream",
+            ("embedding_downstream",),
+            [correlation_table(one, in_full=True) for one in comparisons],
+        ),
+        (
+            "debiasing",
+            "Debias methods",
+            ("debias_methods", "ablation"),
+            [table for one in debiased for table in debiasing_tables(one, in_full=True)],
+        ),
+        ("benchmarks", "Benchmarks", (), [scores]),
+        ("calibration", "Metric calibration", ("metric_calibration",), summaries),
+        ("others", "Other studies", (), [others]),
+    ]
+    found: list[Section] = []
+    for id_, title, prefixes, tables in parts:
+        pictures = tuple((one.caption, _data_address(one.drawing)) for one in figures if one.name.startswith(prefixes))
+        filled = tuple(table for table in tables if table)
+        if pictures or filled:
+            found.append(Section(id_, title, pictures, filled, tuple(remarks) if not found else ()))
+    return found
+
+
+def _untabled(conditions: Sequence[Condition], comparisons: Sequence[Comparison]) -> list[str]:
+    """Return a line for what has no tables, because there is too much of it."""
+    counts = {
+        "conditions": (len(conditions), MOST_CONDITIONS),
+        "comparisons of mitigations": (len(comparisons), MOST_COMPARISONS),
+    }
+    return [
+        f"Tables are shown for the first {most} of {count} {what}; the CSV files have all."
+        for what, (count, most) in counts.items()
+        if count > most
+    ]
 
 
 def _data_address(drawing: Drawing) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(drawing.svg).decode()
 
 
-def _configurations(cells: Sequence[Cell]) -> tuple[list[tuple[str, str]], dict[str, list[tuple[str, str]]]]:
-    """Return the settings that all cells share, and for each cell's folder those in which cells differ."""
-    flat = {str(cell.folder): flatten(cell.config) for cell in cells}
-    keys = list(dict.fromkeys(key for one in flat.values() for key in one))
-    shared = {key for key in keys if len({one.get(key) for one in flat.values()}) == 1}
-    common = [(key, next(iter(flat.values()))[key]) for key in keys if key in shared]
-    different = {
-        folder: [(key, one[key]) for key in keys if key not in shared and key in one] for folder, one in flat.items()
-    }
-    return common, different
+def _views(cells: Sequence[Cell], different: Sequence[Settings]) -> list[CellView]:
+    """Return the cells of which sentences are shown: all, or as many as the page has room for, spread evenly."""
+    places = np.unique(np.linspace(0, len(cells) - 1, min(MOST_SAMPLED, len(cells))).round().astype(int))
+    return [_view(cells[place], place, different[place]) for place in places.tolist()]
 
 
-def _view(cell: Cell, different: dict[str, list[tuple[str, str]]], *, with_samples: bool) -> CellView:
+def _view(cell: Cell, index: int, settings: Settings) -> CellView:
     named = [cell.study, cell.model, f"mitigation {cell.mitigation}"]
     if math.isfinite(cell.level):
         named.append(f"initial bias {cell.level:g}")
     named.append(f"seed {cell.seed}")
     yields = [(generation, cell.get(_YIELD, generation).value) for generation in cell.generations]
     shown = ", ".join(f"generation {one}: {value:.0%}" for one, value in yields if math.isfinite(value))
-    corpora = tuple(sample_corpora(cell.folder)) if with_samples else ()
-    return CellView(cell, " · ".join(named), tuple(different[str(cell.folder)]), shown, corpora)
+    return CellView(cell, index, " · ".join(named), tuple(settings), shown, tuple(sample_corpora(cell.folder)))

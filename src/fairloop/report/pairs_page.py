@@ -1,18 +1,16 @@
 """Pairs of sentences for inspection: an HTML page with filters, and the same as a table on the console."""
 
-import base64
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from markupsafe import Markup
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from fairloop.debias.pairs import Balance, Coverage, PairRow, coverage, kept, reasons
-from fairloop.report.page import TEMPLATES, environment
+from fairloop.report.page import environment
+from fairloop.report.payload import script
 from fairloop.report.samples import Piece, gendered_pieces, visible
 
 # One word each: they are names of attributes of HTML elements as well.
@@ -54,8 +52,7 @@ def render_pairs_page(rows: Sequence[PairRow], title: str, count: int = 100) -> 
     covered = coverage(kept(rows))
     shown = spaced(rows, count)
     names = _measured(rows)
-    script = (TEMPLATES / "pairs.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    code, digest = script("pairs.js")
     page = (
         environment()
         .get_template("pairs.html")
@@ -74,8 +71,8 @@ def render_pairs_page(rows: Sequence[PairRow], title: str, count: int = 100) -> 
             kinds=sorted({row.pair.target_kind for row in shown}),
             sources=sorted({row.pair.source for row in shown}),
             scores=names,
-            script=Markup(script),
-            script_hash=f"sha256-{digest}",
+            script=code,
+            script_hash=digest,
         )
     )
     return page.encode("utf-8", "replace").decode()

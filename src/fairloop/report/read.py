@@ -4,9 +4,11 @@ import csv
 import hashlib
 import json
 import math
+import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,15 @@ import yaml
 
 from fairloop.errors import UserError
 
+_GROUP = re.compile(r"^(?=[^\s#-])", re.MULTILINE)
+
+MITIGATED = "mitigated/"
+"""What the names of measures after the mitigation's change begin with."""
+
 COLUMNS = ["generation", "metric", "value", "low", "high", "n"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Measure:
     """One line of `metrics.csv`; what is undefined is nan. `generation` is None for a measure of the whole cell."""
 
@@ -49,7 +56,7 @@ class Cell:
         """The cell's name in the run store."""
         return self.folder.name
 
-    @property
+    @cached_property
     def level(self) -> float:
         """The configured initial bias; nan for a study without one."""
         return _number(self._at("initial_bias", "level"))
@@ -59,7 +66,7 @@ class Cell:
         """The generator's name."""
         return str(self._at("model", "name") or "unnamed model")
 
-    @property
+    @cached_property
     def mitigation(self) -> str:
         """The strategies in their order, joined by a plus sign; `none` for none."""
         strategies = self.config.get("mitigation") or {}
@@ -67,7 +74,7 @@ class Cell:
             return " + ".join(map(str, strategies)) or "none"
         return " + ".join(map(str, strategies)) if isinstance(strategies, list) else str(strategies)
 
-    @property
+    @cached_property
     def seed(self) -> str:
         """The seed, as text."""
         return str(self.config.get("seed", ""))
@@ -81,6 +88,11 @@ class Cell:
     def generations(self) -> list[int]:
         """The generations that have measures, ascending."""
         return sorted({row.generation for row in self.rows if row.generation is not None})
+
+    @cached_property
+    def has_mitigated(self) -> bool:
+        """Whether the cell was measured again after its mitigation's change of the corpus."""
+        return any(row.metric.startswith(MITIGATED) for row in self.rows)
 
     def get(self, metric: str, generation: int | None) -> Measure:
         """Return a measure; one that the cell does not have is nan throughout."""
@@ -131,7 +143,15 @@ def read_runs(runs_dir: Path | str, cells: Sequence[Path | str] | None = None) -
     root = Path(runs_dir)
     if not root.is_dir():
         raise UserError.of("runs_dir", runs_dir, "no such folder; give the folder that fairloop wrote its runs to")
-    folders = sorted(_cell_folders(root)) if cells is None else [Path(folder) for folder in cells]
+    return read_cells(root, sorted(_cell_folders(root)) if cells is None else [Path(folder) for folder in cells])
+
+
+def read_cells(root: Path, folders: Sequence[Path]) -> Runs:
+    """Read these cells of a run store, ordered as by `read_runs`.
+
+    Raises:
+        UserError: none of them is finished; the line gives the first one's reason.
+    """
     read: list[Cell] = []
     unusable: list[Unusable] = []
     for folder in folders:
@@ -141,7 +161,7 @@ def read_runs(runs_dir: Path | str, cells: Sequence[Path | str] | None = None) -
             unusable.append(Unusable(folder, str(problem)))
     if not read:
         first = f"; {unusable[0].folder.name}: {unusable[0].reason}" if unusable else ""
-        raise UserError.of("runs_dir", runs_dir, f"no finished cell among {len(folders)} in this folder{first}")
+        raise UserError.of("runs_dir", root, f"no finished cell among {len(folders)} in this folder{first}")
     read.sort(key=_order)
     return Runs(root, tuple(read), tuple(unusable))
 
@@ -233,14 +253,48 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _config(path: Path) -> dict[str, Any]:
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    text = _text(path)
     try:
-        data = yaml.load(_text(path), Loader=loader)  # both are safe loaders
+        data = _by_groups(text)
+        if data is None:
+            data = _yaml(text)
     except (yaml.YAMLError, RecursionError):
         raise _NotUsableError(f"damaged: {path.name} is not YAML") from None
     if not isinstance(data, dict):
         raise _NotUsableError(f"damaged: {path.name} holds no configuration")
     return data
+
+
+def _by_groups(text: str) -> dict[str, Any] | None:
+    """Return a configuration read group by group: the cells of a sweep share most of them, and each is read once.
+
+    A group begins at a line that is not indented. None unless every one is a table by itself and no name comes twice:
+    then reading them together gives the same.
+    """
+    merged: dict[str, Any] = {}
+    count = 0
+    for part in _GROUP.split(text):
+        if part:
+            group = _group(part)
+            if group is None:
+                return None
+            merged.update(group)
+            count += len(group)
+    return merged if merged and count == len(merged) else None
+
+
+@lru_cache(maxsize=4096)
+def _group(text: str) -> dict[str, Any] | None:
+    try:
+        data = _yaml(text)
+    except (yaml.YAMLError, RecursionError):
+        return None
+    return data if isinstance(data, dict) else None
+
+
+def _yaml(text: str) -> Any:
+    # Both are safe loaders.
+    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 def _rows(path: Path) -> tuple[Measure, ...]:
@@ -253,8 +307,8 @@ def _rows(path: Path) -> tuple[Measure, ...]:
             if len(line) != len(COLUMNS):
                 raise _NotUsableError(f"damaged: {path.name} line {lines.line_num} has {len(line)} fields")
             generation, metric, *numbers = line
-            value, low, high, n = (float(number) if number else math.nan for number in numbers)
-            rows.append(Measure(int(generation) if generation else None, metric, value, low, high, n))
+            value, low, high, n = [float(number) if number else math.nan for number in numbers]
+            rows.append(Measure(int(generation) if generation else None, sys.intern(metric), value, low, high, n))
     except (ValueError, csv.Error):
         raise _NotUsableError(
             f"damaged: {path.name} line {lines.line_num} holds something other than numbers"

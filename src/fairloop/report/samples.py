@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -37,19 +38,25 @@ class Sample:
 
 @dataclass(frozen=True)
 class SampledCorpus:
-    """Some sentences of one stage's corpus. `problem` says why there are none."""
+    """Some sentences of one stage's table: a corpus, or pairs (`kind`). `problem` says why there are none."""
 
     stage: str
     generation: int | None
     sentences: int
     samples: tuple[Sample, ...]
     problem: str = ""
+    kind: str = "Corpus"
+    unit: str = "sentences"
 
 
 def sample_corpora(cell: Path, count: int = SENTENCES) -> list[SampledCorpus]:
-    """Return evenly spaced sentences of every `<cell>/stages/*/corpus.parquet`, in the order of the stages."""
+    """Return evenly spaced sentences of every `<cell>/stages/*/corpus.parquet`, in the order of the stages.
+
+    Of a Fair-Gender cell those of its last table of pairs: both sentences of each, and why one was dropped.
+    """
     spans = _gendered_spans()
-    return [_sample(path, count, spans) for path in sorted(cell.glob("stages/*/corpus.parquet"))]
+    corpora = [_sample(path, count, spans) for path in sorted(cell.glob("stages/*/corpus.parquet"))]
+    return [*corpora, *(_sample_pairs(path, count, spans) for path in sorted(cell.glob("stages/*/pairs.parquet"))[-1:])]
 
 
 def visible(text: str) -> str:
@@ -67,8 +74,7 @@ def _sample(path: Path, count: int, spans: Spans | None) -> SampledCorpus:
         table = pq.read_table(path, columns=["text", "occupation", "gender", "stereotype", "generation"])
     except (OSError, pa.ArrowException, ValueError, KeyError):
         return SampledCorpus(stage, None, 0, (), "this corpus cannot be read")
-    spaced = np.linspace(0, len(table) - 1, min(count, len(table))).round().astype(int)
-    rows = table.take(np.unique(spaced).tolist()).to_pylist() if len(table) else []
+    rows = _spaced(table, count)
     samples = tuple(
         Sample(
             tuple(_pieces(visible(row["text"] or ""), spans)),
@@ -79,6 +85,35 @@ def _sample(path: Path, count: int, spans: Spans | None) -> SampledCorpus:
         for row in rows
     )
     return SampledCorpus(stage, rows[0]["generation"] if rows else None, len(table), samples)
+
+
+def _sample_pairs(path: Path, count: int, spans: Spans | None) -> SampledCorpus:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    stage = path.parent.name
+    try:
+        table = pq.read_table(path, columns=["male", "female", "target", "dropped"])
+    except (OSError, pa.ArrowException, ValueError, KeyError):
+        return SampledCorpus(stage, None, 0, (), "these pairs cannot be read", "Pairs", "pairs")
+    samples = tuple(
+        Sample(
+            tuple(_pieces(visible(row[side] or ""), spans)),
+            visible(row["target"] or ""),
+            f"dropped: {visible(row['dropped'])}" if row["dropped"] else "",
+            0,
+        )
+        for row in _spaced(table, count)
+        for side in ("male", "female")
+    )
+    return SampledCorpus(stage, None, len(table), samples, kind="Pairs", unit="pairs")
+
+
+def _spaced(table: Any, count: int) -> list[dict[str, Any]]:
+    """Return at most `count` rows of an Arrow table, evenly spaced."""
+    places = np.linspace(0, len(table) - 1, min(count, len(table))).round().astype(int)
+    rows: list[dict[str, Any]] = table.take(np.unique(places).tolist()).to_pylist() if len(table) else []
+    return rows
 
 
 def gendered_pieces(text: str) -> tuple[Piece, ...]:

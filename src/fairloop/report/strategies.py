@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from fairloop.report.compare import MITIGATED, NET_RATE, NET_RATE_AMONG_GENDERED, Condition, other_settings
-from fairloop.report.read import Cell
+from fairloop.report.compare import NET_RATE, NET_RATE_AMONG_GENDERED, Condition, other_settings
+from fairloop.report.large import flip_p_value, rank_correlation, resamples_for
+from fairloop.report.read import MITIGATED, Cell
 from fairloop.statistics.corrections import holm
-from fairloop.statistics.correlation import spearman
 from fairloop.statistics.estimate import Estimate
-from fairloop.statistics.paired import bootstrapped_reduction, paired_reduction, sign_flip_p_value
+from fairloop.statistics.paired import bootstrapped_reduction, paired_reduction
 
 Floats = NDArray[np.float64]
 
@@ -33,6 +33,9 @@ PAPER_REDUCTIONS = {("contrastive", False): 0.91, ("contrastive", True): 0.988}
 """Reduction of downstream bias in arXiv 2511.10689 by strategy: on average (False), at the low level alone (True)."""
 
 AGAINST_CONTROL = "change against no mitigation"
+
+MANY_COMPARISONS = 20
+"""Of more comparisons than this each is brief: the last generation, all levels and the lowest one, few resamples."""
 
 UNLEARNED = "†"
 """Marks a bias figure of a classifier that learned nothing."""
@@ -164,17 +167,17 @@ def comparisons(conditions: Sequence[Condition]) -> list[Comparison]:
     groups: dict[tuple[str, tuple[tuple[str, str], ...]], list[Condition]] = defaultdict(list)
     for condition in conditions:
         groups[condition.model, tuple(sorted(other_settings(condition.cells[0]).items()))].append(condition)
-    found = []
-    for (model, _), members in groups.items():
-        treated = [one for one in members if one.mitigation != "none"]
-        if treated and len(members) > 1:
-            found.append(_compare(model, [one for one in members if one.mitigation == "none"], treated))
-    return found
+    several = [
+        (model, members)
+        for (model, _), members in groups.items()
+        if len(members) > 1 and any(one.mitigation != "none" for one in members)
+    ]
+    return [_compare(model, members, brief=len(several) > MANY_COMPARISONS) for model, members in several]
 
 
 def changed(metric: str, cell: Cell) -> str:
     """Return the name of a measure after the mitigation's change; as written if the mitigation changes no corpus."""
-    return MITIGATED + metric if any(row.metric.startswith(MITIGATED) for row in cell.rows) else metric
+    return MITIGATED + metric if cell.has_mitigated else metric
 
 
 def learned_nothing(metric: str, cell: Cell, generation: int) -> bool:
@@ -183,48 +186,74 @@ def learned_nothing(metric: str, cell: Cell, generation: int) -> bool:
     return what == "bias" and cell.get(f"{task}/learned", generation).value == 0
 
 
-def _compare(model: str, controls: Sequence[Condition], treated: Sequence[Condition]) -> Comparison:
+def _compare(model: str, members: Sequence[Condition], *, brief: bool) -> Comparison:
+    controls, treated = (
+        [one for one in members if (one.mitigation == "none") == untreated] for untreated in (True, False)
+    )
     cells = [cell for condition in controls for cell in condition.cells]
     strategies = [Strategy(condition, tuple(_pairs(condition.cells, cells))) for condition in treated]
     used = {id(pair.control) for strategy in strategies for pair in strategy.pairs}
     controls = [one for one in controls if any(id(cell) in used for cell in one.cells)]
     starts = {(cell.level, cell.seed) for one in (*controls, *treated) for cell in one.cells}
-    reductions = tuple(_reductions(strategies, starts))
-    correlations = tuple(_correlations(controls, strategies))
+    reductions = tuple(_reductions(strategies, starts, brief=brief))
+    correlations = tuple(_correlations(controls, strategies, brief=brief))
     return Comparison(model, tuple(controls), tuple(strategies), reductions, correlations)
 
 
 def _pairs(treated: Iterable[Cell], controls: Sequence[Cell]) -> Iterator[Pair]:
     """Pair each cell with the control of its level and seed; of several, with the one whose length is nearest."""
+    starts: dict[tuple[float, str], list[Cell]] = defaultdict(list)
+    for control in controls:
+        starts[control.level, control.seed].append(control)
     for cell in treated:
-        alike = [one for one in controls if (one.level, one.seed) == (cell.level, cell.seed)]
+        alike = starts.get((cell.level, cell.seed))
         if alike:
             yield Pair(cell, min(alike, key=lambda one: abs(len(one.generations) - len(cell.generations))))
 
 
-def _reductions(strategies: Sequence[Strategy], starts: set[tuple[float, str]]) -> Iterator[Reduction]:
-    """Yield every reduction; Holm's correction is over the strategies of one measure, variant, span and level."""
+def _reductions(strategies: Sequence[Strategy], starts: set[tuple[float, str]], *, brief: bool) -> Iterator[Reduction]:
+    """Yield every reduction; Holm's correction is over the strategies of one measure, variant, span and level.
+
+    `brief`: at the last generation alone, over all levels and at the lowest one.
+    """
     present = {row.metric for one in strategies for pair in one.pairs for row in pair.treated.rows}
-    levels = sorted({level for level, _ in starts})
+    levels = sorted({level for level, _ in starts})[: 1 if brief else None]
     for metric in REDUCED:
         if not present & {metric, MITIGATED + metric}:
             continue
         for after in (False, True):
-            for last in (True, False):
+            for last in (True,) if brief else (True, False):
+                measured = [(one, list(_measured(one, metric, after, last))) for one in strategies]
                 for level in (None, *levels):
                     possible = sum(level in (None, start) for start, _ in starts)
-                    family = [_reduction(one, metric, after, last, level, possible) for one in strategies]
+                    chosen = (metric, after, last, level)
+                    family = [_reduction(one, chosen, ends, possible, brief) for one, ends in measured]
                     adjusted = holm([one.p_value for one in family])
                     yield from (replace(one, adjusted=float(p)) for one, p in zip(family, adjusted, strict=True))
 
 
+def _measured(strategy: Strategy, metric: str, after: bool, last: bool) -> Iterator["_Ends"]:
+    """Yield, for each pair that both sides measured: its level, |with|, |without|, and whether one learned nothing."""
+    for pair in strategy.pairs:
+        with_, without = _absolute(pair, metric, after, last)
+        if math.isfinite(with_) and math.isfinite(without):
+            yield pair.level, with_, without, _unlearned(pair, metric, after, last)
+
+
+_Ends = tuple[float, float, float, bool]
+
+
 def _reduction(
-    strategy: Strategy, metric: str, after: bool, last: bool, level: float | None, possible: int
+    strategy: Strategy,
+    chosen: tuple[str, bool, bool, float | None],
+    measured: Sequence[_Ends],
+    possible: int,
+    brief: bool,
 ) -> Reduction:
-    pairs = [pair for pair in strategy.pairs if level in (None, pair.level)]
-    ends = [(pair, *_absolute(pair, metric, after, last)) for pair in pairs]
-    ends = [one for one in ends if math.isfinite(one[1]) and math.isfinite(one[2])]
+    metric, after, last, level = chosen
+    ends = [one for one in measured if level in (None, one[0])]
     treated, control = (np.array([one[place] for one in ends], dtype=float) for place in (1, 2))
+    resamples = resamples_for(len(treated), brief=brief)
     return Reduction(
         condition=strategy.condition,
         metric=metric,
@@ -234,13 +263,13 @@ def _reduction(
         treated=float(treated.mean()) if len(treated) else math.nan,
         control=float(control.mean()) if len(control) else math.nan,
         reduction=paired_reduction(treated, control),
-        bootstrap=bootstrapped_reduction(treated, control, seed=0),
-        p_value=sign_flip_p_value(treated - control, seed=0) if control.any() else math.nan,
+        bootstrap=bootstrapped_reduction(treated, control, seed=0, resamples=resamples),
+        p_value=flip_p_value(treated - control) if control.any() else math.nan,
         adjusted=math.nan,
         pairs=len(ends),
         possible=possible,
-        unlearned=sum(_unlearned(pair, metric, after, last) for pair, *_ in ends),
-        points=tuple(1 - with_ / without if without else math.nan for _, with_, without in ends),
+        unlearned=sum(unlearned for *_, unlearned in ends),
+        points=tuple(1 - with_ / without if without else math.nan for _, with_, without, _ in ends),
     )
 
 
@@ -251,13 +280,13 @@ def _span(pair: Pair, last: bool) -> range:
 def _absolute(pair: Pair, metric: str, after: bool, last: bool) -> tuple[float, float]:
     """Return |with| and |without| of a pair, means over the generations in which both are defined."""
     name = changed(metric, pair.treated) if after else metric
-    values = np.array(
-        [(pair.treated.get(name, one).value, pair.control.get(metric, one).value) for one in _span(pair, last)]
-    ).reshape(-1, 2)
-    values = np.abs(values[np.isfinite(values).all(axis=1)])
-    if not len(values):
+    ends = [(pair.treated.get(name, one).value, pair.control.get(metric, one).value) for one in _span(pair, last)]
+    defined = [(abs(with_), abs(without)) for with_, without in ends if math.isfinite(with_) and math.isfinite(without)]
+    if len(defined) == 1:
+        return defined[0]
+    if not defined:
         return math.nan, math.nan
-    with_, without = values.mean(axis=0)
+    with_, without = np.array(defined).mean(axis=0)
     return float(with_), float(without)
 
 
@@ -299,20 +328,23 @@ def changes(pairs: Iterable[Pair]) -> list[Point]:
     return found
 
 
-def _correlations(controls: Sequence[Condition], strategies: Sequence[Strategy]) -> Iterator[Correlation]:
+def _correlations(
+    controls: Sequence[Condition], strategies: Sequence[Strategy], *, brief: bool
+) -> Iterator[Correlation]:
+    """Yield the correlations; `brief`: over all strategies together alone."""
     conditions = [*controls, *(one.condition for one in strategies)]
     for of, after in (("as written", False), ("after the mitigation", True)):
-        yield from _correlate(of, [(one, points(one.cells, after=after)) for one in conditions])
-    yield from _correlate(AGAINST_CONTROL, [(one.condition, changes(one.pairs)) for one in strategies])
+        yield from _correlate(of, [(one, points(one.cells, after=after)) for one in conditions], brief)
+    yield from _correlate(AGAINST_CONTROL, [(one.condition, changes(one.pairs)) for one in strategies], brief)
 
 
-def _correlate(of: str, each: Sequence[tuple[Condition, list[Point]]]) -> Iterator[Correlation]:
-    """Yield the correlation over all points, then over those of each condition."""
+def _correlate(of: str, each: Sequence[tuple[Condition, list[Point]]], brief: bool) -> Iterator[Correlation]:
+    """Yield the correlation over all points, then unless `brief` over those of each condition."""
     groups: list[tuple[Condition | None, list[Point]]] = [
         (None, [point for _, found in each for point in found]),
-        *each,
+        *(() if brief else each),
     ]
     for condition, found in groups:
         starts = [start for start, _, _ in found]
-        estimate = spearman([x for _, x, _ in found], [y for _, _, y in found], seed=0, clusters=starts)
+        estimate = rank_correlation([x for _, x, _ in found], [y for _, _, y in found], starts, brief=brief)
         yield Correlation(of, condition, estimate, len(set(starts)))

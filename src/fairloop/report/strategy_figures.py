@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fairloop.report.compare import GENDERED_SHARE, MITIGATED, NET_RATE, NET_RATE_AMONG_GENDERED, Condition
-from fairloop.report.drawing import LINES, PAPER, REST, Drawing, drawn, share_limits
+from fairloop.report.compare import GENDERED_SHARE, NET_RATE, NET_RATE_AMONG_GENDERED, Condition
+from fairloop.report.drawing import LINES, PAPER, REST, Drawing, drawn, share_limits, spread
 from fairloop.report.figure import legend_below, level_styles, trajectory_panel
+from fairloop.report.read import MITIGATED
 from fairloop.report.strategies import (
     AGAINST_CONTROL,
     DOWNSTREAM,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 _COLUMN_WIDTH, _ROW_HEIGHT = 2.7, 2.6
 _PARTS = (("by_share", "by gendered share", "#56B4E9", ""), ("by_net_rate", "by net rate among", "#E69F00", "////"))
+_MOST_POINTS, _MOST_DOTS = 600, 60
 _FURTHEST = -1.5
 """Where the axis of reductions ends at the latest: a bias two and a half times that without mitigation."""
 
@@ -227,7 +229,7 @@ def _reduction(axes: "Axes", one: Reduction, at: float, edge: float, colour: str
     if math.isnan(found.value):
         axes.annotate(one.note.split(":")[0], (0.02, at), fontsize=7, color="#777777", va="center")
         return
-    inside = [value for value in one.points if value >= edge]
+    inside = [value for value in spread(one.points, _MOST_DOTS) if value >= edge]
     axes.plot(inside, [at] * len(inside), ".", color=colour, ms=3, alpha=0.45, zorder=2)
     if not math.isnan(found.low):
         low, high = max(found.low, edge), max(found.high, edge)
@@ -279,7 +281,7 @@ def _cloud(axes: "Axes", comparison: Comparison, after: bool) -> None:
     looks, names = _colours(comparison), comparison.names()
     for condition in comparison.conditions:
         colour, marker = looks[id(condition)]
-        found = points(condition.cells, after=after)
+        found = spread(points(condition.cells, after=after), _MOST_POINTS)
         x, y = [point[1] for point in found], [point[2] for point in found]
         axes.plot(
             x, y, marker, color=colour, mfc=colour if after else "white", ms=4.5, alpha=0.75, ls="none",

@@ -5,8 +5,8 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from fairloop.benchmarks.published import PublishedScore, published_for
-from fairloop.report.compare import MITIGATED, Condition, level_mean, verdict_in_words
-from fairloop.report.read import Cell, Measure, Runs
+from fairloop.report.compare import Condition, level_mean, verdict_in_words
+from fairloop.report.read import MITIGATED, Cell, Measure, Runs
 from fairloop.report.strategies import REDUCED, UNLEARNED, Comparison, Reduction, learned_nothing
 from fairloop.statistics.estimate import Estimate
 
@@ -190,8 +190,8 @@ def reduction_table(comparison: Comparison, *, in_full: bool = False) -> Table |
     for one in whole:
         low = at_lowest[_variant(one)]
         variant = ("after" if one.after else "as written", "last" if one.last else "from 1 on") if in_full else ()
-        numbers = (percent_reduction(one), _p_value(one.adjusted), f"{one.pairs} of {one.possible}")
-        more = (_p_value(low.adjusted),) if in_full else ()
+        numbers = (percent_reduction(one), p_value_text(one.adjusted), f"{one.pairs} of {one.possible}")
+        more = (p_value_text(low.adjusted),) if in_full else ()
         at = (percent_reduction(low), *more, f"{low.pairs} of {low.possible}")
         rows.append((names[id(one.condition)], REDUCED[one.metric], *variant, *numbers, *at))
     if not rows:
@@ -228,10 +228,14 @@ def correlation_table(comparison: Comparison, *, in_full: bool = False) -> Table
     return Table(title, columns, rows, 2, note) if rows else None
 
 
-def other_studies(cells: Sequence[Cell]) -> tuple[Table | None, Table | None]:
-    """Return the scores of evaluated models, and the cells of studies that have no tables of their own."""
+def other_studies(cells: Sequence[Cell], *, debiased: bool = False) -> tuple[Table | None, Table | None]:
+    """Return the scores of evaluated models, and the cells of studies that have no tables of their own.
+
+    `debiased`: whether the cells of Fair-Gender have.
+    """
     scores = benchmark_table(cells)
-    shown = {"recursion", "metric_calibration", "evaluate"} if scores else {"recursion", "metric_calibration"}
+    shown = {"recursion", "metric_calibration"} | ({"evaluate"} if scores else set())
+    shown |= {"fair_gender"} if debiased else set()
     others = [cell for cell in cells if cell.study not in shown]
     return scores, cells_table(others) if others else None
 
@@ -263,7 +267,7 @@ def benchmark_table(cells: Sequence[Cell]) -> Table | None:
         protocol = str(benchmark.get("protocol") or benchmark.get("name", ""))
         for row in cell.rows:
             figure = published.get(row.metric)
-            if figure is None and not _is_headline(row.metric):
+            if figure is None and not is_headline(row.metric):
                 continue
             if figure is not None:
                 sources[f"{figure.model}: {figure.source}"] = None
@@ -279,7 +283,7 @@ def _figure(published: PublishedScore | None) -> str:
     return f"{published.value:g}" if published else "–"
 
 
-def _is_headline(metric: str) -> bool:
+def is_headline(metric: str) -> bool:
     """Say whether a measure sums up a benchmark; every other one stands in the CSV file."""
     overall = "/overall/" in metric and metric.endswith(("/score", "/lms", "/ss", "/icat"))
     return overall or metric.count("/") == 1
@@ -316,7 +320,8 @@ def _variant(one: Reduction) -> tuple[int, str, bool, bool]:
     return id(one.condition), one.metric, one.after, one.last
 
 
-def _p_value(value: float) -> str:
+def p_value_text(value: float) -> str:
+    """Return a p-value with three digits; a dash for an undefined one."""
     return "–" if math.isnan(value) else "<0.001" if value < 0.001 else f"{value:.3f}"
 
 

@@ -12,6 +12,8 @@ from rich.text import Text
 
 from fairloop.report.calibration import calibrations, summary_table
 from fairloop.report.compare import FACTORS, Condition, settle_or_disappear, verdict_in_words
+from fairloop.report.debiasing import Debiasing
+from fairloop.report.debiasing_tables import debiasing_tables
 from fairloop.report.read import Runs
 from fairloop.report.strategies import Comparison
 from fairloop.report.table import (
@@ -29,17 +31,31 @@ from fairloop.report.table import (
 MOST_CELLS = 12
 """Up to this many cells in all the terminal shows each; above, the means of each level."""
 
+MOST_LISTED = 20
+"""Up to so many conditions, and a quarter as many comparisons, are on the terminal; the report's files have all."""
+
 MOST_CONDITIONS = 2
 """Up to this many conditions the terminal shows every generation; above, the comparisons only."""
 
 
 def print_report(
-    runs: Runs, conditions: Sequence[Condition], comparisons: Sequence[Comparison], console: Console
+    runs: Runs,
+    conditions: Sequence[Condition],
+    comparisons: Sequence[Comparison],
+    console: Console,
+    debiased: Sequence[Debiasing] = (),
 ) -> None:
     """Print the tables, and a line on each equilibrium, to the terminal."""
     for condition in conditions if len(conditions) <= MOST_CONDITIONS else ():
         for table in metric_tables(condition, single=sum(len(one.cells) for one in conditions) <= MOST_CELLS):
-            _print(table, console)
+            print_table(table, console)
+    for count, what, most in (
+        (len(conditions), "conditions", MOST_LISTED),
+        (len(comparisons), "comparisons", MOST_LISTED // 4),
+    ):
+        if count > most:
+            console.print(Text(f"The first {most} of {count} {what}; equilibrium.csv and reductions.csv have all.\n"))
+    conditions, comparisons = conditions[:MOST_LISTED], comparisons[: MOST_LISTED // 4]
     indent = 4 + max(map(len, FACTORS.values()))
     for condition in conditions:
         console.print(Text(_equilibrium_heading(condition), style="bold"))
@@ -52,18 +68,21 @@ def print_report(
         console.print()
     changes = change_table([_only_net_rate(condition) for condition in conditions])
     if changes:
-        _print(_one_condition_less(changes), console)
+        print_table(_one_condition_less(changes), console)
     for comparison in comparisons:
         if not comparison.controls:
             console.print(Text(f"Reductions: {comparison.model} has no cell without mitigation to compare with\n"))
-        for found in (reduction_table(comparison), correlation_table(comparison)):
-            if found:
-                _print(found, console)
+        for compared in (reduction_table(comparison), correlation_table(comparison)):
+            if compared:
+                print_table(compared, console)
     for calibration in calibrations(runs.cells):
-        _print(summary_table(calibration), console)
-    for extra in (*other_studies(runs.cells), unusable_table(runs)):
+        print_table(summary_table(calibration), console)
+    for found in debiased:
+        for table in debiasing_tables(found):
+            print_table(table, console)
+    for extra in (*other_studies(runs.cells, debiased=any(one.effects for one in debiased)), unusable_table(runs)):
         if extra:
-            _print(extra, console)
+            print_table(extra, console)
 
 
 def _equilibrium_heading(condition: Condition) -> str:
@@ -98,7 +117,8 @@ def _one_condition_less(table: Table) -> Table:
     return Table(title, tuple(table.columns[i] for i in kept), rows, labels, table.note)
 
 
-def _print(table: Table, console: Console) -> None:
+def print_table(table: Table, console: Console) -> None:
+    """Print a table with its title and note."""
     grid = RichTable(
         title=Text(table.title),
         title_justify="left",

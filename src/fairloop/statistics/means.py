@@ -1,6 +1,7 @@
 """Means and ratios of means of a few independent values, with intervals that hold for as few as they are."""
 
 import math
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,7 +25,7 @@ def student_mean(values: ArrayLike, confidence: float = 0.95) -> Estimate:
     mean = float(column.mean())
     if n < FEWEST_FOR_SPREAD:
         return Estimate(mean, math.nan, math.nan, n)
-    half = float(stats.t.ppf((1 + confidence) / 2, n - 1) * column.std(ddof=1) / math.sqrt(n))
+    half = float(_quantile((1 + confidence) / 2, n - 1) * column.std(ddof=1) / math.sqrt(n))
     return Estimate(mean, mean - half, mean + half, n)
 
 
@@ -42,8 +43,14 @@ def ratio_of_means(first: ArrayLike, second: ArrayLike, confidence: float = 0.95
         return Estimate(math.nan, math.nan, math.nan, n)
     if n < 2:
         return Estimate(above / below, math.nan, math.nan, n)
-    quantile = float(stats.t.ppf((1 + confidence) / 2, n - 1))
+    quantile = _quantile((1 + confidence) / 2, n - 1)
     return Estimate(above / below, *ratio_interval(below, above, np.cov(pairs) / n, quantile), n)
+
+
+@lru_cache(maxsize=1024)
+def _quantile(share: float, freedom: int) -> float:
+    """Return Student's quantile; a report asks for the same few thousands of times."""
+    return float(stats.t.ppf(share, freedom))
 
 
 def ratio_interval(below: float, above: float, covariance: Floats, quantile: float) -> tuple[float, float]:

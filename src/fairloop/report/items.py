@@ -1,0 +1,172 @@
+"""Per-item tables of two measured models: the difference of a score with an interval over the items they share.
+
+Only scores that are a ratio of two sums over items (a mean is one) and are found again from the tables: a score that
+the tables do not reproduce is left to its reported interval.
+"""
+
+import csv
+import math
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fairloop.report.large import flip_p_value
+from fairloop.report.read import Cell
+from fairloop.statistics.bootstrap import bootstrap_sums
+from fairloop.statistics.estimate import Estimate
+
+ITEMS_FILE = "items.csv"
+
+Row = dict[str, str]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class _Score:
+    """How a score comes from a table: `terms` gives an item's numerator and denominator, None for items left out."""
+
+    terms: Callable[[Row], tuple[float, float] | None]
+    item: tuple[str, ...]
+    cluster: str
+    of_ratio: Callable[[Floats], Floats] = np.asarray
+
+
+@dataclass(frozen=True)
+class Side:
+    """A measured model: its cell, and whether its scores before or after the debiasing are meant."""
+
+    cell: Cell
+    before: bool = False
+
+    def value(self, metric: str) -> float:
+        """Return the reported score."""
+        return self.cell.get(f"before/{metric}" if self.before else metric, None).value
+
+    def table(self, benchmark: str) -> Path | None:
+        """Return the per-item table of a benchmark; None if the cell keeps none."""
+        stages = self.cell.folder / "stages"
+        # A method that changes no model is measured once, before.
+        names = [f"*-before-{benchmark}"] if self.before else [f"*-after-{benchmark}", f"*-before-{benchmark}"]
+        if self.cell.study == "evaluate":
+            names = ["*-scores"]
+        found = [path for name in names for path in sorted(stages.glob(f"{name}/{ITEMS_FILE}"))]
+        return found[0] if found else None
+
+
+def item_difference(second: Side, first: Side, metric: str, *, seed: int = 0) -> tuple[Estimate, float] | None:
+    """Return second - first of a score over the items that both have, and the p-value of the sign-flip test.
+
+    The 95% interval is the percentile bootstrap over clusters of items (templates of one subject belong together), each
+    drawn for both sides at once. None where a side keeps no items, the items differ, or a score is not reproduced.
+    """
+    shared = _shared(second, first, metric)
+    if shared is None:
+        return None
+
+    def difference(sums: Floats) -> Floats:
+        one, other = shared.values(sums)
+        return np.asarray(other - one)
+
+    estimate = bootstrap_sums(shared.table, difference, seed=seed, clusters=shared.clusters)
+    return estimate, flip_p_value(list(shared.changes().values()))
+
+
+def item_p_value(pairs: Sequence[tuple[Side, Side]], metric: str) -> float:
+    """Return the p-value of the sign-flip test over clusters of items, of their changes summed over pairs of seeds.
+
+    NaN where `item_difference` is None for a pair, or the pairs do not share their items.
+    """
+    changes: dict[str, float] = {}
+    for second, first in pairs:
+        shared = _shared(second, first, metric)
+        found = shared.changes() if shared is not None else {}
+        if not found or (changes and changes.keys() != found.keys()):
+            return math.nan
+        changes = {cluster: changes.get(cluster, 0.0) + change for cluster, change in found.items()}
+    return flip_p_value(list(changes.values())) if changes else math.nan
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """The items of two sides: `table` [n, 4] has numerator and denominator of the first and of the second."""
+
+    score: _Score
+    table: Floats
+    clusters: list[str]
+
+    def values(self, sums: Floats) -> tuple[Floats, Floats]:
+        """Return the score of the first and of the second side from sums [..., 4]."""
+        return self.score.of_ratio(sums[..., 0] / sums[..., 1]), self.score.of_ratio(sums[..., 2] / sums[..., 3])
+
+    def changes(self) -> dict[str, float]:
+        """Return the change of each cluster's sum."""
+        found: dict[str, float] = {}
+        for cluster, change in zip(self.clusters, self.table[:, 2] - self.table[:, 0], strict=True):
+            found[cluster] = found.get(cluster, 0.0) + float(change)
+        return found
+
+
+def _shared(second: Side, first: Side, metric: str) -> _Shared | None:
+    score = _score(metric)
+    if score is None:
+        return None
+    sides = [_terms(side.table(metric.split("/")[0]), score) for side in (first, second)]
+    if not sides[0] or sides[0].keys() != sides[1].keys():
+        return None
+    table = np.array([[*sides[0][name][:2], *sides[1][name][:2]] for name in sides[0]])
+    shared = _Shared(score, table, [cluster for _, _, cluster in sides[0].values()])
+    reported = [side.value(metric) for side in (first, second)]
+    return shared if np.allclose(shared.values(table.sum(axis=0)), reported, rtol=1e-4, atol=1e-6) else None
+
+
+def _terms(path: Path | None, score: _Score) -> dict[Hashable, tuple[float, float, str]]:
+    """Return numerator, denominator and cluster of each item that counts; nothing where the table cannot be read."""
+    if path is None:
+        return {}
+    try:
+        rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+        found: dict[Hashable, tuple[float, float, str]] = {}
+        for row in rows:
+            terms = score.terms(row)
+            if terms is not None:
+                found[tuple(row[name] for name in score.item)] = (*terms, row[score.cluster])
+    except (OSError, ValueError, KeyError, csv.Error):
+        return {}
+    return found
+
+
+def _score(metric: str) -> _Score | None:
+    benchmark, _, what = metric.partition("/")
+    if benchmark == "heldout_templates" and what in _HELDOUT:
+        return _Score(_HELDOUT[what], ("target", "words", "template"), "target")
+    if benchmark == "perplexity" and what in ("perplexity", "pseudo_perplexity"):
+        terms: Callable[[Row], tuple[float, float]] = lambda row: (-float(row["log_likelihood"]), float(row["tokens"]))  # noqa: E731
+        return _Score(terms, ("item",), "item", lambda ratio: np.asarray(np.exp(ratio)))
+    if benchmark == "crows_pairs" and what.endswith("/score"):
+        group = what.removesuffix("/score")
+        return _Score(lambda row: _preferred(row, group), ("item",), "item")
+    return None
+
+
+def _log_odds(kind: str, *, pronouns: bool) -> Callable[[Row], tuple[float, float] | None]:
+    def terms(row: Row) -> tuple[float, float] | None:
+        counts = row["kind"] == kind and (row["words"] == "he/she") == pronouns
+        return (abs(float(row["score"])), 1.0) if counts else None
+
+    return terms
+
+
+_HELDOUT = {
+    "mean_abs_log_odds": _log_odds("occupation", pronouns=True),
+    "traits": _log_odds("trait", pronouns=True),
+    "activities": _log_odds("activity", pronouns=True),
+    "attribute_words": _log_odds("occupation", pronouns=False),
+}
+
+
+def _preferred(row: Row, group: str) -> tuple[float, float] | None:
+    counts = group in ("overall", row["bias_type"]) and not math.isnan(float(row["preferred"]))
+    return (100.0 * float(row["preferred"]), 1.0) if counts else None

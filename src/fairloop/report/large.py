@@ -1,0 +1,71 @@
+"""Statistics over hundreds of cells and more: their limits, which cost little where the exact ones cost minutes.
+
+Up to the stated sizes everything is exact, or resampled as elsewhere.
+"""
+
+import math
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fairloop.statistics.bootstrap import bootstrap_sums
+from fairloop.statistics.correlation import spearman
+from fairloop.statistics.estimate import Estimate
+from fairloop.statistics.paired import sign_flip_p_value
+
+Floats = NDArray[np.float64]
+
+MANY_PAIRS = 60
+"""From this many pairs on the sign-flip distribution is taken as normal."""
+
+MANY_POINTS = 1000
+"""From this many points on ranks are not taken anew in each resample."""
+
+FEWEST, MOST = 200, 2000
+"""Resamples of a bootstrap interval: as few as are enough where there are thousands of them, and otherwise."""
+
+_DRAWS = 400_000
+
+
+def flip_p_value(differences: ArrayLike) -> float:
+    """Return the p-value of the sign-flip test; for many pairs from the normal limit of its distribution.
+
+    The sum of n differences with random signs has mean 0 and variance sum d^2, and is normal for large n (Lindeberg).
+    """
+    column = np.asarray(differences, dtype=np.float64)
+    column = column[np.isfinite(column)]
+    if len(column) < MANY_PAIRS:
+        return sign_flip_p_value(column, seed=0)
+    spread = math.sqrt(float(column @ column))
+    return math.erfc(abs(float(column.sum())) / spread / math.sqrt(2)) if spread else 1.0
+
+
+def rank_correlation(
+    x: Sequence[float], y: Sequence[float], clusters: Sequence[Hashable], *, brief: bool = False
+) -> Estimate:
+    """Return Spearman's rank correlation with its bootstrap interval over clusters; `brief`: of few resamples.
+
+    For many points each keeps its rank in every resample: the correlation of ranks is then a function of sums.
+    """
+    if len(x) < MANY_POINTS:
+        return spearman(x, y, seed=0, clusters=clusters, resamples=FEWEST if brief else MOST)
+    from scipy.stats import rankdata
+
+    first, second = (rankdata(column) - (len(column) + 1) / 2 for column in (x, y))
+    columns = np.column_stack([first, second, first * second, first**2, second**2, np.ones(len(first))])
+    units = len(set(clusters))
+    return bootstrap_sums(columns, _correlation, seed=0, resamples=resamples_for(units, brief=brief), clusters=clusters)
+
+
+def resamples_for(units: int, *, brief: bool = False) -> int:
+    """Return how many resamples of so many units are drawn: 2000 up to 200 units, fewer above, at least 200."""
+    return FEWEST if brief else max(FEWEST, min(MOST, _DRAWS // max(units, 1)))
+
+
+def _correlation(sums: Floats) -> Floats:
+    """Return Pearson's correlation from the sums [..., 6] of x, y, xy, xx, yy and 1; NaN where one does not vary."""
+    x, y, xy, xx, yy, n = (sums[..., column] for column in range(6))
+    spread = np.maximum(n * xx - x**2, 0) * np.maximum(n * yy - y**2, 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(np.where(spread > 0, (n * xy - x * y) / np.sqrt(spread), np.nan))

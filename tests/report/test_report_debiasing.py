@@ -1,0 +1,150 @@
+"""Fair-Gender's method table and ablations, on cells of known truth."""
+
+import csv
+import io
+
+import numpy as np
+import pytest
+from fair_gender_store import ABLATIONS, FULL, HEADLINE, PERPLEXITY, RISE, make_grid, make_method, untouched
+from rich.console import Console
+
+from fairloop.report.cli import show_report
+from fairloop.report.debiasing import change_in_words, debiasings
+from fairloop.report.debiasing_tables import ablation_table, debiasing_tables, method_table
+from fairloop.report.read import read_runs
+
+MEAN = np.mean([untouched(seed)[0] for seed in range(3)])
+
+
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory):
+    runs_dir = tmp_path_factory.mktemp("grid")
+    make_grid(runs_dir)
+    return runs_dir
+
+
+@pytest.fixture(scope="module")
+def found(grid):
+    (one,) = debiasings(read_runs(grid).cells)
+    return one
+
+
+def effect(found, label, metric=HEADLINE):
+    return next(one for one in found.effects if one.variant.label == label and one.score.metric == metric)
+
+
+def test_variants_are_named_by_what_differs_from_the_default(found):
+    assert [one.label for one in found.variants] == [
+        "none",
+        "fair_gender",
+        "fair_gender, no alignment",
+        "fair_gender, no causal estimate",
+        "fair_gender, no regulariser",
+        "fair_gender, pairs from templates",
+        "cda",
+    ]
+
+
+def test_names_of_settings_that_have_no_words():
+    assert change_in_words("debias.pairs", "10000") == "10000 pairs"
+    assert change_in_words("debias.neighbours", "3") == "neighbours=3"
+    assert change_in_words("model.name", "gemma_2_2b_it") == "model.name=gemma_2_2b_it"
+
+
+def test_a_method_is_compared_with_the_plm_before_in_pairs_of_seeds(found):
+    full = effect(found, "fair_gender")
+    changes = [(FULL - 1) * untouched(seed)[0] for seed in range(3)]
+    half = 4.302653 * np.std(changes, ddof=1) / np.sqrt(3)  # Student's t with two degrees of freedom
+    assert full.change.value == pytest.approx(np.mean(changes))
+    assert (full.change.low, full.change.high) == pytest.approx((np.mean(changes) - half, np.mean(changes) + half))
+    assert full.relative.value == pytest.approx(FULL - 1)
+    assert (full.pairs, full.over) == (3, "seeds")
+    assert full.p_value == 0.25  # 2 of 2^3 sign patterns
+    assert effect(found, "fair_gender", PERPLEXITY).relative.value == pytest.approx(RISE - 1)
+    assert effect(found, "none").pairs == 0
+
+
+def test_p_values_are_corrected_over_the_variants_of_a_score(found):
+    family = [one for one in found.effects if one.score.metric == HEADLINE]
+    assert sum(np.isfinite(one.p_value) for one in family) == 6
+    assert {one.adjusted for one in family if one.pairs} == {1.0}  # 6 x 0.25
+
+
+def test_the_ablation_is_paired_with_the_full_method(found):
+    (ablation,) = found.ablations
+    assert ablation.full.label == "fair_gender"
+    assert (ablation.without, ablation.level) == pytest.approx((MEAN, FULL * MEAN))
+    changes = {one.variant.label: one for one in ablation.of(ablation.headline)}
+    assert len(changes) == len(ABLATIONS)
+    lost = changes["fair_gender, pairs from templates"]
+    assert lost.change.value == pytest.approx((0.42 - FULL) * MEAN)
+    assert lost.change.low < lost.change.value < lost.change.high
+    assert changes["fair_gender, no regulariser"].change.value == pytest.approx((0.25 - FULL) * MEAN)
+
+
+def test_tables_show_values_changes_and_percentages(found):
+    methods = {row[0]: row for row in method_table(found).rows}
+    assert methods["fair_gender"][1] == "3"
+    assert methods["fair_gender"][2].startswith(f"{FULL * MEAN:.3f} [")
+    changes = {row[:2]: row for row in debiasing_tables(found)[0].rows}
+    assert changes["fair_gender", "held-out templates: |log odds|"][4].startswith("-70.0% [")
+    ablation = ablation_table(found, found.ablations[0])
+    assert f"{FULL * MEAN:.3f}" in ablation.note
+    assert {row[0] for row in ablation.rows} == {one.label for one in found.variants if one.changes}
+
+
+def test_page_terminal_files_and_figures_show_it(grid, tmp_path):
+    stream = io.StringIO()
+    show_report(grid, tmp_path / "out", console=Console(file=stream, width=140, highlight=False))
+    text = stream.getvalue()
+    assert "Change against the untouched PLM: minilm" in text
+    assert "Ablation of fair_gender: minilm" in text
+    assert "Cells of other studies" not in text
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert 'id="debiasing"' in page
+    assert page.count("data:image/svg+xml") == 2
+    with (tmp_path / "out" / "ablation.csv").open(newline="") as stream:
+        rows = {(row["variant"], row["metric"]): row for row in csv.DictReader(stream)}
+    row = rows["fair_gender, no causal estimate", HEADLINE]
+    assert float(row["change"]) == pytest.approx((0.33 - FULL) * MEAN)
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"debias_methods.csv", "debias_methods.svg", "ablation.png", "ablation_of_fair_gender_minilm.tex"} <= names
+
+
+def test_a_single_seed_has_its_interval_over_items(tmp_path):
+    make_grid(tmp_path, seeds=(0,), items=True, ablations=("causal=none",))
+    (found,) = debiasings(read_runs(tmp_path).cells)
+    full = effect(found, "fair_gender")
+    assert (full.pairs, full.over) == (1, "items")
+    assert full.change.value == pytest.approx((FULL - 1) * 1.2)
+    assert full.change.low < full.change.value < full.change.high < 0
+    assert full.item_p == 2 / 2**12  # all twelve subjects fall: 2 of 2^12 patterns
+    assert np.isnan(full.p_value)
+    skill = effect(found, "fair_gender", PERPLEXITY)
+    assert skill.change.value == pytest.approx(20 * (RISE - 1), rel=1e-3)
+    assert skill.over == "items"
+
+
+def test_items_of_several_seeds_are_tested_together(tmp_path):
+    make_grid(tmp_path, seeds=(0, 1), items=True, ablations=("causal=none",), baselines=())
+    (found,) = debiasings(read_runs(tmp_path).cells)
+    full = effect(found, "fair_gender")
+    assert (full.p_value, full.item_p, full.item_adjusted) == (0.5, 2 / 2**12, 4 / 2**12)
+    (lost,) = found.ablations[0].of(found.ablations[0].headline)
+    assert lost.item_p == 2 / 2**12
+
+
+def test_without_items_a_single_seed_has_no_interval(tmp_path):
+    make_grid(tmp_path, seeds=(0,), ablations=())
+    (found,) = debiasings(read_runs(tmp_path).cells)
+    assert np.isnan(effect(found, "fair_gender").change.low)
+    assert not found.ablations
+
+
+def test_a_seed_that_was_run_twice_for_other_benchmarks_counts_once(tmp_path):
+    make_grid(tmp_path, ablations=(), baselines=())
+    make_method(tmp_path, "fair_gender", 0, FULL, RISE, benchmarks=("heldout_templates", "seat"))
+    (found,) = debiasings(read_runs(tmp_path).cells)
+    full = effect(found, "fair_gender")
+    assert len(full.variant.cells) == 4
+    assert (full.pairs, full.value.n) == (3, 3)
