@@ -23,9 +23,8 @@ from omegaconf import DictConfig
 from fairloop import config, console
 from fairloop.errors import FairloopError, UserError
 from fairloop.plm.locate import require
-from fairloop.sweep.compose import Composer
 from fairloop.sweep.estimate import estimate
-from fairloop.sweep.jobs import Job, Outcome
+from fairloop.sweep.jobs import Job, Outcome, jobs_of
 from fairloop.sweep.launch import STOP_FILE, Fleet, check_plugins, run_cells
 from fairloop.sweep.plan import Plan
 from fairloop.sweep.resources import limit_threads, take_gpu_share
@@ -64,7 +63,7 @@ def command(arguments: Sequence[str]) -> int:
 
 def run_one(overrides: Sequence[str]) -> int:
     """Run the one cell of a command without a sweep; inside `config.composer()`."""
-    plan = Plan.of(_jobs([list(overrides)]))
+    plan = Plan.of(jobs_of([list(overrides)]))
     _check_surroundings(plan.jobs)
     plan.say()
     outcome = Outcome(plan.jobs[0].cell.folder, "done")
@@ -75,7 +74,7 @@ def run_one(overrides: Sequence[str]) -> int:
 
 def run_sweep(overrides: Sequence[str], params: dict[str, Any] | None) -> int:
     """Run every cell of a grid that is missing in the store; inside `config.composer()`."""
-    plan = Plan.of(_jobs(config.expand_sweep(overrides, params)))
+    plan = Plan.of(jobs_of(config.expand_sweep(overrides, params)))
     _check_surroundings(plan.missing)
     failures: list[Outcome] = []
     if plan.missing:
@@ -204,17 +203,6 @@ def _of_the_command(overrides: Sequence[str]) -> list[str]:
 
 def _chooses(line: str, *keys: str) -> bool:
     return line.lstrip("+~").startswith(tuple(f"{key}{end}" for key in keys for end in "=./"))
-
-
-def _jobs(lines: Sequence[Sequence[str]]) -> list[Job]:
-    """Compose and validate every cell, each once; raise UserError for the first mistake in any of them."""
-    composer = Composer()
-    jobs: dict[Path, Job] = {}
-    for line in lines:
-        own = [text for text in line if not _chooses(text, "hydra")]
-        job = Job.of(config.check(composer.compose(own)), own)
-        jobs.setdefault(job.cell.folder, job)
-    return list(jobs.values())
 
 
 def _check_surroundings(jobs: Sequence[Job]) -> None:

@@ -7,6 +7,7 @@ from typing import Literal
 
 from fairloop import config
 from fairloop.config import Configuration
+from fairloop.sweep.compose import Composer
 from fairloop.tracking.store import Cell, Status, is_complete, read_status
 
 
@@ -39,6 +40,24 @@ class Job:
             return Status("complete")
         status = read_status(self.cell.folder)
         return Status("absent") if status.state == "complete" else status
+
+
+def jobs_of(lines: Sequence[Sequence[str]]) -> list[Job]:
+    """Compose and check every cell, each once; inside `config.composer()`.
+
+    Args:
+        lines: the overrides of each cell. Hydra's own ones are for the whole command, and left out.
+
+    Raises:
+        UserError: the first mistake in any of them.
+    """
+    composer = Composer()
+    jobs: dict[Path, Job] = {}
+    for line in lines:
+        own = [text for text in line if not text.lstrip("+~").startswith(("hydra.", "hydra/"))]
+        job = Job.of(config.check(composer.compose(own)), own)
+        jobs.setdefault(job.cell.folder, job)
+    return list(jobs.values())
 
 
 @dataclass(frozen=True)

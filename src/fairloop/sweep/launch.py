@@ -33,21 +33,22 @@ MOST_KILLS = 2
 """A cell whose process was killed so often under one command is given up."""
 
 PLUGINS = {
-    "hydra/launcher": {
-        "joblib": "hydra_joblib_launcher",
-        "submitit_local": "hydra_submitit_launcher",
-        "submitit_slurm": "hydra_submitit_launcher",
-        "ray": "hydra_ray_launcher",
-    },
-    "hydra/sweeper": {"optuna": "hydra_optuna_sweeper"},
+    "joblib": "hydra_joblib_launcher",
+    "submitit": "hydra_submitit_launcher",
+    "slurm": "hydra_submitit_launcher",
+    "ray": "hydra_ray_launcher",
+    "optuna": "hydra_optuna_sweeper",
 }
+"""The package behind each launcher and sweeper, by what its name begins with (after `fairloop_`)."""
 
 
 def check_plugins(overrides: Sequence[str]) -> None:
     """Refuse a launcher or sweeper whose package is not installed, before Hydra looks for it."""
     for line in overrides:
         key, _, value = line.lstrip("+").partition("=")
-        package = PLUGINS.get(key, {}).get(value)
+        if key not in ("hydra/launcher", "hydra/sweeper"):
+            continue
+        package = PLUGINS.get(value.removeprefix("fairloop_").partition("_")[0])
         if package is not None and not _is_installed(f"hydra_plugins.{package}"):
             raise UserError(f"{line}: needs pip install fairloop[sweep] (the package {package} is not installed)")
 

@@ -64,7 +64,7 @@ class Search:
     @property
     def storage(self) -> str:
         """Where the study is stored, as SQLAlchemy names it."""
-        return str(self.sweeper.storage)
+        return str(self.sweeper.storage or f"sqlite:///{self.base.runs_dir}/.sweeps/optuna.db")
 
 
 @dataclass(frozen=True)
@@ -110,14 +110,12 @@ def read_search(overrides: Sequence[str], params: Mapping[str, Any] | None) -> S
 
 def _check_sweeper(sweeper: DictConfig) -> None:
     if sweeper._target_ != OPTUNA:
-        return
+        raise UserError.of("hydra/sweeper", sweeper._target_, "basic, which takes a grid, or fairloop_optuna")
     if str(sweeper.direction) not in ("minimize", "maximize"):
         raise UserError.of("hydra.sweeper.direction", sweeper.direction, "minimize or maximize")
     for key in ("n_trials", "n_jobs"):
         if not isinstance(sweeper[key], int) or sweeper[key] < 1:
             raise UserError.of(f"hydra.sweeper.{key}", sweeper[key], "a whole number of at least 1")
-    if not sweeper.storage:
-        raise UserError.of("hydra.sweeper.storage", sweeper.storage, "an address such as sqlite:///runs/.sweeps/a.db")
 
 
 def _ends(override: Override) -> list[str]:
@@ -212,7 +210,11 @@ def prepare(study: Any, search: Search) -> list[str]:
             known.append(trial.params)
     if missing <= 0:
         return []
-    overrides = [f"hydra.sweeper.n_trials={missing}", f"hydra.sweeper.study_name='{search.study_name}'"]
+    overrides = [
+        f"hydra.sweeper.n_trials={missing}",
+        f"hydra.sweeper.study_name='{search.study_name}'",
+        f"hydra.sweeper.storage='{search.storage}'",
+    ]
     seed = search.sweeper.sampler.get("seed")
     if seed is not None:  # a sampler that starts with the same seed would propose the same settings once more
         overrides.append(f"hydra.sweeper.sampler.seed={(int(seed) + len(trials)) % 2**31}")
