@@ -20,8 +20,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from fairloop import config, console
+from fairloop import __version__, config, console
 from fairloop.errors import FairloopError, UserError
+from fairloop.files import digest_text, write_text
 from fairloop.plm.locate import require
 from fairloop.sweep.estimate import estimate
 from fairloop.sweep.jobs import Job, Outcome, jobs_of
@@ -30,6 +31,9 @@ from fairloop.sweep.plan import Plan
 from fairloop.sweep.resources import limit_threads, take_gpu_share
 from fairloop.sweep.search import BASIC, Search, objective_value, prepare, print_trials, read_search, stored, trials_of
 from fairloop.sweep.table import print_cells
+
+REPORT_FOLDER = "report"
+REPORT_STAMP = ".cells"  # names the cells that the report was made of, and their state
 
 
 def main() -> None:
@@ -229,8 +233,6 @@ def _check_writable(runs_dir: str) -> None:
 
 def _finish(plan: Plan, failures: Sequence[Outcome]) -> int:
     """Show the cells, name those that failed, and return the exit status."""
-    from fairloop.report.cli import show_report
-
     now = [
         status if status.state == "complete" else job.status()
         for job, status in zip(plan.jobs, plan.statuses, strict=True)
@@ -239,7 +241,7 @@ def _finish(plan: Plan, failures: Sequence[Outcome]) -> int:
         print_cells(plan.jobs, now, console.stdout)
     finished = [job.cell.folder for job, status in zip(plan.jobs, now, strict=True) if status.state == "complete"]
     if finished:
-        show_report(plan.jobs[0].configuration.runs_dir, cells=finished, console=console.stdout)
+        _show_report(Path(plan.jobs[0].configuration.runs_dir), finished)
     for outcome in failures:
         if outcome.state == "failed":
             console.warn(f"fairloop: {outcome.line}")
@@ -248,3 +250,22 @@ def _finish(plan: Plan, failures: Sequence[Outcome]) -> int:
         console.warn(f"fairloop: {not_started} cells were not started after a failure (on_failure=stop)")
     status = max((outcome.exit_status for outcome in failures), default=0)
     return max(status, int(len(finished) < len(plan.jobs)))
+
+
+def _show_report(runs_dir: Path, cells: Sequence[Path]) -> None:
+    """Write the report of the finished cells and print its tables; for a sweep, only if it is not there already."""
+    page, stamp = runs_dir / REPORT_FOLDER / "report.html", runs_dir / REPORT_FOLDER / REPORT_STAMP
+
+    def state() -> str:
+        times = [f"{path} {path.stat().st_mtime_ns}" for path in [page, *(cell / "status.json" for cell in cells)]]
+        return digest_text("\n".join([__version__, *times]))
+
+    if len(cells) > 1 and page.exists() and stamp.exists() and stamp.read_text() == state():
+        console.say(f"the report of these cells is there already (fairloop-report {runs_dir} makes a new one):")
+        console.say(str(page))
+        return
+    from fairloop.report.cli import show_report
+
+    show_report(runs_dir, cells=cells, console=console.stdout)
+    if page.exists():
+        write_text(stamp, state())

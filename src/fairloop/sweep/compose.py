@@ -71,7 +71,8 @@ class Composer:
 
     def _apart(self, values: Sequence[Override], others: Sequence[Override]) -> bool:
         """Tell whether the values may be applied after the others: no key of one lies in a key of the other."""
-        changed = [other.key_or_group + "." for other in others if not self._is_group(other.key_or_group)]
+        choices = [one for one in others if self._is_group(one.key_or_group) and not isinstance(one.value(), dict)]
+        changed = [other.key_or_group + "." for other in others if other not in choices]
         keys = [value.key_or_group + "." for value in values]
         return not any(key.startswith(other) or other.startswith(key) for key in keys for other in changed)
 

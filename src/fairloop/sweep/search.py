@@ -6,6 +6,7 @@ again does what is missing. Proposals whose process was killed, or that failed, 
 """
 
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -154,7 +155,7 @@ def stored(search: Search) -> Iterator[Any]:
     import optuna
     from filelock import FileLock, Timeout
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(logging.WARNING)
     folder = Path(search.base.runs_dir) / ".sweeps"
     database = search.storage.removeprefix("sqlite:///")
     with writing(folder):
@@ -227,7 +228,8 @@ def trials_of(study: Any) -> list[Trial]:
 
     trials = study.get_trials(deepcopy=False)
     succeeded = [trial.params for trial in trials if trial.state == TrialState.COMPLETE]
-    found, listed = [], []
+    found: list[Trial] = []
+    listed: list[dict[str, Any]] = []
     for trial in trials:
         if trial.state == TrialState.COMPLETE:
             found.append(Trial(trial.number, trial.params, trial.value, "complete"))
