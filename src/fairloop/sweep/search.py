@@ -7,6 +7,7 @@ again does what is missing. Proposals whose process was killed, or that failed, 
 
 import json
 import logging
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -102,7 +103,7 @@ def read_search(overrides: Sequence[str], params: Mapping[str, Any] | None) -> S
     checked = [config.check(composer.compose(line)) for line in lines]
     base = checked[0]
     if base.objective is None:
-        raise UserError.of("objective", None, "a measure in result.json, such as after/heldout_templates/bias")
+        raise UserError.of("objective", "null", "a measure in result.json, such as after/heldout_templates/bias")
     sweeper = config.compose_config(lines[0], with_hydra=True).hydra.sweeper
     _check_sweeper(sweeper)
     space = {key: str(one.input_line).split("=", 1)[1] for key, one in searched.items()}
@@ -156,6 +157,7 @@ def stored(search: Search) -> Iterator[Any]:
     from filelock import FileLock, Timeout
 
     optuna.logging.set_verbosity(logging.WARNING)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     folder = Path(search.base.runs_dir) / ".sweeps"
     database = search.storage.removeprefix("sqlite:///")
     with writing(folder):
@@ -170,9 +172,13 @@ def stored(search: Search) -> Iterator[Any]:
         lock.acquire(timeout=-1, poll_interval=0.5)
     try:
         try:
-            study = optuna.create_study(
-                study_name=search.study_name, storage=search.storage, direction=search.direction, load_if_exists=True
-            )
+            known = {found.study_name for found in optuna.get_all_study_summaries(search.storage)}
+            if search.study_name in known:
+                study = optuna.load_study(study_name=search.study_name, storage=search.storage)
+            else:
+                study = optuna.create_study(
+                    study_name=search.study_name, storage=search.storage, direction=search.direction
+                )
         except Exception as error:
             first = str(error).splitlines()[0]
             raise UserError.of("hydra.sweeper.storage", search.storage, f"a database that opens ({first})") from error
