@@ -6,7 +6,7 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint c
 CODE := src tests experiments
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint format types bench clean
+.PHONY: help setup demo test test-slow lint format types bench bench-scale clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -38,6 +38,9 @@ types: $(VENV)/.with-dev ## mypy
 bench: setup ## measure the fast paths against the published way, side by side
 	$(BIN)/python -m fairloop.generation.bench
 	$(BIN)/python -m fairloop.benchmarks.bench
+
+bench-scale: setup ## the cost of planning, skipping, locking and reporting 10 to 10,000 finished cells
+	$(BIN)/python -m fairloop.sweep.bench
 
 clean: ## remove the environment and the caches of tools; runs/ stays
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -225,3 +225,33 @@ def test_a_killed_search_goes_on_and_is_searched_once(inputs, tmp_path):
     assert again.returncode == 0
     assert "5 trials complete, 0 to do" in again.stdout
     assert stamps(tmp_path / "runs") == after
+
+
+def submitit_process(folder):
+    """Return the process of a submitit job that keeps its logs below the folder; None if there is none now."""
+    for place in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            line = place.read_bytes().decode(errors="replace")
+            if "submitit.core._submit" in line and str(folder) in line:
+                return int(place.parent.name)
+    return None
+
+
+@pytest.mark.slow
+def test_a_preempted_job_of_submitit_leaves_its_cell_to_the_next_one(inputs, finished, tmp_path):
+    """The signal that SLURM sends before it takes a node away: the job ends by itself, and the cell goes on."""
+    preempted = getattr(signal, f"SIG{os.environ.get('SUBMITIT_PREEMPT_SIGNAL', 'USR2')}")
+    chosen = [*inputs, "benchmark.resamples=50", "seed=0,1", "tracking=none", "hydra/launcher=fairloop_submitit"]
+    process = start("-m", *chosen, "hydra.launcher.cpus_per_task=64", cwd=tmp_path, start_new_session=True)
+    folder = tmp_path / "runs" / STUDY
+    while process.poll() is None and not list(folder.glob("*/status.json")):
+        time.sleep(0.02)
+    job = submitit_process("runs/.sweeps")
+    assert job is not None
+    os.kill(job, preempted)
+    out, err = process.communicate(timeout=400)
+    assert process.returncode == 0, err
+    assert "a process of the launcher ended" in err
+    done = found(tmp_path / "runs")
+    assert len(done) == 2
+    assert done == {name: finished[name] for name in done}

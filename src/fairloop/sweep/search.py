@@ -103,7 +103,7 @@ def read_search(overrides: Sequence[str], params: Mapping[str, Any] | None) -> S
     checked = [config.check(composer.compose(line)) for line in lines]
     base = checked[0]
     if base.objective is None:
-        raise UserError.of("objective", "null", "a measure in result.json, such as after/heldout_templates/bias")
+        raise UserError.of("objective", "null", "a measure in result.json, such as heldout_templates/mean_abs_log_odds")
     sweeper = config.compose_config(lines[0], with_hydra=True).hydra.sweeper
     _check_sweeper(sweeper)
     space = {key: str(one.input_line).split("=", 1)[1] for key, one in searched.items()}

@@ -81,7 +81,6 @@ def _sums_up(metric: str) -> bool:
     """Tell whether a measure is a benchmark's main score, after a debiasing where there was one."""
     if metric.startswith("before/") or metric.endswith(("/skipped", "/tokens")):
         return False
-    metric = metric.removeprefix("after/")
     overall = "/overall/" in metric and metric.endswith(("/score", "/ss", "/icat"))
     return overall or metric.count("/") == 1
 
