@@ -128,7 +128,7 @@ def test_a_failed_cell_keeps_no_other_from_running_and_is_tried_again_or_listed(
     said = capsys.readouterr()
     assert said.out.startswith(f"4 cells in {tmp_path}/runs: 0 complete, 4 to do\n")
     assert said.out.count(COMPUTED) == 2
-    assert said.err.count("model.safetensors") + said.err.count("damaged") >= 2
+    assert said.err.count("cannot load the model") == 2
     table = said.out[said.out.index("Cells") :]
     assert len(re.findall(r"\bcomplete\b", table)) == 2
     assert len(re.findall(r"\bfailed", table)) >= 2
@@ -249,7 +249,7 @@ def test_a_preempted_job_of_submitit_leaves_its_cell_to_the_next_one(inputs, fin
     job = submitit_process("runs/.sweeps")
     assert job is not None
     os.kill(job, preempted)
-    out, err = process.communicate(timeout=400)
+    _, err = process.communicate(timeout=400)
     assert process.returncode == 0, err
     assert "a process of the launcher ended" in err
     done = found(tmp_path / "runs")

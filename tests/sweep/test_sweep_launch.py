@@ -161,7 +161,7 @@ def test_more_cells_than_shares_of_gpus_are_refused(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     check_gpu_share(0.5, JOBLIB, Share(4, 1))
     check_gpu_share(None, JOBLIB, Share(40, 1))
-    with pytest.raises(UserError, match="gpu_share=0.5"):
+    with pytest.raises(UserError, match=r"gpu_share=0\.5"):
         check_gpu_share(0.5, JOBLIB, Share(5, 1))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     check_gpu_share(0.5, JOBLIB, Share(5, 1))
