@@ -174,7 +174,7 @@ def _run(composed: DictConfig, *, waits: bool) -> Outcome:
     except Exception as error:
         traceback.print_exc()
         line, status = f"internal error in cell {job.cell.key}: {type(error).__name__}: {error}", 1
-    if job.configuration.on_failure == "stop" and HydraConfig.get().mode == RunMode.MULTIRUN:
+    if job.configuration.on_failure == "stop" and HydraConfig.get().mode != RunMode.RUN:  # a sweep's jobs have no mode
         _stop_file().touch()
     return Outcome(folder, "failed", line, status)
 
