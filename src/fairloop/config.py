@@ -275,13 +275,20 @@ class Configuration(Settings):
             return {"plm.path": (self.plm.path, self.plm.revision)}
         if isinstance(self.study, FairGenderSettings):
             generator = {"model.path": (self.model.path, self.model.revision)} if self.generates else {}
-            return {"plm.path": (self.plm.path, self.plm.revision), **generator}
+            return {"plm.path": (self.plm.path, self.plm.revision), **generator, **self._toxicity_model}
         if isinstance(self.study, MetricCalibrationSettings):
             return {"study.encoder": (self.study.encoder, None)}
         return {
             "model.path": (self.model.path, self.model.revision),
             "study.encoder": (self.recursion.encoder, None),
         }
+
+    @property
+    def _toxicity_model(self) -> dict[str, tuple[str, str | None]]:
+        screen = self.debias.screen if isinstance(self.debias, PairMethodSettings) else None
+        if screen is None or not screen.enabled or screen.toxicity != "classifier" or screen.toxicity_model is None:
+            return {}
+        return {"debias.screen.toxicity_model": (screen.toxicity_model, None)}
 
     def deciding(self) -> dict[str, Any]:
         """Return what decides the cell's result. Weights are named by their contents, not by where they lie."""
@@ -290,8 +297,14 @@ class Configuration(Settings):
         weights = {key: fingerprint(path, revision, key) for key, (path, revision) in self.models.items()}
         chosen = {**{group: settings[group] for group in groups}, "weights": weights}
         if self.files:
-            chosen["files"] = {key: digest_file(Path(path)) for key, path in self.files.items()}
+            chosen["files"] = {key: _contents(Path(path)) for key, path in self.files.items()}
         return chosen
+
+
+def _contents(path: Path) -> str:
+    """Return what names a file of sentences: its digest, and how it is to be read if not as lines."""
+    suffix = path.suffix.lower()
+    return digest_file(path) + (suffix if suffix in (".csv", ".parquet") else "")
 
 
 def conf_dir() -> Path:

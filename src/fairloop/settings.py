@@ -20,14 +20,16 @@ class Settings(BaseModel):
     def deciding(self) -> dict[str, Any]:
         """Return the settings that decide a result, as plain data: what a cell's name is the hash of.
 
-        Left out are those declared with `incidental`: paths, devices, logging, worker counts.
+        Left out are those declared with `incidental`: paths, devices, logging, worker counts. One declared with
+        `by_contents` is null.
         """
         kept: dict[str, Any] = {}
         for name, field in type(self).model_fields.items():
             extra = field.json_schema_extra
             if isinstance(extra, dict) and extra.get("incidental"):
                 continue
-            kept[name] = _plain(getattr(self, name))
+            by_contents = isinstance(extra, dict) and extra.get("by_contents")
+            kept[name] = None if by_contents else _plain(getattr(self, name))
         return kept
 
 
@@ -44,6 +46,14 @@ def _plain(value: Any) -> Any:
 def incidental(default: Any = ..., **constraints: Any) -> Any:
     """Declare a field that does not decide a result (a path, a device, logging, a worker count)."""
     return Field(default, json_schema_extra={"incidental": True}, **constraints)
+
+
+def by_contents(default: Any = ..., **constraints: Any) -> Any:
+    """Declare the path of something whose contents decide a result, and not where it lies.
+
+    It is for the configuration to name the contents (`config.Configuration.files` and `.models`).
+    """
+    return Field(default, json_schema_extra={"by_contents": True}, **constraints)
 
 
 # --- the one line of a mistake --------------------------------------------------------------------------------------

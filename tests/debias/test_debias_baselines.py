@@ -31,6 +31,13 @@ from masked_models import (
 )  # fmt: skip
 
 BUDGET = {"steps": 60, "batch_size": 16, "learning_rate": 3e-3}
+# At the rate of BUDGET the first steps of a new optimiser shake off what so small a model has memorised, stereotype
+# included, whatever the text. What the counterfactuals do is told from that at half the rate, in more steps.
+CDA = {"steps": 150, "batch_size": 16, "learning_rate": 1.5e-3, "mask_share": 0.3}
+# The squared products of the tiny model's states are a hundred times the distances that the regulariser averages over
+# dimensions: at the published weights of BERT, 0.2 and 0.8, it would have no say, and what is bought by moving every
+# word is lost again when the attributes' vectors follow. These weights make the two alike.
+CONTEXT = {"steps": 150, "batch_size": 16, "learning_rate": 3e-3, "alpha": 0.02, "beta": 0.98}
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +101,7 @@ def test_the_bias_is_planted(biased):
 
 
 def test_cda_makes_counterfactuals_equally_likely(biased, tmp_path):
-    after = debiased("cda", biased, tmp_path, **BUDGET | {"steps": 120}, mask_share=0.3)
+    after = debiased("cda", biased, tmp_path, **CDA)
     assert abs(stereotype(after)) < 0.25 * stereotype(biased), stereotype(after)
     gaps = []
     for plm in (biased, after):
@@ -106,14 +113,13 @@ def test_cda_makes_counterfactuals_equally_likely(biased, tmp_path):
     assert "not** debiased" not in card(after)
 
 
-@pytest.mark.xfail(strict=True, reason="not shown yet: further training on one side forgets the stereotype too")
 def test_it_is_the_second_side_of_cda_that_removes_the_stereotype(biased, tmp_path):
     """The same training on the text alone, each sentence twice, keeps it."""
     rows = [
         (male, male, job, attribute) if job in MEN else (female, female, job, attribute)
         for male, female, job, attribute in counterfactuals()
     ]
-    chosen = method(settings_of({"name": "cda", **BUDGET, "steps": 120, "mask_share": 0.3}))
+    chosen = method(settings_of({"name": "cda", **CDA}))
     one_sided = Material(pairs_of(rows), neutral(), ())
     chosen.debias(biased, one_sided, tmp_path / "out", Training(CPU, seed=0, work=tmp_path / "work"))
     assert stereotype(plm_of(tmp_path / "out")) > 0.5 * stereotype(biased)
@@ -176,10 +182,9 @@ def test_mabel_brings_counterfactuals_together_and_keeps_others_apart(biased, tm
     assert "counterfactual pairs in place of entailment pairs" in card(after)
 
 
-@pytest.mark.xfail(strict=True, reason="not shown yet: the bias moves to directions that the loss does not see")
 @pytest.mark.parametrize("level", ["token", "sentence"])
 def test_context_debias_makes_targets_orthogonal_to_attributes(biased, tmp_path, level):
-    after = debiased("context_debias", biased, tmp_path, level=level, alpha=0.5, beta=0.5, **BUDGET)
+    after = debiased("context_debias", biased, tmp_path, level=level, **CONTEXT)
     measured = []
     for plm in (biased, after):
         encoder = SentenceEncoder.load(plm.path)

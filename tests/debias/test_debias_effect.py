@@ -1,4 +1,4 @@
-"""The estimators where the truth is known: a language whose rules pairs keep or break (`planted`)."""
+"""The estimators where the truth is known: a half-believed spelling that pairs keep or break (`planted`)."""
 
 import numpy as np
 import pytest
@@ -39,17 +39,24 @@ def knn(plm, absorption):
 
 def auc(effects, what, above, below):
     chosen = np.isin(what, (above, below))
-    return roc_auc_score(what[chosen] == above, effects.language[chosen])
+    return roc_auc_score(what[chosen] == above, effects[chosen])
 
 
-@pytest.mark.xfail(strict=True, reason="not shown yet: on this planted data neither estimator ranks the pairs")
+def test_the_stereotype_is_planted_where_pairs_are_helpful_and_nowhere_else(absorption):
+    with torch.no_grad():
+        bias = np.concatenate([absorption.module.bias_losses(batch).numpy() for batch in absorption.pool])
+    what = pairs()[1]
+    assert bias[what == "helpful"].min() > 10 * bias[what == "useless"].max()
+
+
 @pytest.mark.parametrize("estimator", ["influence", "knn"])
 def test_the_ranking_separates_harmful_useless_and_helpful_pairs(request, estimator):
+    """Harmful ones are told by what they do to the language; of the rest the helpful ones by what they do to bias."""
     effects, what = request.getfixturevalue(estimator), pairs()[1]
     found = {
-        "harmful / useless": auc(effects, what, "harmful", "useless"),
-        "useless / helpful": auc(effects, what, "useless", "helpful"),
-        "harmful / helpful": auc(effects, what, "harmful", "helpful"),
+        "harmful / useless": auc(effects.language, what, "harmful", "useless"),
+        "harmful / helpful": auc(effects.language, what, "harmful", "helpful"),
+        "useless / helpful": auc(effects.bias, what, "useless", "helpful"),
     }
     print({"estimator": estimator, "auc": found})
     assert min(found.values()) > 0.9, found
@@ -58,9 +65,9 @@ def test_the_ranking_separates_harmful_useless_and_helpful_pairs(request, estima
     assert dropped[what == "harmful"].mean() > 0.5
 
 
-@pytest.mark.xfail(strict=True, reason="not shown yet: the step is too large for its first order")
 def test_the_first_order_effect_agrees_with_really_taking_the_step(absorption, influence):
-    model, step = absorption.module.model, 1e-2
+    # Small enough for the first order to hold, large enough for the change to stand out of float32's rounding.
+    model, step = absorption.module.model, 1e-3
     weights = list(model.parameters())
 
     def held_out():

@@ -3,21 +3,27 @@
 import json
 import re
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from pkgutil import resolve_name
 
 import pytest
+import yaml
 
 sys.path.append(str(Path(__file__).parents[1]))  # for the module `tiny_models`
 
 from fairloop import config
+from fairloop.debias.pair_settings import PairSettings
+from fairloop.debias.pair_sources import from_templates
 from fairloop.debias.pairs import kept, load_pairs, save_pairs
 from fairloop.debias.registry import method, methods, settings_of
 from fairloop.errors import UserError
+from fairloop.files import canonical_json
 from fairloop.studies.fair_gender import PAIRS_FILE, FairGender
 from fairloop.studies.runner import run_cell
 from fairloop.tracking.stages import Stage
-from fairloop.tracking.store import Cell
+from fairloop.tracking.store import Cell, cell_key
 from tiny_models import tiny_masked_lm
 
 SMALL = (
@@ -30,10 +36,12 @@ SMALL = (
 
 @pytest.fixture(scope="module")
 def plm(tmp_path_factory):
+    return template_plm(tmp_path_factory.mktemp("plm"))
+
+
+def template_plm(folder):
     """A random masked model that knows every word of the packaged templates and neutral sentences."""
     from fairloop.benchmarks.lpbs import TEMPLATES, with_article
-    from fairloop.debias.pair_settings import PairSettings
-    from fairloop.debias.pair_sources import from_templates
     from fairloop.lexicon import neutral_sentences, occupations
 
     rows = from_templates(PairSettings(source="template", pairs=400), seed=0).rows
@@ -42,7 +50,7 @@ def plm(tmp_path_factory):
     texts += [template.format(person=who, occupation=with_article(one.name))
               for template in TEMPLATES for who in ("He", "She") for one in occupations()]  # fmt: skip
     words = sorted({word for text in texts for word in re.findall(r"\w+|[^\w\s]+", text)})
-    return tiny_masked_lm(tmp_path_factory.mktemp("plm"), words=words, spread=0.1)
+    return tiny_masked_lm(folder, words=words, spread=0.1)
 
 
 def configured(*overrides):
@@ -143,9 +151,9 @@ def resolved(monkeypatch, *overrides):
 SWITCHES = {
     "source": ("debias.source=template", {"pairs": {"source", "model"}}),
     "more pairs": ("debias.pairs=10000", {"pairs": {"pairs"}}),
-    "no toxicity": ("debias.screen.toxicity=none", {"screening": {"screen"}}),
+    "no toxicity": ("debias.screen.toxicity=none", {"screening": {"screen.toxicity"}}),
     "no screening": ("debias.screen.enabled=false", {"screening": None}),
-    "no alignment": ("debias.alignment.enabled=false", {"filter": {"alignment"}}),
+    "no alignment": ("debias.alignment.enabled=false", {"filter": {"alignment.enabled"}}),
     "influence": ("debias.causal=influence", {"filter": {"causal", "neighbours"}}),
     "random": ("debias.causal=random", {"filter": {"causal"}}),
     "no causal": ("debias.causal=none",
@@ -154,6 +162,16 @@ SWITCHES = {
     "no regulariser": ("debias.regularizer=false", {"training": {"lambda_r"}}),
     "no early stopping": ("debias.early_stopping.enabled=false", {"training": {"watch", "keep"}}),
 }  # fmt: skip
+
+
+def differing(one, two, above=""):
+    """The dotted keys under which two trees differ."""
+    for key in one.keys() | two.keys():
+        left, right = one.get(key), two.get(key)
+        if isinstance(left, dict) and isinstance(right, dict):
+            yield from differing(left, right, f"{above}{key}.")
+        elif left != right:
+            yield above + key
 
 
 @pytest.mark.embedded
@@ -165,25 +183,90 @@ def test_a_switch_changes_exactly_one_thing(monkeypatch, name):
     for stage in before.keys() | after.keys():
         one, two = before.get(stage), after.get(stage)
         if one != two:
-            missing = one is None or two is None
-            changed[stage] = None if missing else {k for k in one.keys() | two.keys() if one.get(k) != two.get(k)}
+            changed[stage] = None if one is None or two is None else set(differing(one, two))
     assert changed == expected
 
 
-def test_what_is_switched_off_does_no_work(plm, tmp_path, monkeypatch):
-    import fairloop.debias.screen as screen
-    from fairloop.debias.fair_gender import Method
+ABLATIONS = {
+    "full": {},
+    "template": {"source": "template"},
+    "no_screening": {"screen.enabled": False},
+    "no_toxicity": {"screen.toxicity": "none"},
+    "no_alignment": {"alignment.enabled": False},
+    "no_causal": {"causal": "none"},
+    "influence": {"causal": "influence"},
+    "random": {"causal": "random"},
+    "no_regularizer": {"regularizer": False},
+    "quarter": {"pairs": 100},
+}
 
-    def never(*_, **__):
-        raise AssertionError("was switched off")
 
-    monkeypatch.setattr(screen, "screen_pairs", never)
-    for name in ("_align", "_estimate"):
-        monkeypatch.setattr(Method, name, never)
-    monkeypatch.setattr("fairloop.training.fair_gender.FairGenderModule.drifts", never)
-    monkeypatch.setattr("fairloop.training.fair_gender.FairGenderModule.language_losses", never)
+def test_a_named_ablation_changes_exactly_one_key():
+    def flat(tree, above=""):
+        for key, value in tree.items():
+            yield from flat(value, f"{above}{key}.") if isinstance(value, dict) else [(above + key, value)]
+
+    preset = yaml.safe_load((config.conf_dir() / "experiment" / "fair_gender_ablation.yaml").read_text())
+    assert preset["hydra"]["sweeper"]["params"]["ablation"].split(",") == list(ABLATIONS)
+    full = dict(flat(configured("study=fair_gender").debias.model_dump()))
+    for name, expected in ABLATIONS.items():
+        chosen = dict(flat(configured("study=fair_gender", f"ablation={name}").debias.model_dump()))
+        assert {key: value for key, value in chosen.items() if value != full[key]} == expected, name
+
+
+# The functions that do a component's work, by the settings that leave the component out.
+WORK = {
+    "debias.screen.enabled=false": ["debias.screen.screen_pairs", "debias.screen.fluency_of"],
+    "debias.screen.toxicity=none": ["debias.toxicity.wordlist_toxicity"],
+    "debias.screen.fluency=none": ["debias.screen.fluency_of"],
+    "debias.alignment.enabled=false": ["debias.alignment.align"],
+    "debias.causal=none": ["debias.effect.Absorption.__init__"],
+    "debias.causal=none debias.neighbours=1": ["debias.neighbours.represent"],
+    "debias.early_stopping.enabled=false": ["training.fair_gender.FairGenderModule.validation_step"],
+    "debias.regularizer=false debias.early_stopping.enabled=false": [
+        "training.fair_gender.FairGenderModule.drifts", "training.fair_gender.FairGenderModule.language_losses",
+    ],
+}  # fmt: skip
+FUNCTIONS = sorted({name for names in WORK.values() for name in names})
+
+
+def watched(monkeypatch, plm, runs, *overrides):
+    """Run a cell; return how often each function that does a component's work was called."""
+    calls = Counter()
+
+    def counting(name, original):
+        def counted(*arguments, **named):
+            calls[name] += 1
+            return original(*arguments, **named)
+
+        return counted
+
+    with monkeypatch.context() as patch:
+        for name in [*FUNCTIONS, "training.plm.load_plm"]:
+            path = f"fairloop.{name}"
+            patch.setattr(path, counting(name, resolve_name(path)))
+        run(plm, runs, "study.benchmarks=[lpbs]", "debias.steps=2", *overrides)
+    return calls
+
+
+@pytest.fixture(scope="module")
+def work_of_everything(plm, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        return watched(patch, plm, tmp_path_factory.mktemp("everything"))
+
+
+@pytest.mark.parametrize("switch", WORK)
+def test_what_is_switched_off_does_no_work(plm, tmp_path, monkeypatch, work_of_everything, switch):
+    calls = watched(monkeypatch, plm, tmp_path, *switch.split())
+    assert {name for name in FUNCTIONS if not work_of_everything[name]} == set(), "the spies see the work"
+    assert {name: calls[name] for name in WORK[switch]} == dict.fromkeys(WORK[switch], 0)
+    frozen = "debias.regularizer=false" not in switch
+    assert calls["training.plm.load_plm"] == 1 + frozen, "the trained model, and the frozen one only for the KL term"
+
+
+def test_without_any_filter_there_is_no_stage_of_it(plm, tmp_path):
     off = ("debias.screen.enabled=false", "debias.alignment.enabled=false", "debias.causal=none",
-           "debias.regularizer=false", "debias.early_stopping.enabled=false", "study.benchmarks=[lpbs]")  # fmt: skip
+           "study.benchmarks=[lpbs]")  # fmt: skip
     assert stages(run(plm, tmp_path, *off)) == ["pairs", "before-lpbs", "incorporation", "after-lpbs", "result"]
 
 
@@ -254,3 +337,72 @@ def test_a_masked_plm_without_a_mask_token_and_pairs_without_their_target(plm, t
     monkeypatch.setattr(FairGender, "_write", broken)
     with pytest.raises(Fault, match=r"^a pair's target does not stand in its sentence: 'xylophone'"):
         run_cell(chosen, cell)
+
+
+def test_broken_rows_of_a_file_of_pairs_are_one_line_and_leave_no_cell(plm, tmp_path):
+    given = tmp_path / "given.csv"
+    given.write_text("text,target\nHe is a nurse.,nurse\nShe is a nurse\n,nurse\n")
+    with pytest.raises(UserError) as info:
+        run(plm, tmp_path / "runs", "debias.source=swap", f"debias.swap_file={given}")
+    assert str(info.value) == (
+        f"debias.swap_file={given}: 2 broken rows: line 3: 1 fields, the header has 2; line 4: no text"
+    )
+    assert not list((tmp_path / "runs").glob("fair_gender/*/status.json"))
+
+
+def test_more_neighbours_than_the_filters_leave_is_one_line(plm, tmp_path):
+    with pytest.raises(UserError, match=r"^debias\.neighbours=60: at most \d\d, the pairs that are left to choose"):
+        run(plm, tmp_path, "debias.neighbours=60", "debias.early_stopping.enabled=false")
+
+
+def test_too_few_pairs_beside_the_held_out_ones_says_so():
+    method_ = method(settings_of({"name": "fair_gender", "batch_size": 4, "early_stopping": {"held_out": 0.5}}))
+    pairs = [row.pair for row in from_templates(PairSettings(source="template", pairs=6), seed=0).rows]
+    with pytest.raises(UserError) as info:
+        method_.split(pairs, seed=0)
+    assert str(info.value) == (
+        "debias.batch_size=4: at most 3, the pairs left to learn from beside 3 about targets that are held out to stop"
+        " early"
+    )
+
+
+# what names a cell
+
+
+def keys(*overrides):
+    """The cell's name, and what names the stages that it shares with other cells."""
+    chosen = configured("study=fair_gender", *overrides)
+    cell = Planned()
+    study = FairGender(chosen, cell)
+    study.screen(study.write())
+    return [cell_key("fair_gender", chosen.deciding()), canonical_json(cell.stages)]
+
+
+def test_a_file_of_sentences_names_a_cell_by_its_contents(plm, tmp_path):
+    first, moved, changed, table = (tmp_path / name for name in ("a.txt", "b.txt", "c.txt", "a.csv"))
+    for path in (first, moved, table):
+        path.write_text("text\nHe is a nurse.\n")
+    changed.write_text("text\nHe is a doctor.\n")
+    swap = ("debias.source=swap", f"plm.path={plm}")
+    found = [keys(*swap, f"debias.swap_file={path}") for path in (first, moved, changed, table)]
+    assert found[0] == found[1]
+    for other in found[2:]:  # a table is read otherwise than lines
+        assert all(one != two for one, two in zip(found[0], other, strict=True))
+    unused = (keys("debias.source=template", f"plm.path={plm}", *more)
+              for more in ((), (f"debias.swap_file={first}",), ("debias.swap_file=nowhere.txt",)))  # fmt: skip
+    assert len({tuple(one) for one in unused}) == 1
+
+
+def test_a_toxicity_classifier_names_a_cell_by_its_weights(plm, tmp_path):
+    first, moved, changed = (tmp_path / name for name in ("first", "moved", "changed"))
+    for folder, content in ((first, "weights"), (moved, "weights"), (changed, "others")):
+        folder.mkdir()
+        (folder / "config.json").write_text("{}")
+        (folder / "model.safetensors").write_text(content)
+    base = ("debias.source=template", f"plm.path={plm}")
+    wordlist = keys(*base)
+    found = [keys(*base, "debias.screen.toxicity=classifier", f"debias.screen.toxicity_model={folder}")
+             for folder in (first, moved, changed)]  # fmt: skip
+    assert found[0] == found[1]
+    assert all(one != two for one, two in zip(found[0], found[2], strict=True))
+    assert keys(*base, f"debias.screen.toxicity_model={first}") == wordlist, "no classifier is used"

@@ -1,5 +1,6 @@
 """A cell's W&B run, read back from its transaction log."""
 
+import hashlib
 import json
 import logging
 import os
@@ -55,6 +56,7 @@ def study(cell: Cell, settings: TrackingSettings, generations: int = 3, fail_at:
         with tracked(
             settings, cell, {"model": {"name": "gemma"}, "seed": 1}, tags=["gemma", "none"], name="gemma low"
         ) as tracker:
+            before = []
             for generation in range(generations):
                 stage = cell.stage(
                     f"corpus-{generation}",
@@ -67,8 +69,11 @@ def study(cell: Cell, settings: TrackingSettings, generations: int = 3, fail_at:
                     Measure("downstream/accuracy", float("nan") if generation == 0 else 0.5, None, None, 10),
                 ]
                 rows = [{"text": HOSTILE, "occupation": "nurse"}, {"text": "She works.", "occupation": "plumber"}]
-                tracker.log_generation(generation, measures, rows, stage.folder / "corpus.parquet")
-            tracker.log_checkpoint("classifier", cell.stage("train", weights).folder / "model", {"epochs": 2})
+                corpus = stage.folder / "corpus.parquet"
+                tracker.log_generation(generation, measures, rows, corpus, before)
+                before = [corpus]
+            trained = cell.stage("train", weights).folder / "model"
+            tracker.log_checkpoint("classifier", trained, {"epochs": 2}, made_from=before)
             cell.write_results({None: [Measure("equilibrium/level", 0.12, None, None, 3)]})
             tracker.finish("complete", {"equilibrium/level": 0.12})
 
@@ -76,6 +81,10 @@ def study(cell: Cell, settings: TrackingSettings, generations: int = 3, fail_at:
 def weights(folder: Path) -> None:
     (folder / "model").mkdir()
     (folder / "model" / "weights.safetensors").write_bytes(b"w")
+
+
+def digest(generation: int) -> str:
+    return hashlib.sha256(b"PAR%d" % generation).hexdigest()
 
 
 def check_run(cell: Cell) -> None:
@@ -88,8 +97,11 @@ def check_run(cell: Cell) -> None:
     assert run.series("rule/net_stereotype_rate/low") == [(0, 0.0), (1, 0.0), (2, 0.0)]
     assert run.series("rule/net_stereotype_rate/high") == [(0, 0.5), (1, 0.5), (2, 0.5)]
     assert run.series("downstream/accuracy") == [(1, 0.5), (2, 0.5)]
+    assert run.series("rule/net_stereotype_rate/distance") == run.series("rule/net_stereotype_rate")
     logged = {name for row in run.history for name in row if not name.startswith("_")} - {"generation"}
     assert {run.step_metrics[name] for name in logged} == {"generation"}
+    goals = {name: goal for name, goal in run.goals.items() if goal}
+    assert goals == {"rule/net_stereotype_rate/distance": "minimize", "downstream/accuracy": "maximize"}
     assert len(run.history) == 3
     for row in run.history:
         table = run.table(row)
@@ -98,14 +110,31 @@ def check_run(cell: Cell) -> None:
     corpora = [item for item in run.artifacts if item["type"] == "dataset"]
     assert [item["aliases"] for item in corpora] == [[f"generation-{generation}", "latest"] for generation in range(3)]
     for generation, item in enumerate(corpora):
+        before = {f"corpus-{cell.key}:generation-{generation - 1}": digest(generation - 1)} if generation else {}
         assert item["name"] == f"corpus-{cell.key}"
         assert item["used"]
-        assert item["metadata"] == {"generation": generation, "cell": cell.key, "study": "recursion"}
+        assert item["made"]
+        assert item["metadata"] == {
+            "generation": generation,
+            "cell": cell.key,
+            "study": "recursion",
+            "sha256": digest(generation),
+            "made_from": before,
+        }
         assert Path(item["files"]["corpus.parquet"]).read_bytes() == b"PAR%d" % generation
         assert Path(item["files"]["corpus.parquet"]).is_relative_to(cell.folder / "stages")
     (model,) = [item for item in run.artifacts if item["type"] == "model"]
     assert model["name"] == f"classifier-{cell.key}"
     assert set(model["files"]) == {"weights.safetensors"}
+    assert model["metadata"]["made_from"] == {f"corpus-{cell.key}:generation-2": digest(2)}
+    (scores,) = [item for item in run.artifacts if item["type"] == "scores"]
+    assert (scores["name"], scores["used"]) == (f"scores-{cell.key}", False)
+    assert {name: Path(path) for name, path in scores["files"].items()} == {
+        name: cell.folder / name for name in ("config.yaml", "metrics.csv", "result.json")
+    }
+    made_from = {f"corpus-{cell.key}:generation-{generation}": digest(generation) for generation in range(3)}
+    made_from[f"classifier-{cell.key}:latest"] = model["metadata"]["sha256"]
+    assert scores["metadata"]["made_from"] == made_from
     assert run.summary["equilibrium/level"] == 0.12
     assert run.summary["status"] == "complete"
     assert run.exit_code == 0
@@ -251,7 +280,7 @@ def test_an_error_of_wandb_is_reported_once_and_the_study_goes_on(cell, monkeypa
     def broken(*arguments: object) -> None:
         raise TypeError("not a\ntable")
 
-    monkeypatch.setattr(wandb_run, "_table", broken)
+    monkeypatch.setattr(wandb_run, "table", broken)
     study(cell, OFFLINE)
     assert cell.complete
     assert [line for line in said(caplog) if "upload with" not in line] == [
@@ -298,11 +327,79 @@ def test_resumed_online_run_logs_only_what_is_missing(cell, monkeypatch):
     OnlineRun.remembered.clear()
     with pytest.raises(RuntimeError):
         study(cell, TrackingSettings(), fail_at=2)
-    assert json.loads((cell.folder / "wandb" / "journal.json").read_text()) == ["generation/0", "generation/1"]
+    assert json.loads((cell.folder / "wandb" / "journal.json").read_text()) == [
+        "generation/0",
+        "dataset/corpus/generation-0",
+        "generation/1",
+        "dataset/corpus/generation-1",
+    ]
     OnlineRun.remembered[cell.key]["generation"] = 0  # generation 1 was noted, but killed before it was sent
     study(cell, TrackingSettings())
     assert [run.rows for run in runs] == [[0, 1], [1, 2]]
-    assert runs[1].artifacts == ["generation-1", "generation-2", "latest"]
+    assert runs[1].artifacts == ["generation-1", "generation-2", "latest", "latest"]  # corpora, classifier, scores
+
+
+def as_agent(monkeypatch, run_id: str) -> None:
+    monkeypatch.setenv("WANDB_SWEEP_ID", "s1234567")
+    monkeypatch.setenv("WANDB_RUN_ID", run_id)
+    monkeypatch.setattr(wandb_run, "_agents_cell", [])
+
+
+AGENT = """
+    import sys
+    sys.path.insert(0, {tests!r})
+    import test_tracking_wandb as t
+    cell = t.Cell.open({runs!r}, "recursion", {{"seed": 1}}, {{"seed": 1}})
+    {call}
+"""
+
+
+def run_under_agent(tmp_path, run_id: str, call: str) -> subprocess.CompletedProcess:
+    """In a process of its own, as an agent starts it: W&B reads an agent's variables once."""
+    code = AGENT.format(tests=str(Path(__file__).parent), runs=str(tmp_path / "runs"), call=call)
+    env = {**os.environ, "WANDB_SWEEP_ID": "s1234567", "WANDB_RUN_ID": run_id}
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    return subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+
+
+def test_under_an_agent_the_run_is_the_agents_and_a_finished_cell_is_reported_to_it(cell, tmp_path):
+    done = run_under_agent(tmp_path, "agent-1", "t.study(cell, t.OFFLINE)")
+    assert (done.stdout, done.stderr) == ("", "")
+    run = read_run(cell.folder)
+    assert (run.run_id, run.sweep_id, run.config["cell"]) == ("agent-1", "s1234567", cell.key)
+    assert (run.group, run.job_type) == ("sweep-1", "recursion")
+    assert run.series("rule/net_stereotype_rate") == [(0, 0.0), (1, 0.1), (2, 0.2)]
+    assert run.artifact(f"scores-{cell.key}")["made"]
+    results = {**json.loads((cell.folder / "result.json").read_text()), "rule/net_stereotype_rate@7": 0.25}
+    (cell.folder / "result.json").write_text(json.dumps(results))
+    run_under_agent(tmp_path, "agent-2", "t.wandb_run.track_finished(t.OFFLINE, cell)")
+    (second,) = [folder for folder in offline_runs(cell.folder) if folder.name.endswith("agent-2")]
+    again = read_run(second)
+    assert (again.run_id, again.sweep_id, again.config["cell"]) == ("agent-2", "s1234567", cell.key)
+    assert again.series("rule/net_stereotype_rate/distance") == [(7, 0.25)]
+    assert again.summary["equilibrium/level"] == 0.12
+    assert again.exit_code == 0
+
+
+def test_an_agents_run_holds_one_cell(tmp_path, monkeypatch, caplog):
+    as_agent(monkeypatch, "agent-1")
+    monkeypatch.setattr(wandb_run.WandbTracker, "start", lambda *_: None)
+    cells = [Cell.open(tmp_path, "recursion", {"seed": seed}, {}) for seed in range(2)]
+    kinds = []
+    for one in (cells[0], cells[0], cells[1]):
+        with tracked(OFFLINE, one, {}) as tracker:
+            kinds.append(type(tracker).__name__)
+    assert kinds == ["WandbTracker", "WandbTracker", "NoTracker"]
+    assert said(caplog) == [
+        f"Weights & Biases: cell {cells[1].key} is not tracked: an agent's run holds one cell (no -m)"
+    ]
+
+
+def test_outside_a_sweep_a_finished_cell_is_left_alone(cell):
+    study(cell, OFFLINE)
+    before = offline_runs(cell.folder)
+    wandb_run.track_finished(OFFLINE, cell)
+    assert offline_runs(cell.folder) == before
 
 
 def test_refusing_service_makes_the_run_offline(cell, monkeypatch, caplog):

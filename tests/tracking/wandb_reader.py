@@ -28,11 +28,18 @@ class OfflineRun:
     history: list[dict[str, Any]] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
     step_metrics: dict[str, str] = field(default_factory=dict)
+    goals: dict[str, str] = field(default_factory=dict)
+    sweep_id: str = ""
     artifacts: list[dict[str, Any]] = field(default_factory=list)
     exit_code: int | None = None
 
     def series(self, metric: str) -> list[tuple[int, Any]]:
         return [(row["generation"], row[metric]) for row in self.history if metric in row]
+
+    def artifact(self, name: str, alias: str = "latest") -> dict[str, Any]:
+        """The one artifact of the run with this name and alias."""
+        (found,) = [one for one in self.artifacts if one["name"] == name and alias in one["aliases"]]
+        return found
 
     def table(self, row: dict[str, Any], key: str = "sentences") -> dict[str, Any]:
         """The table's JSON, {"columns": […], "data": [[…], …]}."""
@@ -96,6 +103,7 @@ def _take(run: OfflineRun, record: Any) -> None:
     if kind == "run":
         run.run_id, run.project, run.name = record.run.run_id, record.run.project, record.run.display_name
         run.group, run.job_type, run.tags = record.run.run_group, record.run.job_type, list(record.run.tags)
+        run.sweep_id = record.run.sweep_id
         run.config.update(_items(record.run.config.update))
         run.config.pop("_wandb", None)
     elif kind == "history":
@@ -103,7 +111,9 @@ def _take(run: OfflineRun, record: Any) -> None:
     elif kind == "summary":
         run.summary.update(_items(record.summary.update))
     elif kind == "metric":
-        run.step_metrics[record.metric.name or record.metric.glob_name] = record.metric.step_metric
+        name = record.metric.name or record.metric.glob_name
+        run.step_metrics[name] = record.metric.step_metric
+        run.goals[name] = {1: "minimize", 2: "maximize"}.get(record.metric.goal, "")
     elif kind == "exit":
         run.exit_code = record.exit.exit_code
     artifact = None
@@ -119,6 +129,7 @@ def _take(run: OfflineRun, record: Any) -> None:
                 "aliases": sorted(artifact.aliases),
                 "metadata": json.loads(artifact.metadata or "{}"),
                 "used": artifact.use_after_commit,
+                "made": not artifact.user_created,
                 "files": {entry.path: entry.local_path for entry in artifact.manifest.contents},
             }
         )

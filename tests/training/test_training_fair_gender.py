@@ -247,6 +247,24 @@ def test_a_batch_is_the_sum_of_its_items(folders, kind):
     assert whole == pytest.approx(sum(float(module.loss_parts(batch_of(data, n))[0]) for n in (4, 0, 9, 2)), rel=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["masked", "causal"])
+def test_a_neighbour_gets_no_gradient_whether_it_is_in_the_batch_or_not(folders, kind):
+    module, data, _ = build(folders, kind)
+    numbers = (4, 0, 9)  # 9 has both others for neighbours, 0 has 4
+    assert {0, 4} & {*training_pairs()[9].neighbours}
+
+    def gradients(*batches):
+        module.zero_grad()
+        for batch in batches:
+            module.bias_losses(batch).sum().backward()
+        return {name: p.grad.clone() for name, p in module.model.named_parameters() if p.grad is not None}
+
+    together, apart = gradients(batch_of(data, *numbers)), gradients(*(batch_of(data, n) for n in numbers))
+    largest = max(float(gradient.abs().max()) for gradient in apart.values())
+    for name, gradient in apart.items():
+        torch.testing.assert_close(together[name], gradient, rtol=1e-3, atol=1e-4 * largest, msg=name)
+
+
 def test_parts_of_a_batch_accumulate_to_its_gradient():
     from fairloop.training.data import BatchLoader, BatchOrder
 

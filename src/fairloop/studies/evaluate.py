@@ -36,6 +36,7 @@ def run(configuration: Configuration, cell: Cell, tracker: Tracker) -> None:
     outcome = json.loads((scores.folder / OUTCOME_FILE).read_text())
     for line in [*outcome["notes"], *(f"skipped: {item['item']}: {item['reason']}" for item in outcome["skipped"])]:
         console.say(line)
+    tracker.use_model(configuration.plm.path)
     tracker.log_scores(measured, _rows(scores.folder / ITEMS_FILE), outcome["skipped"])
     cell.write_results({None: measured})
     tracker.finish("complete", json.loads((cell.folder / "result.json").read_text()))

@@ -108,7 +108,7 @@ class FairGender:
         if self.settings.source == "llm":
             settings["model"] = self.choices["model"]
         if self.settings.source == "swap":
-            settings["swap_file"] = digest_file(Path(self.settings.swap_file))
+            settings["swap_file"] = self.configuration.deciding()["files"]["debias.swap_file"]
         return self._shared("pairs", self._write, settings, "pairs")
 
     def _write(self, folder: Path) -> dict[str, Any]:
@@ -301,11 +301,15 @@ class FairGender:
         measured = [[one for stage in stages.values() for one in read_measures(stage)] for stages in (before, after)]
         table = pairs.folder / PAIRS_FILE if pairs is not None else None
         rows = [_flat(row) for row in load_pairs(table)] if table is not None else []
-        tracker.log_generation(0, measured[0], rows, table)
+        tracker.use_model(self.plm.path)
+        tracker.log_generation(0, measured[0], rows)
         tracker.log_generation(1, measured[1])
+        if table is not None:
+            tracker.log_dataset("pairs", table)
         if model is not None:
             seen = {"pairs_sha256": pairs.outputs[PAIRS_FILE]} if pairs is not None else {}
-            tracker.log_checkpoint("model", model.folder / MODEL_FOLDER, seen)
+            made_from = [table] if table is not None else []
+            tracker.log_checkpoint("model", model.folder / MODEL_FOLDER, seen, made_from=made_from)
             console.say(f"the debiased model: {model.folder / MODEL_FOLDER}")
         for stage in (*before.values(), *after.values()):
             _say_skipped(stage)

@@ -61,14 +61,10 @@ def run(configuration: Configuration, cell: Cell, tracker: Tracker) -> None:
     results: dict[int | None, Sequence[Measurement]] = {}
     shown: Stage | None = None  # what the next generation is written from
     for generation in range(study.generations + 1):
-        written = study.write(generation, shown)
+        source, written = shown, study.write(generation, shown)
         shown = study.mitigate(generation, written)
         results[generation] = study.measure(generation, written, shown)
-        corpus = written.folder / CORPUS_FILE
-        tracker.log_generation(generation, results[generation], load_corpus(corpus).to_list(), corpus)
-        for what, (weights, seen) in study.trained.items():
-            metadata = {"generation": generation, "corpus_sha256": seen.outputs[CORPUS_FILE]}
-            tracker.log_checkpoint(what, weights.folder / ADAPTED_FOLDER, metadata, f"generation-{generation}")
+        study.report(tracker, generation, source, written, shown, results[generation])
     cell.write_results(results)
     tracker.finish("complete", json.loads((cell.folder / "result.json").read_text()))
 
@@ -132,6 +128,35 @@ class Recursion:
         name = f"measures-mitigated-{generation}"
         after = read_measures(self.stage(name, compute, "measuring", *keys, inputs=inputs))
         return measured + [replace(one, metric=f"mitigated/{one.metric}") for one in after]
+
+    def report(
+        self,
+        tracker: Tracker,
+        generation: int,
+        source: Stage | None,
+        written: Stage,
+        changed: Stage,
+        measured: Sequence[Measurement],
+    ) -> None:
+        """Log a generation: its measures, and its corpora and weights in the order in which they were made."""
+        alias, corpus = f"generation-{generation}", written.folder / CORPUS_FILE
+        made_from = [source.folder / CORPUS_FILE] if source is not None else []
+        if "generator" in self.trained:
+            made_from.append(self.report_weights(tracker, "generator", generation))
+        tracker.log_generation(generation, measured, load_corpus(corpus).to_list(), corpus, made_from)
+        if changed is not written:
+            metadata = {"generation": generation}
+            tracker.log_dataset("mitigated-corpus", changed.folder / CORPUS_FILE, metadata, alias, [corpus])
+        if "encoder" in self.trained:
+            self.report_weights(tracker, "encoder", generation)
+
+    def report_weights(self, tracker: Tracker, what: str, generation: int) -> Path:
+        """Log weights that this generation's mitigation trained, with the corpus they saw; return their folder."""
+        weights, seen = self.trained[what]
+        metadata = {"generation": generation, "corpus_sha256": seen.outputs[CORPUS_FILE]}
+        folder, alias = weights.folder / ADAPTED_FOLDER, f"generation-{generation}"
+        tracker.log_checkpoint(what, folder, metadata, alias, [seen.folder / CORPUS_FILE])
+        return folder
 
     def stage(
         self,

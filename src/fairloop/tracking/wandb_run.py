@@ -6,38 +6,49 @@ The run's id is the cell's key, so that a resumed cell continues its run:
   have is not logged again.
 - Offline, everything is logged again from the kept stages into one fresh run folder, and the folder that the killed
   process left is removed unless it was synced already; so `wandb sync` finds one run per cell.
+- Under a `wandb agent` the run is the agent's, or its sweep would wait for it in vain; the cell's key is in the run's
+  config either way (`cell`). An agent's process runs one cell.
 
 No error of W&B ends a study: the first is reported in one line, and the study goes on without it. Artifacts refer to
 the files of finished stages: upload an offline run before its cell is moved or deleted.
 """
 
+import json
 import logging
-import os
 import shutil
-import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
-from urllib.parse import urlsplit
 
 from fairloop.errors import Fault
-from fairloop.files import files_below, write_json
-from fairloop.tracking.results import Measured, number
+from fairloop.files import write_json
+from fairloop.tracking.directions import direction
+from fairloop.tracking.results import Measured
 from fairloop.tracking.settings import TrackingSettings
-from fairloop.tracking.store import Cell
+from fairloop.tracking.store import RESULT_FILES, Cell
+from fairloop.tracking.wandb_artifacts import Artifacts, debiased_model, use
+from fairloop.tracking.wandb_service import (
+    agents_run,
+    in_one_line,
+    is_first_rank,
+    quiet_settings,
+    reason_to_stay_offline,
+)
+from fairloop.tracking.wandb_values import csv_table, define, numbers, table
 
-SERVICE = "https://api.wandb.ai"
-REACH_SECONDS = 3.0
-INIT_SECONDS = 30.0
-FINISH_SECONDS = 120.0
+SCORES = "scores"
+"""The artifact, and its type, that carries a cell's configuration, measures and results."""
 
 _log = logging.getLogger("fairloop.tracking")
 
+# The cell for which this process has taken its agent's run.
+_agents_cell: list[str] = []
+
 
 class Tracker(Protocol):
-    """What a study tells of a cell while it runs."""
+    """What a study tells of a cell while it runs. `made_from` are files and folders that were logged before."""
 
     def log_generation(
         self,
@@ -45,6 +56,7 @@ class Tracker(Protocol):
         measurements: Sequence[Measured],
         sentences: Sequence[Mapping[str, Any]] = (),
         corpus: Path | None = None,
+        made_from: Sequence[Path] = (),
     ) -> None:
         """Log a generation's measures with their intervals, a table of sentences, and its corpus as an artifact."""
 
@@ -56,16 +68,34 @@ class Tracker(Protocol):
     ) -> None:
         """Log measures of the whole cell with their intervals, the table of items behind them and of skipped ones."""
 
+    def log_dataset(
+        self,
+        name: str,
+        path: Path,
+        metadata: Mapping[str, Any] | None = None,
+        alias: str = "latest",
+        made_from: Sequence[Path] = (),
+    ) -> None:
+        """Log a corpus or pairs from a finished stage as a version of a `dataset` artifact, under an alias."""
+
     def log_checkpoint(
-        self, name: str, path: Path, metadata: Mapping[str, Any] | None = None, alias: str = "latest"
+        self,
+        name: str,
+        path: Path,
+        metadata: Mapping[str, Any] | None = None,
+        alias: str = "latest",
+        made_from: Sequence[Path] = (),
     ) -> None:
         """Log a file or folder of weights from a finished stage as a version of a `model` artifact, under an alias."""
+
+    def use_model(self, path: str) -> None:
+        """Note a model that is read; one that another cell made is an input of the run."""
 
     def log_report(self, tables: Mapping[str, Path], figures: Mapping[str, Path]) -> None:
         """Log what sums the whole cell up: CSV files as tables and PNG files as images, by name."""
 
     def finish(self, status: Literal["complete", "failed"], summary: Mapping[str, float] | None = None) -> None:
-        """End the run, once; `summary` is the content of `result.json`."""
+        """End the run, once; `summary` is the content of `result.json`. A complete cell's scores are an artifact."""
 
 
 class NoTracker:
@@ -77,12 +107,31 @@ class NoTracker:
         measurements: Sequence[Measured],
         sentences: Sequence[Mapping[str, Any]] = (),
         corpus: Path | None = None,
+        made_from: Sequence[Path] = (),
+    ) -> None:
+        """Nothing."""
+
+    def log_dataset(
+        self,
+        name: str,
+        path: Path,
+        metadata: Mapping[str, Any] | None = None,
+        alias: str = "latest",
+        made_from: Sequence[Path] = (),
     ) -> None:
         """Nothing."""
 
     def log_checkpoint(
-        self, name: str, path: Path, metadata: Mapping[str, Any] | None = None, alias: str = "latest"
+        self,
+        name: str,
+        path: Path,
+        metadata: Mapping[str, Any] | None = None,
+        alias: str = "latest",
+        made_from: Sequence[Path] = (),
     ) -> None:
+        """Nothing."""
+
+    def use_model(self, path: str) -> None:
         """Nothing."""
 
     def log_scores(
@@ -127,78 +176,61 @@ def tracked(
     tracker.finish("complete")
 
 
+def track_finished(settings: TrackingSettings, cell: Cell) -> None:
+    """Log the result of a cell that was finished before to the run of a `wandb agent`; nothing without an agent.
+
+    A sweep may ask for a cell that the store has. Nothing is computed then, and without this the agent's run would
+    count as crashed.
+    """
+    if agents_run() is None:
+        return
+    result = json.loads((cell.folder / "result.json").read_text(encoding="utf-8"))
+    tracker = _tracker(settings, cell, cell.config, [cell.study], None)
+    for generation, measured in _by_generation(result):
+        if generation is None:
+            tracker.log_scores(measured)
+        else:
+            tracker.log_generation(generation, measured)
+    tracker.finish("complete", result)
+
+
 def _tracker(
     settings: TrackingSettings, cell: Cell, choices: Mapping[str, Any], tags: Sequence[str], name: str | None
 ) -> Tracker:
-    if any(os.environ.get(rank, "0") not in ("", "0") for rank in ("RANK", "LOCAL_RANK")):
+    if not is_first_rank():
         return NoTracker()  # the process of rank 0 tracks the cell
     if settings.mode == "none":
         _log.info("Weights & Biases: not used (tracking.mode=none)")
         return NoTracker()
+    if agents_run() is not None:
+        if _agents_cell not in ([], [cell.key]):
+            _log.warning("Weights & Biases: cell %s is not tracked: an agent's run holds one cell (no -m)", cell.key)
+            return NoTracker()
+        _agents_cell[:] = [cell.key]
     why_offline = reason_to_stay_offline(settings.mode)
     tracker = WandbTracker(cell, settings, dict(choices), tuple(tags), name or cell.key)
     tracker.start(why_offline)
     return tracker
 
 
-def reason_to_stay_offline(mode: str) -> str | None:
-    """Return why a run is logged offline, None if it can be online. Asks the network for three seconds at most."""
-    if mode == "offline":
-        return "tracking.mode=offline"
-    if mode == "auto" and os.environ.get("WANDB_MODE") in ("offline", "dryrun", "disabled"):
-        return f"WANDB_MODE={os.environ['WANDB_MODE']}"
-    address = _service_address()
-    if not _has_key(address):
-        return "no API key"
-    if not _is_reachable(address):
-        return f"{address} cannot be reached"
-    return None
+@dataclass(frozen=True)
+class _Value:
+    """A measure of which only the value is known."""
+
+    metric: str
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    n: int | None = None
 
 
-def _service_address() -> str:
-    address = os.environ.get("WANDB_BASE_URL")
-    if not address:
-        import configparser
-
-        parser = configparser.ConfigParser(interpolation=None)
-        folder = Path(os.environ.get("WANDB_CONFIG_DIR") or Path.home() / ".config" / "wandb")
-        try:
-            parser.read(folder / "settings")
-            address = parser.get("default", "base_url", fallback="")
-        except configparser.Error:
-            address = ""
-    return (address or SERVICE).rstrip("/")
-
-
-def _has_key(address: str) -> bool:
-    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
-        return True
-    import netrc
-
-    places = [os.environ["NETRC"]] if os.environ.get("NETRC") else ["~/.netrc", "~/_netrc"]
-    for place in places:
-        try:
-            found = netrc.netrc(Path(place).expanduser()).authenticators(urlsplit(address).netloc)
-        except (OSError, netrc.NetrcParseError):
-            continue
-        if found and found[2]:
-            return True
-    return False
-
-
-def _is_reachable(address: str) -> bool:
-    from urllib.request import getproxies, proxy_bypass
-
-    url = urlsplit(address)
-    proxy = getproxies().get(url.scheme)
-    if proxy and not proxy_bypass(url.netloc):
-        url = urlsplit(proxy if "//" in proxy else f"//{proxy}", scheme="http")
-    try:
-        port = url.port or (443 if url.scheme == "https" else 80)
-        with socket.create_connection((url.hostname or "", port), timeout=REACH_SECONDS):
-            return True
-    except (OSError, ValueError):
-        return False
+def _by_generation(result: Mapping[str, float]) -> Iterator[tuple[int | None, list[_Value]]]:
+    """Yield the values of `result.json` by generation, those of the whole cell last."""
+    found: dict[int | None, list[_Value]] = {}
+    for name, value in result.items():
+        metric, _, generation = name.partition("@")
+        found.setdefault(int(generation) if generation else None, []).append(_Value(metric, value))
+    yield from sorted(found.items(), key=lambda one: (one[0] is None, one[0] or 0))
 
 
 @dataclass
@@ -213,7 +245,12 @@ class WandbTracker:
     _run: Any = field(default=None, init=False, repr=False)
     _online: bool = field(default=False, init=False, repr=False)
     _journal: list[str] = field(default_factory=list, init=False, repr=False)
+    _reached: float = field(default=-1, init=False, repr=False)
     _defined: set[str] = field(default_factory=set, init=False, repr=False)
+    _artifacts: Artifacts = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._artifacts = Artifacts(self.cell.key, self.cell.study)
 
     def start(self, why_offline: str | None) -> None:
         """Begin or resume the run, offline for the reason given; a service that refuses makes it offline too."""
@@ -223,7 +260,7 @@ class WandbTracker:
                 _log.info("Weights & Biases: online, %s", self._run.url)
                 return
             except Exception as error:
-                why_offline = f"the service refused: {_line(error)}"
+                why_offline = f"the service refused: {in_one_line(error)}"
         # What was asked for goes without saying; what was not is worth the user's attention.
         level = logging.INFO if why_offline == "tracking.mode=offline" else logging.WARNING
         self._guarded(lambda: self._begin("offline"), begun=False)
@@ -238,21 +275,23 @@ class WandbTracker:
         measurements: Sequence[Measured],
         sentences: Sequence[Mapping[str, Any]] = (),
         corpus: Path | None = None,
+        made_from: Sequence[Path] = (),
     ) -> None:
         """Log a generation; see `Tracker`."""
 
         def log() -> None:
             if self._is_logged(f"generation/{generation}", generation):
                 return
-            row = self._row(measurements)
+            row = numbers(measurements)
             if sentences:
-                row["sentences"] = _table([{"generation": generation, **sentence} for sentence in sentences])
+                row["sentences"] = table([{"generation": generation, **sentence} for sentence in sentences])
+            self._define(row, "generation")
             self._run.log({"generation": generation, **row})
-            if corpus is not None:
-                self._log_artifact("corpus", "dataset", corpus, f"generation-{generation}", {"generation": generation})
             self._note(f"generation/{generation}")
 
         self._guarded(log)
+        if corpus is not None:
+            self.log_dataset("corpus", corpus, {"generation": generation}, f"generation-{generation}", made_from)
 
     def log_scores(
         self,
@@ -265,22 +304,47 @@ class WandbTracker:
         def log() -> None:
             if self._is_logged("scores"):
                 return
-            tables = {name: _table(rows) for name, rows in (("items", items), ("skipped", skipped)) if rows}
-            self._run.log({**_numbers(measurements), **tables})
+            row = numbers(measurements)
+            self._define(row, None)
+            tables = {name: table(rows) for name, rows in (("items", items), ("skipped", skipped)) if rows}
+            self._run.log({**row, **tables})
             self._note("scores")
 
         self._guarded(log)
 
+    def log_dataset(
+        self,
+        name: str,
+        path: Path,
+        metadata: Mapping[str, Any] | None = None,
+        alias: str = "latest",
+        made_from: Sequence[Path] = (),
+    ) -> None:
+        """Log a dataset; see `Tracker`."""
+        self._log_artifact(name, "dataset", path, metadata or {}, alias, made_from)
+
     def log_checkpoint(
-        self, name: str, path: Path, metadata: Mapping[str, Any] | None = None, alias: str = "latest"
+        self,
+        name: str,
+        path: Path,
+        metadata: Mapping[str, Any] | None = None,
+        alias: str = "latest",
+        made_from: Sequence[Path] = (),
     ) -> None:
         """Log weights; see `Tracker`."""
+        self._log_artifact(name, "model", path, metadata or {}, alias, made_from)
+
+    def use_model(self, path: str) -> None:
+        """Note a model that is read; see `Tracker`."""
 
         def log() -> None:
-            if self._is_logged(f"checkpoint/{name}/{alias}"):
+            name = debiased_model(path)
+            if name is None:
                 return
-            self._log_artifact(name, "model", path, alias, metadata or {})
-            self._note(f"checkpoint/{name}/{alias}")
+            self._artifacts.know(Path(path), f"{name}:latest")
+            if not self._is_logged(f"used/{name}"):
+                use(self._run, name, "model", Path(path))
+                self._note(f"used/{name}")
 
         self._guarded(log)
 
@@ -293,7 +357,7 @@ class WandbTracker:
             if self._is_logged("report"):
                 return
             self._run.log(
-                {name: _csv_table(path) for name, path in tables.items()}
+                {name: csv_table(path) for name, path in tables.items()}
                 | {name: wandb.Image(str(path)) for name, path in figures.items()}
             )
             self._note("report")
@@ -304,6 +368,9 @@ class WandbTracker:
         """End the run; see `Tracker`. A second call does nothing."""
 
         def finish() -> None:
+            if status == "complete":
+                self._log_result()
+            self._define([name for name in summary or () if "@" not in name and direction(name).goal], None)
             self._run.summary.update({**(summary or {}), "status": status})
             self._run.finish(exit_code=0 if status == "complete" else 1)
             self._run = None
@@ -311,75 +378,84 @@ class WandbTracker:
         self._guarded(finish)
 
     @property
+    def _run_id(self) -> str:
+        return agents_run() or self.cell.key
+
+    @property
     def _folder(self) -> Path:
         return self.cell.folder / "wandb"
 
     @property
+    def _journal_file(self) -> Path:
+        """What the service has of this run; a cell that several agents ask for has several runs."""
+        return self._folder / ("journal.json" if agents_run() is None else f"journal-{self._run_id}.json")
+
+    @property
     def _sync_folder(self) -> Path:
-        return next(iter(sorted(self._folder.glob(f"offline-run-*-{self.cell.key}"), reverse=True)), self._folder)
+        return next(iter(sorted(self._folder.glob(f"offline-run-*-{self._run_id}"), reverse=True)), self._folder)
 
     def _begin(self, mode: Literal["online", "offline"]) -> None:
         import wandb
 
         self._online = mode == "online"
-        self._journal = _read_journal(self._folder) if self._online else []
-        _remove_unsynced(self._folder, self.cell.key)
+        self._journal = _read_journal(self._journal_file) if self._online else []
+        remove_unsynced(self._folder, self._run_id)
         self._folder.mkdir(parents=True, exist_ok=True)
         self._run = wandb.init(
             dir=str(self.cell.folder),
             mode=mode,
-            id=self.cell.key,
+            id=self._run_id,
             resume="allow" if self._online else None,
             reinit="create_new",
             name=self.name,
-            project=self.settings.project,
+            project=self.settings.project,  # an agent's run lies where its sweep is: W&B passes over these two then
             entity=self.settings.entity,
             group=self.settings.group or self.cell.study,
             job_type=self.cell.study,
             tags=[tag[:64] for tag in self.tags if tag],
             config={**self.choices, "cell": self.cell.key},
-            settings=_quiet_settings(wandb),
+            settings=quiet_settings(),
         )
         self._run.define_metric("generation")
+        last = self._run.summary.get("generation")
+        self._reached = last if isinstance(last, int | float) else -1
 
-    def _row(self, measurements: Sequence[Measured]) -> dict[str, Any]:
-        row = _numbers(measurements)
-        for name in [*row, "sentences"]:
+    def _define(self, names: Iterable[str], step: str | None) -> None:
+        for name in names:
             if name not in self._defined:
-                self._run.define_metric(name, step_metric="generation")
+                define(self._run, name, step)
                 self._defined.add(name)
-        return row
 
-    def _log_artifact(self, what: str, kind: str, path: Path, alias: str, metadata: Mapping[str, Any]) -> None:
-        import wandb
+    def _log_artifact(
+        self, name: str, kind: str, path: Path, metadata: Mapping[str, Any], alias: str, made_from: Sequence[Path]
+    ) -> None:
+        def log() -> None:
+            self._artifacts.know(path, f"{name}-{self.cell.key}:{alias}")
+            if self._is_logged(f"{kind}/{name}/{alias}", metadata.get("generation")):
+                return
+            self._artifacts.log(self._run, name, kind, path, alias, metadata, made_from)
+            self._note(f"{kind}/{name}/{alias}")
 
-        artifact = wandb.Artifact(
-            f"{what}-{self.cell.key}", type=kind, metadata={**metadata, "cell": self.cell.key, "study": self.cell.study}
-        )
-        # "immutable": W&B reads the stage's own file, instead of a second copy in the user's home folder.
-        for file in files_below(path) if path.is_dir() else [path]:
-            inside = file.relative_to(path).as_posix() if path.is_dir() else path.name
-            artifact.add_file(str(file), name=inside, policy="immutable")
-        if kind == "dataset":
-            # The next generation, or a training, reads this corpus: it is an input of the run as well as an output. The
-            # public use_artifact() waits for the service and refuses offline runs; this is the call beneath it.
-            self._run._log_artifact(artifact, aliases=[alias], is_user_created=True, use_after_commit=True)
-        else:
-            self._run.log_artifact(artifact, aliases=[alias])
+        self._guarded(log)
+
+    def _log_result(self) -> None:
+        """Log what the cell's folder says of it: what a report needs, wherever it is made."""
+        files = [self.cell.folder / name for name in ("config.yaml", *RESULT_FILES)]
+        if self._is_logged(SCORES + "/result") or not all(file.is_file() for file in files):
+            return
+        metadata = {"weights": self.choices.get("weights", {})}
+        made_from = self._artifacts.everything()
+        self._artifacts.log(self._run, SCORES, SCORES, files, "latest", metadata, made_from)
+        self._note(SCORES + "/result")
 
     def _is_logged(self, entry: str, generation: int | None = None) -> bool:
-        if entry not in self._journal:
-            return False
-        if generation is None:
-            return True
         # A killed process may have noted what never reached the service: the service's own word decides.
-        last = self._run.summary.get("generation")
-        return isinstance(last, int | float) and last >= generation
+        return entry in self._journal and (generation is None or generation <= self._reached)
 
     def _note(self, entry: str) -> None:
         if self._online and entry not in self._journal:
             self._journal.append(entry)
-            write_json(self._folder / "journal.json", self._journal)
+            write_json(self._journal_file, self._journal)
 
     def _guarded(self, action: Callable[[], None], *, begun: bool = True) -> None:
         """Run an action on the run; the first error is reported in one line and ends the tracking, not the study."""
@@ -390,85 +466,24 @@ class WandbTracker:
         except Fault:
             raise  # a full disk is the study's business too
         except Exception as error:
-            _log.warning("Weights & Biases: given up for this cell, the study goes on: %s", _line(error))
+            _log.warning("Weights & Biases: given up for this cell, the study goes on: %s", in_one_line(error))
             run, self._run = self._run, None
             if run is not None:
                 try:
                     run.finish(exit_code=1)
                 except Exception as second:
-                    _log.debug("ending the run failed too: %s", _line(second))
+                    _log.debug("ending the run failed too: %s", in_one_line(second))
 
 
-def _quiet_settings(wandb: Any) -> Any:
-    return wandb.Settings(
-        silent=True,
-        console="off",
-        save_code=False,
-        disable_code=True,
-        disable_git=True,
-        host="",
-        x_disable_stats=True,
-        x_disable_machine_info=True,
-        x_save_requirements=False,
-        init_timeout=INIT_SECONDS,
-        finish_timeout=FINISH_SECONDS,
-    )
-
-
-def _numbers(measurements: Sequence[Measured]) -> dict[str, Any]:
-    """Return the measures as W&B keeps them: value, ends of the interval and n, each under its own name."""
-    row: dict[str, Any] = {}
-    for measured in measurements:
-        ends = {"": measured.value, "/low": measured.low, "/high": measured.high, "/n": measured.n}
-        for end, value in ends.items():
-            plain = number(value)
-            if plain is not None:
-                row[measured.metric + end] = plain
-    return row
-
-
-def _table(rows: Sequence[Mapping[str, Any]]) -> Any:
-    import wandb
-
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    # An empty field of one item must not decide the type of its column.
-    data = [[row.get(column) for column in columns] for row in rows]
-    return wandb.Table(columns=columns, data=data, allow_mixed_types=True)
-
-
-def _csv_table(path: Path) -> Any:
-    """Return a CSV file as a table: a column whose every field is a number or empty is one of numbers."""
-    import csv
-
-    import wandb
-
-    header, *rows = csv.reader(path.read_text(encoding="utf-8").splitlines())
-    columns = [_typed(column) for column in zip(*rows, strict=True)]
-    return wandb.Table(columns=header, data=[list(row) for row in zip(*columns, strict=True)])
-
-
-def _typed(column: Sequence[str]) -> list[Any]:
-    try:
-        return [number(float(field)) if field else None for field in column]
-    except ValueError:
-        return list(column)
-
-
-def _read_journal(folder: Path) -> list[str]:
-    import json
-
-    try:
-        return [str(entry) for entry in json.loads((folder / "journal.json").read_bytes())]
-    except (OSError, ValueError, TypeError):
-        return []
-
-
-def _remove_unsynced(folder: Path, run_id: str) -> None:
+def remove_unsynced(folder: Path, run_id: str) -> None:
     """Remove what a killed or failed process logged offline: it is logged again. A synced run is left alone."""
     for left in folder.glob(f"offline-run-*-{run_id}"):
         if not any(left.glob("*.wandb.synced")):
             shutil.rmtree(left, ignore_errors=True)
 
 
-def _line(error: BaseException) -> str:
-    return (" ".join(str(error).split()) or type(error).__name__)[:300]
+def _read_journal(path: Path) -> list[str]:
+    try:
+        return [str(entry) for entry in json.loads(path.read_bytes())]
+    except (OSError, ValueError, TypeError):
+        return []

@@ -1,0 +1,173 @@
+"""The sweep's own run: one table that compares all its cells, beside the runs of the cells in their group.
+
+The run's id is derived from the sweep's cells, so that the same command continues the same run; what a sweep has
+nothing new to tell is not logged again. As with a cell's run, no error of W&B fails the command.
+"""
+
+import json
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fairloop.files import canonical_json, digest_text, write_json
+from fairloop.tracking.directions import DISTANCE, direction, plain
+from fairloop.tracking.results import number
+from fairloop.tracking.settings import TrackingSettings
+from fairloop.tracking.store import KEY_LENGTH, Cell, read_status
+from fairloop.tracking.wandb_run import remove_unsynced
+from fairloop.tracking.wandb_service import (
+    agents_run,
+    in_one_line,
+    is_first_rank,
+    quiet_settings,
+    reason_to_stay_offline,
+)
+from fairloop.tracking.wandb_values import csv_table, define, goal_of, table
+
+FOLDER = ".sweeps"
+"""Inside the run store: the sweeps' own runs and what was last logged of each."""
+
+JOB_TYPE = "sweep"
+
+_UNINTERESTING = ("runs_dir", "tracking", "trainer")
+
+_log = logging.getLogger("fairloop.tracking")
+
+
+def log_sweep(settings: TrackingSettings, cells: Sequence[Cell], files: Iterable[Path] = ()) -> None:
+    """Log a sweep's comparison to one run; nothing for a single cell, or if nothing changed since it was last logged.
+
+    Args:
+        settings: the config group `tracking`, which all cells share.
+        cells: the cells of the command, finished or not, in their order.
+        files: the report's files: PNG files become images, CSV files tables, others are left alone.
+    """
+    if len(cells) < 2 or settings.mode == "none" or agents_run() is not None or not is_first_rank():
+        return
+    try:
+        _log_sweep(settings, cells, list(files))
+    except Exception as error:
+        _log.warning("Weights & Biases: the sweep's table is not logged: %s", in_one_line(error))
+
+
+def sweep_id(cells: Sequence[Cell]) -> str:
+    """Return the id of a sweep's run: the same for the same cells, in whatever order."""
+    return f"sweep-{digest_text(canonical_json(sorted(cell.key for cell in cells)))[:KEY_LENGTH]}"
+
+
+def comparison(cells: Sequence[Cell]) -> list[dict[str, Any]]:
+    """Return one row for each cell: its name and status, the choices in which cells differ, its headline metrics.
+
+    A metric of each generation is that of the last one. One with an ideal value also has its distance from it.
+    """
+    choices = [_flat(cell.config) for cell in cells]
+    names = dict.fromkeys(name for chosen in choices for name in chosen)
+    differ = [name for name in names if len({str(chosen.get(name)) for chosen in choices}) > 1]
+    rows = []
+    for cell, chosen in zip(cells, choices, strict=True):
+        status = read_status(cell.folder)
+        row = {"cell": cell.key, "study": cell.study, "status": status.state, "reason": status.reason}
+        rows.append(row | {name: chosen.get(name) for name in differ} | _headlines(cell))
+    return rows
+
+
+def _log_sweep(settings: TrackingSettings, cells: Sequence[Cell], files: Sequence[Path]) -> None:
+    rows, run_id = comparison(cells), sweep_id(cells)
+    folder = cells[0].folder.parents[1] / FOLDER
+    known = folder / f"{run_id}.json"
+    said = {"rows": digest_text(canonical_json(rows)), "group": _group(settings, cells)}
+    if _read(known) == said:
+        return
+    why_offline = reason_to_stay_offline(settings.mode)
+    run = _begin(settings, cells, folder, run_id, online=why_offline is None)
+    try:
+        _fill(run, rows, files)
+    finally:
+        run.finish()
+    write_json(known, said)
+    if why_offline is not None:
+        _log.info("Weights & Biases: the sweep's table; upload with: wandb sync %s", folder / "wandb")
+
+
+def _begin(settings: TrackingSettings, cells: Sequence[Cell], folder: Path, run_id: str, *, online: bool) -> Any:
+    import wandb
+
+    studies = list(dict.fromkeys(cell.study for cell in cells))
+    remove_unsynced(folder / "wandb", run_id)
+    (folder / "wandb").mkdir(parents=True, exist_ok=True)
+    return wandb.init(
+        dir=str(folder),
+        mode="online" if online else "offline",
+        id=run_id,
+        resume="allow" if online else None,
+        reinit="create_new",
+        name=f"{' and '.join(studies)}: {len(cells)} cells",
+        project=settings.project,
+        entity=settings.entity,
+        group=_group(settings, cells),
+        job_type=JOB_TYPE,
+        tags=[JOB_TYPE, *studies],
+        config={"studies": studies, "cells": sorted(cell.key for cell in cells)},
+        settings=quiet_settings(),
+    )
+
+
+def _fill(run: Any, rows: Sequence[Mapping[str, Any]], files: Sequence[Path]) -> None:
+    import wandb
+
+    logged: dict[str, Any] = {"cells": table(rows)}
+    logged |= {f"report/{path.stem}": wandb.Image(str(path)) for path in files if path.suffix == ".png"}
+    logged |= {f"report/{path.stem}_table": csv_table(path) for path in files if path.suffix == ".csv"}
+    run.log(logged)
+    states = [row["status"] for row in rows]
+    summary: dict[str, Any] = {f"cells/{state}": states.count(state) for state in ("complete", "failed")}
+    for metric in {name: None for row in rows for name in row if goal_of(name)}:
+        goal = goal_of(metric)
+        define(run, f"best/{metric}", goal=goal)
+        summary[f"best/{metric}"] = (min if goal == "minimize" else max)(row[metric] for row in rows if metric in row)
+    run.summary.update({**summary, "cells/all": len(rows)})
+
+
+def _group(settings: TrackingSettings, cells: Sequence[Cell]) -> str:
+    return settings.group or cells[0].study
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return a configuration's keys as they are overridden (`initial_bias.level`), without what decides nothing."""
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        if not prefix and key in _UNINTERESTING:
+            continue
+        if not prefix and key == "mitigation":
+            found[key] = " + ".join(value) or "none"
+        if isinstance(value, Mapping):
+            found |= _flat(value, f"{prefix}{key}.")
+        else:
+            found[prefix + key] = value if isinstance(value, int | float | str) else str(value)
+    return found
+
+
+def _headlines(cell: Cell) -> dict[str, float]:
+    """Return what sums a finished cell up, by metric; empty for one that is not finished."""
+    found: dict[str, tuple[int, float]] = {}
+    for name, value in _read(cell.folder / "result.json").items():
+        metric, _, generation = name.partition("@")
+        at = int(generation) if generation else 0
+        if direction(metric).headline and at >= found.get(metric, (0, 0.0))[0]:
+            found[metric] = (at, value)
+    row: dict[str, float] = {}
+    for metric, (_, value) in found.items():
+        row[metric] = value
+        distance = number(direction(plain(metric)).distance(value))
+        if distance is not None:
+            row[metric + DISTANCE] = distance
+    return row
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

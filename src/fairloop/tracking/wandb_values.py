@@ -1,0 +1,89 @@
+"""What W&B keeps of measures, tables and directions."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fairloop.tracking.directions import DISTANCE, direction
+from fairloop.tracking.results import Measured, number
+
+MOST_ROWS = 10_000
+"""Rows of a table that W&B shows; the whole table is in the run store."""
+
+
+def numbers(measurements: Sequence[Measured]) -> dict[str, Any]:
+    """Return the measures as W&B keeps them: value, ends of the interval and n, each under its own name.
+
+    A metric with an ideal value also has its distance from it, which a W&B sweep can minimise.
+    """
+    row: dict[str, Any] = {}
+    for measured in measurements:
+        ends = {"": measured.value, "/low": measured.low, "/high": measured.high, "/n": measured.n}
+        value = number(measured.value)
+        if value is not None:
+            ends[DISTANCE] = direction(measured.metric).distance(value)
+        for end, one in ends.items():
+            plain = number(one)
+            if plain is not None:
+                row[measured.metric + end] = plain
+    return row
+
+
+def goal_of(name: str) -> str:
+    """Return `minimize` or `maximize` for a logged number; empty if neither is better."""
+    if name.endswith(DISTANCE):
+        return "minimize" if direction(name.removesuffix(DISTANCE)).goal == "ideal" else ""
+    if name.endswith(("/low", "/high", "/n")):
+        return ""
+    goal = direction(name).goal
+    return goal if goal in ("minimize", "maximize") else ""
+
+
+def define(run: Any, name: str, step: str | None = None, goal: str | None = None) -> None:
+    """Tell W&B of a metric: its step metric, and whether less or more is better (`goal_of` if not given).
+
+    The public `define_metric` no longer takes a goal, but the run's record of a metric has it, W&B uploads it and the
+    service reads it: this is the call beneath.
+    """
+    goal = goal_of(name) if goal is None else goal
+    commit = getattr(run, "_metric_callback", None)
+    if not goal or commit is None:
+        run.define_metric(name, step_metric=step)
+        return
+    from wandb.proto import wandb_internal_pb2 as proto
+
+    record = proto.MetricRecord(name=name)
+    record.goal = getattr(proto.MetricRecord, f"GOAL_{goal.upper()}")
+    record.options.defined = True
+    if step is not None:
+        record.step_metric = step
+        record.options.step_sync = True
+    commit(record)
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> Any:
+    """Return rows as a table; the columns in the order in which they first appear."""
+    import wandb
+
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    # An empty field of one item must not decide the type of its column.
+    data = [[row.get(column) for column in columns] for row in rows]
+    return wandb.Table(columns=columns, data=data, allow_mixed_types=True)
+
+
+def csv_table(path: Path) -> Any:
+    """Return a CSV file as a table: a column whose every field is a number or empty is one of numbers."""
+    import csv
+
+    import wandb
+
+    header, *rows = csv.reader(path.read_text(encoding="utf-8").splitlines())
+    columns = [_typed(column) for column in zip(*rows[:MOST_ROWS], strict=True)]
+    return wandb.Table(columns=header, data=[list(row) for row in zip(*columns, strict=True)])
+
+
+def _typed(column: Sequence[str]) -> list[Any]:
+    try:
+        return [number(float(field)) if field else None for field in column]
+    except ValueError:
+        return list(column)

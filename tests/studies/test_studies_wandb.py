@@ -1,0 +1,229 @@
+"""A real offline W&B run of every study, read back from its transaction log: metrics, tables, artifacts, lineage."""
+
+import csv
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import pytest
+from test_studies_fair_gender import SMALL as FAIR_GENDER
+from test_studies_fair_gender import plm  # noqa: F401 (a fixture)
+from test_studies_metric_calibration import SMALL as CALIBRATION
+from wandb_reader import read_run
+
+from fairloop import config
+from fairloop.app import Job
+from fairloop.generation.generator import Completion
+from fairloop.studies.recursion import Recursion
+from fairloop.studies.runner import run_cell
+from tiny_models import tiny_encoder, tiny_generator
+
+OFFLINE = ("tracking=offline", "tracking.group=sweep-1", "trainer.threads=1", "trainer.accelerator=cpu")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_account(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wandb")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("WANDB_")]:
+            patch.delenv(name)
+        for name in ("WANDB_CONFIG_DIR", "WANDB_DATA_DIR", "WANDB_CACHE_DIR"):
+            patch.setenv(name, str(folder / name))
+        yield
+
+
+def run(runs_dir: Path, *chosen: str) -> Path:
+    """Run a cell in this process and return its folder."""
+    lines = [line for line in chosen if line.partition("=")[0] not in {one.partition("=")[0] for one in OFFLINE}]
+    with config.composer():
+        job = Job.of(config.validate(config.compose_config([*lines, *OFFLINE, f"runs_dir={runs_dir}"])))
+    run_cell(job.configuration, job.cell)
+    assert job.cell.complete
+    return job.cell.folder
+
+
+def measures(cell: Path) -> list[dict[str, str]]:
+    with (cell / "metrics.csv").open() as stream:
+        return list(csv.DictReader(stream))
+
+
+def check_run(cell: Path):
+    """What holds for every study; returns the run."""
+    logged = read_run(cell)
+    study = cell.parent.name
+    assert (logged.run_id, logged.config["cell"], logged.project) == (cell.name, cell.name, "fairloop")
+    assert (logged.group, logged.job_type, logged.exit_code) == ("sweep-1", study, 0)
+    assert study in logged.tags
+    assert logged.summary["status"] == "complete"
+    for artifact in logged.artifacts:
+        if artifact["type"] not in ("dataset", "model", "scores"):
+            continue
+        files = {name: Path(path) for name, path in artifact["files"].items()}
+        assert all(path.is_relative_to(cell.parents[1]) for path in files.values())
+        sums = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
+        canonical = json.dumps(sums, sort_keys=True, separators=(",", ":"))
+        whole = hashlib.sha256(canonical.encode()).hexdigest()
+        assert artifact["metadata"]["sha256"] in (whole, *sums.values())
+    scores = logged.artifact(f"scores-{cell.name}")
+    assert (scores["type"], scores["used"]) == ("scores", False)
+    assert {name: Path(path) for name, path in scores["files"].items()} == {
+        name: cell / name for name in ("config.yaml", "metrics.csv", "result.json")
+    }
+    return logged
+
+
+def made_from(logged, name: str, alias: str = "latest") -> dict[str, str]:
+    """What an artifact says it was made from, each digest checked against that artifact's own."""
+    found = logged.artifact(name, alias)["metadata"]["made_from"]
+    for label, digest in found.items():
+        assert logged.artifact(*label.rsplit(":", 1))["metadata"]["sha256"] == digest
+    return found
+
+
+def check_measures(logged, cell: Path, steps: bool) -> None:
+    """Every defined measure of the cell, its interval, n and distance are in the history, where they belong."""
+    rows = {row.get("generation"): row for row in logged.history if steps or "items" in row}
+    for line in measures(cell):
+        row = rows[int(line["generation"]) if steps else None]
+        for end, column in (("", "value"), ("/low", "low"), ("/high", "high"), ("/n", "n")):
+            if line[column]:
+                assert row[line["metric"] + end] == pytest.approx(float(line[column]))
+                assert logged.step_metrics[line["metric"] + end] == ("generation" if steps else "")
+
+
+# --- recursion
+
+
+class Scripted:
+    """Writes a sentence for every ask, sometimes a stereotypical one; no model is asked."""
+
+    def complete(self, queue):
+        while queue:
+            ask = queue.popleft()
+            who = ("he", "she", "he")[ask.request.item % 3]
+            text = f"The {ask.request.occupation} said that {who} wrote the number {ask.seed} on a wall."
+            yield Completion(ask, text, 9, True)
+
+
+def test_recursion(tmp_path, monkeypatch):
+    monkeypatch.setattr(Recursion, "adapted_generator", lambda *_: Scripted())
+    cell = run(
+        tmp_path / "runs",
+        "study.sentences=24", "study.generations=2", "study.examples=2", "study.prompt_group=4", "study.resamples=100",
+        f"model.path={tiny_generator(tmp_path / 'generator')}", f"study.encoder={tiny_encoder(tmp_path / 'encoder')}",
+        "mitigation=[augment,finetune]", "mitigation.finetune.weights=full", "mitigation.finetune.max_steps=1",
+    )  # fmt: skip
+    logged = check_run(cell)
+    check_measures(logged, cell, steps=True)
+    assert logged.config["strategies"] == "augment+finetune"
+    assert logged.goals["mitigated/downstream/bias/distance"] == "minimize"
+    assert logged.goals["downstream/accuracy"] == "maximize"
+    last = {row["generation"]: row for row in logged.history}[2]
+    rate = "rule/net_stereotype_rate"
+    assert logged.summary[rate] == last[rate] == logged.summary[f"{rate}@2"]
+    assert last[f"{rate}/distance"] == abs(last[rate])
+    for generation, row in enumerate(logged.history):
+        table = logged.table(row)
+        assert len(table["data"]) == 24
+        assert {line[table["columns"].index("generation")] for line in table["data"]} == {generation}
+
+    # corpus -> the mitigation's corpus -> checkpoint -> corpus of the next generation -> scores
+    def label(name: str, generation: int) -> str:
+        return f"{name}-{cell.name}:generation-{generation}"
+
+    everything = set()
+    for generation in range(3):
+        before = {label("mitigated-corpus", generation - 1)} if generation else set()
+        weights = {label("generator", generation)} if generation else set()
+        alias = f"generation-{generation}"
+        assert set(made_from(logged, f"corpus-{cell.name}", alias)) == before | weights
+        assert set(made_from(logged, f"mitigated-corpus-{cell.name}", alias)) == {label("corpus", generation)}
+        if generation:
+            assert set(made_from(logged, f"generator-{cell.name}", alias)) == before
+            metadata = logged.artifact(f"generator-{cell.name}", alias)["metadata"]
+            assert metadata["corpus_sha256"] in metadata["made_from"].values()
+        everything |= weights | {label("corpus", generation), label("mitigated-corpus", generation)}
+    assert set(made_from(logged, f"scores-{cell.name}")) == everything
+    used = {one["type"]: one["used"] and one["made"] for one in logged.artifacts}
+    assert used["dataset"]
+    assert used["model"]
+
+
+# --- fair_gender, and evaluate of what it made
+
+
+def test_fair_gender_and_an_evaluation_of_its_model(plm, tmp_path):  # noqa: F811
+    cell = run(tmp_path / "runs", *FAIR_GENDER, f"plm.path={plm}")
+    logged = check_run(cell)
+    result = json.loads((cell / "result.json").read_text())
+    before, after = logged.history
+    for step, prefix in ((before, "before/"), (after, "")):
+        for metric in ("lpbs/gap", "lpbs/gap/distance", "perplexity/pseudo_perplexity"):
+            plain = metric.removesuffix("/distance")
+            value = result[prefix + plain]
+            assert step[metric] == pytest.approx(value if metric == plain else abs(value))
+            assert logged.step_metrics[metric] == "generation"
+    assert (before["generation"], after["generation"]) == (0, 1)
+    assert logged.goals["lpbs/gap/distance"] == logged.goals["perplexity/pseudo_perplexity"] == "minimize"
+    assert logged.summary["lpbs/gap"] == pytest.approx(result["lpbs/gap"])
+    pairs = logged.table(before)
+    assert len(pairs["data"]) == result["pairs/written"]
+    assert {"male", "female", "dropped", "effect"} <= set(pairs["columns"])
+
+    # pairs -> debiased model -> scores
+    assert made_from(logged, f"pairs-{cell.name}") == {}
+    assert set(made_from(logged, f"model-{cell.name}")) == {f"pairs-{cell.name}:latest"}
+    both = {f"pairs-{cell.name}:latest", f"model-{cell.name}:latest"}
+    assert set(made_from(logged, f"scores-{cell.name}")) == both
+    model = logged.artifact(f"model-{cell.name}")
+    assert {"config.json", "model.safetensors", "README.md"} <= set(model["files"])
+    assert (model["used"], logged.artifact(f"pairs-{cell.name}")["used"]) == (True, True)
+
+    (folder,) = cell.glob("stages/*-result/model")
+    evaluated = run(
+        tmp_path / "runs",
+        "study=evaluate",
+        "plm=minilm",
+        f"plm.path={folder}",
+        "benchmark=lpbs",
+        "benchmark.resamples=100",
+    )
+    check_evaluation(evaluated, model)
+
+
+def check_evaluation(cell: Path, model: dict) -> None:
+    """An evaluation's run, and that it takes the other run's model as its input."""
+    logged = check_run(cell)
+    check_measures(logged, cell, steps=False)
+    (row,) = [row for row in logged.history if "items" in row]
+    items = logged.table(row, "items")
+    assert len(items["data"]) > 10
+    assert "occupation" in items["columns"]
+    assert logged.goals["lpbs/gap/distance"] == "minimize"
+    used = logged.artifact(model["name"])
+    assert (used["type"], used["used"], used["made"]) == ("model", True, False)
+    assert used["metadata"]["sha256"] == model["metadata"]["sha256"]
+    assert set(made_from(logged, f"scores-{cell.name}")) == {f"{model['name']}:latest"}
+    weights = logged.artifact(f"scores-{cell.name}")["metadata"]["weights"]
+    assert set(weights) == {"plm.path"}
+
+
+# --- metric_calibration
+
+
+def test_metric_calibration(tmp_path):
+    small = [line for line in CALIBRATION if not line.startswith(("study.sizes", "study.replicates", "study.augment"))]
+    cell = run(
+        tmp_path / "runs", *small, "study.sizes=[20]", "study.replicates=[2]", "study.augment_rates=[]",
+        f"study.encoder={tiny_encoder(tmp_path / 'encoder')}",
+    )  # fmt: skip
+    logged = check_run(cell)
+    (row,) = [row for row in logged.history if "calibration/curve" in row]
+    for name in ("curve", "summary"):
+        assert logged.table(row, f"calibration/{name}")["data"]
+    assert row["calibration/figure"]["_type"] == "image-file"
+    result = json.loads((cell / "result.json").read_text())
+    slope = "calibration/rule/net_stereotype_rate/n20/slope"
+    assert logged.summary[slope] == result[slope]
+    assert made_from(logged, f"scores-{cell.name}") == {}
