@@ -31,6 +31,8 @@ from fairloop.sweep.plan import Plan
 from fairloop.sweep.resources import limit_threads, take_gpu_share
 from fairloop.sweep.search import BASIC, Search, objective_value, prepare, print_trials, read_search, stored, trials_of
 from fairloop.sweep.table import print_cells
+from fairloop.tracking.wandb_run import track_finished
+from fairloop.tracking.wandb_sweep import log_sweep
 
 REPORT_FOLDER = "report"
 REPORT_STAMP = ".cells"  # names the cells that the report was made of, and their state
@@ -73,6 +75,8 @@ def run_one(overrides: Sequence[str]) -> int:
     outcome = Outcome(plan.jobs[0].cell.folder, "done")
     if plan.missing:
         outcome = _hydra().run(config.CONFIG_NAME, run_waiting_job, list(overrides)).return_value
+    elif not plan.given_up:
+        track_finished(plan.jobs[0].configuration.tracking, plan.jobs[0].cell)
     return _finish(plan, [outcome] if outcome.state == "failed" else [])
 
 
@@ -95,7 +99,10 @@ def run_sweep(overrides: Sequence[str], params: dict[str, Any] | None) -> int:
         failures = run_cells(fleet, plan.missing, run_job, run_waiting_job)
     else:
         plan.say()
-    return _finish(plan, failures)
+    status = _finish(plan, failures)
+    files = sorted((Path(plan.jobs[0].configuration.runs_dir) / REPORT_FOLDER).glob("*.*"))
+    log_sweep(plan.jobs[0].configuration.tracking, [job.cell for job in plan.jobs], files)
+    return status
 
 
 def run_search(search: Search) -> int:
