@@ -6,7 +6,7 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint c
 CODE := src tests experiments docs/tools
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint format types bench docs docs-check clean
+.PHONY: help setup demo test test-slow lint format types bench bench-scale docs docs-check clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -45,6 +45,9 @@ docs: $(VENV)/.with-dev ## write docs/configuration.md again, from the schemas a
 docs-check: $(VENV)/.with-dev ## check every command in the documents, and run those that a processor can run
 	$(BIN)/python docs/tools/configuration_page.py --check
 	$(BIN)/python docs/tools/check_commands.py
+
+bench-scale: setup ## the cost of planning, skipping, locking and reporting 10 to 10,000 finished cells
+	$(BIN)/python -m fairloop.sweep.bench
 
 clean: ## remove the environment and the caches of tools; runs/ stays
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

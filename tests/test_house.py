@@ -7,6 +7,7 @@ import fairloop
 
 ORDER = [
     "app",
+    "sweep",
     "studies",
     "report",
     "config",

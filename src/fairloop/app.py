@@ -10,41 +10,32 @@ import tempfile
 import traceback
 from argparse import Namespace
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra._internal.utils import get_args_parser
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from fairloop import config, console
-from fairloop.config import Configuration
+from fairloop import __version__, config, console
 from fairloop.errors import FairloopError, UserError
+from fairloop.files import digest_text, write_text
 from fairloop.plm.locate import require
-from fairloop.tracking.store import Cell, read_status
+from fairloop.sweep.estimate import estimate
+from fairloop.sweep.jobs import Job, Outcome, jobs_of
+from fairloop.sweep.launch import STOP_FILE, Fleet, check_plugins, run_cells
+from fairloop.sweep.plan import Plan
+from fairloop.sweep.resources import limit_threads, take_gpu_share
+from fairloop.sweep.search import BASIC, Search, objective_value, prepare, print_trials, read_search, stored, trials_of
+from fairloop.sweep.table import print_cells
+from fairloop.tracking.wandb_run import track_finished
+from fairloop.tracking.wandb_sweep import log_sweep
 
-
-@dataclass(frozen=True)
-class Job:
-    """One cell of the command: its configuration and its place in the run store."""
-
-    configuration: Configuration
-    cell: Cell
-
-    @classmethod
-    def of(cls, configuration: Configuration) -> "Job":
-        """Look the cell of a configuration up; nothing is written."""
-        study = configuration.study.name
-        settings = configuration.model_dump(mode="json")
-        method = config.METHODS[study]
-        return cls(
-            configuration, Cell.open(configuration.runs_dir, study, configuration.deciding(), settings, method=method)
-        )
-
-
-# What went wrong in jobs that ran in this process: (line for the user, exit status).
-_failures: list[tuple[str, int]] = []
+REPORT_FOLDER = "report"
+REPORT_STAMP = ".cells"  # names the cells that the report was made of, and their state
 
 
 def main() -> None:
@@ -59,11 +50,15 @@ def command(arguments: Sequence[str]) -> int:
         if _is_question(flags):
             _hand_to_hydra()
             return 0
-        jobs = plan(flags)
-        _say_plan(jobs)
-        if not all(job.cell.complete for job in jobs):
-            _hand_to_hydra()
-        return _finish(jobs)
+        config.parse_overrides(flags.overrides)
+        check_plugins(flags.overrides)
+        with config.composer(flags.config_dir):
+            own = config.compose_config(_of_the_command(flags.overrides), with_hydra=True).hydra
+            if not (flags.multirun or own.mode == RunMode.MULTIRUN):
+                return run_one(flags.overrides)
+            if own.sweeper._target_ == BASIC:
+                return run_sweep(flags.overrides, own.sweeper.params)
+            return run_search(read_search(flags.overrides, own.sweeper.params))
     except FairloopError as error:
         console.warn(f"fairloop: {error}")
         return error.exit_status
@@ -72,52 +67,149 @@ def command(arguments: Sequence[str]) -> int:
         return 130
 
 
-def plan(flags: Namespace) -> list[Job]:
-    """Compose and validate every cell of the command; raise UserError for the first mistake in any of them."""
-    config.parse_overrides(flags.overrides)
-    with config.composer(flags.config_dir):
-        if flags.multirun:
-            base = config.compose_config(
-                [line for line in flags.overrides if _chooses(line, "hydra", "experiment")], with_hydra=True
+def run_one(overrides: Sequence[str]) -> int:
+    """Run the one cell of a command without a sweep; inside `config.composer()`."""
+    plan = Plan.of(jobs_of([list(overrides)]))
+    _check_surroundings(plan.jobs)
+    plan.say()
+    outcome = Outcome(plan.jobs[0].cell.folder, "done")
+    if plan.missing:
+        outcome = _hydra().run(config.CONFIG_NAME, run_waiting_job, list(overrides)).return_value
+    elif not plan.given_up:
+        track_finished(plan.jobs[0].configuration.tracking, plan.jobs[0].cell)
+    return _finish(plan, [outcome] if outcome.state == "failed" else [])
+
+
+def run_sweep(overrides: Sequence[str], params: dict[str, Any] | None) -> int:
+    """Run every cell of a grid that is missing in the store; inside `config.composer()`."""
+    plan = Plan.of(jobs_of(config.expand_sweep(overrides, params)))
+    _check_surroundings(plan.missing)
+    failures: list[Outcome] = []
+    if plan.missing:
+        fleet = Fleet.of(_of_the_command(overrides), len(plan.missing), plan.jobs[0].configuration.gpu_share)
+        plan.say()
+        console.say(estimate(plan.missing, plan.having("complete")).line(fleet.share.cells))
+        if fleet.share.threads is not None:
+            at_once = (
+                "as many cells at once as there is room for"
+                if fleet.share.cells is None
+                else (f"{fleet.share.cells} cells at once" if fleet.share.cells > 1 else "1 cell at a time")
             )
-        else:
-            base = config.compose_config(flags.overrides, with_hydra=True)
-        if flags.multirun or base.hydra.mode == RunMode.MULTIRUN:
-            lines = config.expand_sweep(flags.overrides, base.hydra.sweeper.params)
-        else:
-            lines = [list(flags.overrides)]
-        configurations = [config.validate(config.compose_config(line)) for line in lines]
-    jobs = list({job.cell.folder: job for job in map(Job.of, configurations)}.values())
-    _check_surroundings(jobs)
-    return jobs
+            console.say(f"{at_once}, {fleet.share.threads} processor threads each")
+        failures = run_cells(fleet, plan.missing, run_job, run_waiting_job)
+    else:
+        plan.say()
+    status = _finish(plan, failures)
+    files = sorted((Path(plan.jobs[0].configuration.runs_dir) / REPORT_FOLDER).glob("*.*"))
+    log_sweep(plan.jobs[0].configuration.tracking, [job.cell for job in plan.jobs], files)
+    return status
 
 
-def run_job(composed: DictConfig) -> None:
-    """Run one cell: the task that Hydra's launchers call, in this process or another one.
+def run_search(search: Search) -> int:
+    """Run the trials that a search still lacks; inside `config.composer()`."""
+    _check_surroundings([Job.of(search.base)])
+    with stored(search) as study:
+        done = [trial for trial in trials_of(study) if trial.value is not None]
+        console.say(
+            f"search {search.study_name} in {search.base.runs_dir}: {len(done)} trials complete, "
+            f"{max(0, search.sweeper.n_trials - len(done))} to do"
+        )
+        more = prepare(study, search)
+        if more:
+            try:
+                _hydra().multirun(config.CONFIG_NAME, run_trial, [*search.overrides, *more])
+            except FairloopError:
+                raise
+            except Exception as error:  # no trial is complete, or a process died: the study says which
+                first = str(error).strip().splitlines() or [""]
+                console.warn(f"fairloop: the search ended early ({type(error).__name__}: {first[0]})")
+        trials = trials_of(study)
+        print_trials(search, trials, console.stdout)
+    complete = sum(trial.value is not None for trial in trials)
+    return 0 if complete >= search.sweeper.n_trials else 1
 
-    A cell that fails is named at the end of the command and does not keep the others of a sweep from running.
-    """
+
+# --- what Hydra's launchers call, in this process or another one -----------------------------------------------------
+
+
+def run_job(composed: DictConfig) -> Outcome:
+    """Run one cell of a sweep, unless another process is working on it."""
+    return _run(composed, waits=False)
+
+
+def run_waiting_job(composed: DictConfig) -> Outcome:
+    """Run one cell; while another process works on it, wait."""
+    return _run(composed, waits=True)
+
+
+def run_trial(composed: DictConfig) -> float | None:
+    """Run one cell of a search and return its objective; None if it failed."""
+    outcome = _run(composed, waits=True)
+    try:
+        if outcome.state != "done":
+            raise UserError(outcome.line or "not started: another trial failed")
+        return objective_value(outcome.cell, str(composed.objective))
+    except UserError as error:
+        if outcome.state == "done":  # the objective itself is wrong: it would be in every trial
+            _stop_file().touch()
+        if outcome.state != "left":
+            console.warn(f"fairloop: {error}")
+        return None
+
+
+def _run(composed: DictConfig, *, waits: bool) -> Outcome:
+    """Run one cell. One that fails is reported, and does not keep the others of a sweep from running."""
+    os.chdir(HydraConfig.get().runtime.cwd)  # relative paths mean the same in every process
     job = Job.of(config.validate(composed))
+    folder = job.cell.folder
     if job.cell.complete:
-        return
+        return Outcome(folder, "done")
+    if _stop_file().exists():
+        return Outcome(folder, "left")
+    if not waits and job.status().state == "running":
+        return Outcome(folder, "busy")
+    limit_threads(job.configuration.trainer.threads)
+    take_gpu_share(job.configuration.gpu_share, HydraConfig.get().launcher)
     from fairloop.studies.runner import run_cell
 
     console.show_warnings()
     try:
         run_cell(job.configuration, job.cell)
+        return Outcome(folder, "done")
     except FairloopError as error:
-        _failures.append((str(error), error.exit_status))
+        line, status = str(error), error.exit_status
     except Exception as error:
         traceback.print_exc()
-        _failures.append((f"internal error in cell {job.cell.key}: {type(error).__name__}: {error}", 1))
+        line, status = f"internal error in cell {job.cell.key}: {type(error).__name__}: {error}", 1
+    if job.configuration.on_failure == "stop" and HydraConfig.get().mode != RunMode.RUN:  # a sweep's jobs have no mode
+        _stop_file().touch()
+    return Outcome(folder, "failed", line, status)
+
+
+def _stop_file() -> Path:
+    """Return the file that keeps the jobs of this sweep from being started."""
+    return Path(HydraConfig.get().sweep.dir) / STOP_FILE
+
+
+# --- before and after ------------------------------------------------------------------------------------------------
+
+
+def _hydra() -> Any:
+    return GlobalHydra.instance().hydra
 
 
 def _hand_to_hydra() -> None:
+    """Let Hydra answer what it is asked about itself and the configuration (`--help`, `--cfg`, …)."""
     hydra.main(version_base="1.3", config_path=str(config.conf_dir()), config_name=config.CONFIG_NAME)(run_job)()
 
 
 def _is_question(flags: Namespace) -> bool:
     return bool(flags.help or flags.hydra_help or flags.cfg or flags.info or flags.shell_completion)
+
+
+def _of_the_command(overrides: Sequence[str]) -> list[str]:
+    """Return the overrides that say how the command runs; others may fit only the choices of single cells."""
+    return [line for line in overrides if _chooses(line, "hydra", "experiment", "runs_dir", "gpu_share")]
 
 
 def _chooses(line: str, *keys: str) -> bool:
@@ -128,10 +220,9 @@ def _check_surroundings(jobs: Sequence[Job]) -> None:
     """Refuse what would fail later: a run store that can't be written, packages or weights that are not here."""
     for runs_dir in {job.configuration.runs_dir for job in jobs}:
         _check_writable(runs_dir)
-    for job in jobs:
-        if not job.cell.complete:
-            for key, (path, revision) in job.configuration.models.items():
-                require(path, revision, key)
+    missing = [job for job in jobs if not job.cell.complete]
+    for key, (path, revision) in {model for job in missing for model in job.configuration.models.items()}:
+        require(path, revision, key)
 
 
 def _check_writable(runs_dir: str) -> None:
@@ -147,23 +238,41 @@ def _check_writable(runs_dir: str) -> None:
         raise UserError.of("runs_dir", runs_dir, f"a folder that can be written ({ancestor} can not)") from error
 
 
-def _say_plan(jobs: Sequence[Job]) -> None:
-    done = sum(job.cell.complete for job in jobs)
-    cells = "1 cell" if len(jobs) == 1 else f"{len(jobs)} cells"
-    console.say(f"{cells} in {jobs[0].configuration.runs_dir}: {done} complete, {len(jobs) - done} to do")
+def _finish(plan: Plan, failures: Sequence[Outcome]) -> int:
+    """Show the cells, name those that failed, and return the exit status."""
+    now = [
+        status if status.state == "complete" else job.status()
+        for job, status in zip(plan.jobs, plan.statuses, strict=True)
+    ]
+    if len(plan.jobs) > 1:
+        print_cells(plan.jobs, now, console.stdout)
+    finished = [job.cell.folder for job, status in zip(plan.jobs, now, strict=True) if status.state == "complete"]
+    if finished:
+        _show_report(Path(plan.jobs[0].configuration.runs_dir), finished)
+    for outcome in failures:
+        if outcome.state == "failed":
+            console.warn(f"fairloop: {outcome.line}")
+    not_started = sum(outcome.state == "left" for outcome in failures)
+    if not_started:
+        console.warn(f"fairloop: {not_started} cells were not started after a failure (on_failure=stop)")
+    status = max((outcome.exit_status for outcome in failures), default=0)
+    return max(status, int(len(finished) < len(plan.jobs)))
 
 
-def _finish(jobs: Sequence[Job]) -> int:
-    """Show the finished cells together, name those that failed, and return the exit status."""
+def _show_report(runs_dir: Path, cells: Sequence[Path]) -> None:
+    """Write the report of the finished cells and print its tables; for a sweep, only if it is not there already."""
+    page, stamp = runs_dir / REPORT_FOLDER / "report.html", runs_dir / REPORT_FOLDER / REPORT_STAMP
+
+    def state() -> str:
+        times = [f"{path} {path.stat().st_mtime_ns}" for path in [page, *(cell / "status.json" for cell in cells)]]
+        return digest_text("\n".join([__version__, *times]))
+
+    if len(cells) > 1 and page.exists() and stamp.exists() and stamp.read_text() == state():
+        console.say(f"the report of these cells is there already (fairloop-report {runs_dir} makes a new one):")
+        console.say(str(page))
+        return
     from fairloop.report.cli import show_report
 
-    finished = [job.cell.folder for job in jobs if job.cell.complete]
-    if finished:
-        show_report(jobs[0].configuration.runs_dir, cells=finished, console=console.stdout)
-    failures = list(_failures)
-    if len(finished) + len(failures) < len(jobs):  # the others ran in other processes, which left word in the store
-        statuses = [read_status(job.cell.folder) for job in jobs if not job.cell.complete]
-        failures += [(f"a cell is {status.state}: {status.reason}", 1) for status in statuses]
-    for line, _ in failures:
-        console.warn(f"fairloop: {line}")
-    return max((status for _, status in failures), default=0)
+    show_report(runs_dir, cells=cells, console=console.stdout)
+    if page.exists():
+        write_text(stamp, state())

@@ -154,6 +154,16 @@ class Configuration(Settings):
     tracking: TrackingSettings = incidental()
     seed: int = Field(ge=0, lt=2**31, description="seed of every random number of the cell")
     runs_dir: str = incidental(min_length=1, description="folder of the run store")
+    on_failure: Literal["continue", "stop"] = incidental(
+        "continue", description="after a cell failed: continue with the others, or stop and start no other"
+    )
+    retry_failed: bool = incidental(True, description="true: failed cells are tried again; false: they are listed")
+    objective: str | None = incidental(
+        None, min_length=1, description="measure in result.json that a search (hydra/sweeper=optuna) improves"
+    )
+    gpu_share: float | None = incidental(
+        None, gt=0, le=1, description="share of one GPU for each cell beside others on a machine; null: not shared out"
+    )
 
     @field_validator("model", mode="before")
     @classmethod
@@ -362,12 +372,21 @@ def compose_config(overrides: Sequence[str], *, with_hydra: bool = False) -> Dic
 
 def validate(composed: DictConfig) -> Configuration:
     """Resolve and check a composed configuration; the first mistake is a UserError of one line."""
+    return check(resolve(composed))
+
+
+def resolve(composed: DictConfig) -> dict[str, Any]:
+    """Return a composed configuration as plain data; an interpolation that leads nowhere is a UserError."""
     try:
         plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise UserError(f"{error.full_key or 'configuration'}: {_first_line(str(error))}") from error
     assert isinstance(plain, dict)  # noqa: S101 - a composed config has a mapping at its top
-    plain.pop("hydra", None)
+    return {str(key): value for key, value in plain.items() if key != "hydra"}
+
+
+def check(plain: dict[str, Any]) -> Configuration:
+    """Check a resolved configuration; the first mistake is a UserError of one line."""
     try:
         return Configuration.model_validate(plain)
     except ValidationError as error:

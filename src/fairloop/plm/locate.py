@@ -1,6 +1,7 @@
 """One place that finds, identifies and loads causal language models: packaged, in a folder, or on the Hub."""
 
 import hashlib
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,12 +56,23 @@ def fingerprint(path: str, revision: str | None = None, key: str = "path") -> st
         return f"embedded:{model.name}@{model.sha256}"
     folder = Path(path).expanduser()
     if folder.is_dir():
-        digest = hashlib.sha256()
-        for file in sorted(folder.iterdir()):
-            if file.is_file() and file.suffix in {".json", ".safetensors", ".gguf", ".model", ".txt", ".jinja"}:
-                digest.update(f"{file.name} {file_sha256(file)}\n".encode())
-        return f"folder@{digest.hexdigest()}"
+        stats = [(file, file.stat()) for file in sorted(folder.iterdir()) if file.is_file()]
+        return f"folder@{_folder_digest(tuple((file, stat.st_size, stat.st_mtime_ns) for file, stat in stats))}"
     return f"{path}@{revision or 'main'}"
+
+
+@lru_cache(maxsize=64)
+def _folder_digest(files: tuple[tuple[Path, int, int], ...]) -> str:
+    """Return the checksum of a model's files; the cells of a sweep ask for the same one again and again.
+
+    Args:
+        files: each file with its size and time of change, by which an altered file is told from the one read before.
+    """
+    digest = hashlib.sha256()
+    for file, _, _ in files:
+        if file.suffix in {".json", ".safetensors", ".gguf", ".model", ".txt", ".jinja"}:
+            digest.update(f"{file.name} {file_sha256(file)}\n".encode())
+    return digest.hexdigest()
 
 
 def require(path: str, revision: str | None = None, key: str = "path") -> None:

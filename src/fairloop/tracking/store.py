@@ -47,6 +47,8 @@ SHARED_FOLDER = ".stages"
 RESULT_FILES = ("metrics.csv", "result.json")
 KEY_LENGTH = 16  # hex digits: 64 bits, so that 100,000 cells share a key with probability 3e-10
 
+INTERRUPTED = "interrupted"  # the reason of a cell that a signal ended, which is no fault of its own
+
 State = Literal["absent", "running", "interrupted", "complete", "failed"]
 
 _log = logging.getLogger("fairloop.tracking")
@@ -70,7 +72,7 @@ class Status:
     """What a cell's `status.json` says, checked against whether a process is at work.
 
     Attributes:
-        state: `absent` (never started), `running` (a process is at work), `interrupted` (started, its process is gone),
+        state: `absent` (never started), `running` (a process is at work), `interrupted` (its process is gone),
             `complete` or `failed`.
         reason: why it failed, in one line; empty otherwise.
         started: when the last process began, ISO 8601 in UTC; empty if never.
@@ -89,8 +91,9 @@ def read_status(folder: Path) -> Status:
     if not record:
         return Status("absent")
     state: State = record["status"]
-    if state == "running" and not _is_locked(folder):
-        state = "interrupted"
+    stopped = state == "running" and not _is_locked(folder)
+    if stopped or (state == "failed" and record.get("reason") == INTERRUPTED):
+        return Status("interrupted", record.get("reason") or "", record.get("started", ""), record.get("ended", ""))
     return Status(state, record.get("reason") or "", record.get("started", ""), record.get("ended", ""))
 
 
@@ -280,7 +283,7 @@ class Cell:
             remove_folder(self.folder)
             return
         if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
-            reason = "interrupted"
+            reason = INTERRUPTED
         else:
             first = " ".join(str(error).split()) or "no message"
             reason = first if isinstance(error, UserError | Fault) else f"{type(error).__name__}: {first}"

@@ -1,0 +1,77 @@
+"""A cell as a command sees it: its configuration, its place in the run store, and what became of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from fairloop import config
+from fairloop.config import Configuration
+from fairloop.sweep.compose import Composer
+from fairloop.tracking.store import Cell, Status, is_complete, read_status
+
+
+@dataclass(frozen=True)
+class Job:
+    """One cell of a command.
+
+    Attributes:
+        configuration: its checked configuration.
+        cell: its place in the run store.
+        overrides: what was chosen for it on the command line, for the launcher; empty where nothing is launched.
+    """
+
+    configuration: Configuration
+    cell: Cell
+    overrides: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, configuration: Configuration, overrides: Sequence[str] = ()) -> "Job":
+        """Look the cell of a configuration up; nothing is written."""
+        study = configuration.study.name
+        settings = configuration.model_dump(mode="json")
+        method = config.METHODS[study]
+        cell = Cell.open(configuration.runs_dir, study, configuration.deciding(), settings, method=method)
+        return cls(configuration, cell, tuple(overrides))
+
+    def status(self) -> Status:
+        """Return what the store says of the cell now; a complete one whose files were altered counts as absent."""
+        if is_complete(self.cell.folder):
+            return Status("complete")
+        status = read_status(self.cell.folder)
+        return Status("absent") if status.state == "complete" else status
+
+
+def jobs_of(lines: Sequence[Sequence[str]]) -> list[Job]:
+    """Compose and check every cell, each once; inside `config.composer()`.
+
+    Args:
+        lines: the overrides of each cell. Hydra's own ones are for the whole command, and left out.
+
+    Raises:
+        UserError: the first mistake in any of them.
+    """
+    composer = Composer()
+    jobs: dict[Path, Job] = {}
+    for line in lines:
+        own = [text for text in line if not text.lstrip("+~").startswith(("hydra.", "hydra/"))]
+        job = Job.of(config.check(composer.compose(own)), own)
+        jobs.setdefault(job.cell.folder, job)
+    return list(jobs.values())
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a launched job reports of its cell; carried from the process it ran in.
+
+    Attributes:
+        cell: the cell's folder.
+        state: `done`, `failed`, `busy` (another process was working on it), or `left` (not started: another failed).
+        line: why it failed, for the user.
+        exit_status: 0, 1 (a fault) or 2 (a mistake).
+    """
+
+    cell: Path
+    state: Literal["done", "failed", "busy", "left"]
+    line: str = ""
+    exit_status: int = 0

@@ -1,0 +1,196 @@
+"""Hand the missing cells of a sweep to Hydra's launcher, and go on when a process dies under them.
+
+The launcher gets the cells that are missing, not the grid: a finished cell costs no process and no place in a queue.
+What became of each cell is in the run store; what a job reports beside that comes back through the launcher.
+"""
+
+import importlib.util
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.callbacks import Callbacks
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.plugins import Plugins
+from hydra.types import HydraContext, RunMode
+from omegaconf import DictConfig
+
+from fairloop import console
+from fairloop.config import CONFIG_NAME
+from fairloop.errors import Fault, UserError
+from fairloop.sweep.jobs import Job, Outcome
+from fairloop.sweep.resources import Share, check_gpu_share, share_of
+
+Task = Callable[[DictConfig], Outcome]
+
+STOP_FILE = "stopped"
+
+MOST_KILLS = 2
+"""A cell whose process was killed so often under one command is given up."""
+
+PLUGINS = {
+    "joblib": "hydra_joblib_launcher",
+    "submitit": "hydra_submitit_launcher",
+    "slurm": "hydra_submitit_launcher",
+    "ray": "hydra_ray_launcher",
+    "optuna": "hydra_optuna_sweeper",
+}
+"""The package behind each launcher and sweeper, by what its name begins with (after `fairloop_`)."""
+
+
+def check_plugins(overrides: Sequence[str]) -> None:
+    """Refuse a launcher or sweeper whose package is not installed, before Hydra looks for it."""
+    for line in overrides:
+        key, _, value = line.lstrip("+").partition("=")
+        if key not in ("hydra/launcher", "hydra/sweeper"):
+            continue
+        package = PLUGINS.get(value.removeprefix("fairloop_").partition("_")[0])
+        if package is not None and not _is_installed(f"hydra_plugins.{package}"):
+            raise UserError(f"{line}: needs pip install fairloop[sweep] (the package {package} is not installed)")
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """The chosen launcher, ready to be given cells."""
+
+    config: DictConfig
+    callbacks: Callbacks
+    share: Share
+
+    @classmethod
+    def of(cls, overrides: Sequence[str], cells: int, gpu_share: float | None) -> "Fleet":
+        """Compose the command's own configuration, for its launcher; inside `config.composer()`."""
+        composed = GlobalHydra.instance().hydra.compose_config(CONFIG_NAME, list(overrides), run_mode=RunMode.MULTIRUN)  # type: ignore[union-attr]
+        share = share_of(composed.hydra.launcher, cells)
+        check_gpu_share(gpu_share, composed.hydra.launcher, share)
+        return cls(composed, Callbacks(composed), share)
+
+    @property
+    def folder(self) -> Path:
+        """Where the launcher keeps its own files, and where jobs leave word for each other."""
+        return Path(str(self.config.hydra.sweep.dir))
+
+    @property
+    def batch(self) -> int | None:
+        """How many cells the launcher is given at a time; None for all of them."""
+        return self.config.hydra.sweeper.get("max_batch_size") or (self.share.cells if self.share.waves else None)
+
+    def launch(self, task: Task, jobs: Sequence[Job], first: int) -> list[Outcome]:
+        """Run the cells and return what each reports; raises what the launcher raises when a process dies."""
+        hydra: Any = GlobalHydra.instance().hydra
+        context = HydraContext(config_loader=hydra.config_loader, callbacks=self.callbacks)
+        launcher = Plugins.instance().instantiate_launcher(
+            config=self.config, hydra_context=context, task_function=task
+        )
+        returns = launcher.launch([self._overrides(job) for job in jobs], initial_job_idx=first)
+        return [_outcome(job, result) for job, result in zip(jobs, returns, strict=True)]
+
+    def _overrides(self, job: Job) -> list[str]:
+        threads = self.share.threads
+        if threads is None or job.configuration.trainer.threads is not None:
+            return list(job.overrides)
+        return [*job.overrides, f"trainer.threads={threads}"]
+
+
+def _outcome(job: Job, result: Any) -> Outcome:
+    try:
+        outcome = result.return_value
+    except Exception as error:  # the job could not even be composed there
+        first = str(error).strip().splitlines() or [type(error).__name__]
+        return Outcome(job.cell.folder, "failed", f"cell {job.cell.key}: {first[0]}", 1)
+    assert isinstance(outcome, Outcome)  # noqa: S101 - what the tasks of this package return
+    return outcome
+
+
+def run_cells(fleet: Fleet, jobs: Sequence[Job], task: Task, waiting_task: Task) -> list[Outcome]:
+    """Run every cell, each until it is complete or has failed, and return what went wrong.
+
+    A cell that another command is working on is left for the end, so that two commands share their work. When the
+    launcher breaks because a process died (out of memory, say), the cells that were not at work go on, and one whose
+    process died twice is given up.
+
+    Args:
+        fleet: the launcher.
+        jobs: the missing cells.
+        task: runs a cell unless another process is working on it.
+        waiting_task: runs a cell, waiting for another process that works on it.
+
+    Raises:
+        Fault: the launcher broke without having started anything.
+    """
+    failures: list[Outcome] = []
+    kills: Counter[Path] = Counter()
+    done = 0
+    fleet.callbacks.on_multirun_start(config=fleet.config, config_name=CONFIG_NAME)
+    left, busy = list(jobs), list[Job]()
+    while left or busy:
+        if not left:
+            left, busy, task = busy, [], waiting_task
+        batch, left = left[: fleet.batch], left[fleet.batch :] if fleet.batch else []
+        began = _now()
+        try:
+            outcomes = fleet.launch(task, batch, done)
+        except Exception as error:
+            outcomes = _what_is_left(batch, began, error, kills)
+        done += len(batch)
+        by_folder = {outcome.cell: outcome for outcome in outcomes}
+        failures += [outcome for outcome in outcomes if outcome.state in ("failed", "left")]
+        again = [job for job in batch if job.cell.folder not in by_folder]
+        busy += [job for job in batch if job.cell.folder in by_folder and by_folder[job.cell.folder].state == "busy"]
+        if _is_stopped(fleet, jobs, outcomes):
+            failures += [Outcome(job.cell.folder, "left") for job in [*again, *left, *busy]]
+            break
+        left = [*left, *again]
+    fleet.callbacks.on_multirun_end(config=fleet.config, config_name=CONFIG_NAME)
+    _tidy(fleet.folder)
+    return failures
+
+
+def _what_is_left(batch: Sequence[Job], began: str, error: Exception, kills: Counter[Path]) -> list[Outcome]:
+    """Return what is known of a batch under which the launcher broke; a cell without an outcome is to be run again."""
+    first = str(error).strip().splitlines() or [""]
+    console.warn(f"fairloop: a process of the launcher ended ({type(error).__name__}: {first[0]})")
+    outcomes, started = [], False
+    for job in batch:
+        status, folder = job.status(), job.cell.folder
+        started = started or status.started >= began or status.state == "complete"
+        if status.state == "complete":
+            outcomes.append(Outcome(folder, "done"))
+        elif status.state == "failed" and status.started >= began:
+            outcomes.append(Outcome(folder, "failed", status.reason, 1))
+        elif status.state == "interrupted" and status.started >= began:
+            kills[folder] += 1
+            if kills[folder] >= MOST_KILLS:
+                line = f"cell {job.cell.key}: its process was killed {MOST_KILLS} times (out of memory?)"
+                outcomes.append(Outcome(folder, "failed", line, 1))
+    if not started:
+        raise Fault(f"the launcher could not start a cell: {type(error).__name__}: {first[0]}") from error
+    return outcomes
+
+
+def _is_stopped(fleet: Fleet, jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> bool:
+    stops = jobs[0].configuration.on_failure == "stop"
+    return stops and any(outcome.state in ("failed", "left") for outcome in outcomes)
+
+
+def _tidy(folder: Path) -> None:
+    """Remove the sweep's folder if the launcher kept nothing in it."""
+    with suppress(OSError):
+        (folder / STOP_FILE).unlink(missing_ok=True)
+        folder.rmdir()
+        folder.parent.rmdir()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

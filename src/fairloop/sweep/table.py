@@ -1,0 +1,98 @@
+"""The table of a sweep's cells: what was chosen for each, what became of it, its first numbers, its seconds."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fairloop.sweep.estimate import duration, stage_seconds
+from fairloop.sweep.jobs import Job
+from fairloop.tracking.store import Status
+
+HEADLINES = ("rule/net_stereotype_rate", "embedding/effect_size", "downstream/bias")
+"""Measures of the last generation, where a study has generations."""
+
+MOST_METRICS = 4
+MOST_ROWS = 200
+"""Complete cells beyond this number are counted, not listed; cells that are not complete always stand in the table."""
+
+
+def print_cells(jobs: Sequence[Job], statuses: Sequence[Status], console: Any) -> None:
+    """Print the table of all cells.
+
+    Args:
+        jobs: the cells of the sweep.
+        statuses: the status of each now.
+        console: where to print: a rich Console.
+    """
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    pairs = list(zip(jobs, statuses, strict=True))
+    unfinished = [pair for pair in pairs if pair[1].state != "complete"]
+    complete = [pair for pair in pairs if pair[1].state == "complete"]
+    shown = [*complete[: max(0, MOST_ROWS - len(unfinished))], *unfinished]
+    results = {job.cell.folder: headline(job.cell.folder) for job, status in shown if status.state == "complete"}
+    metrics = list(dict.fromkeys(name for found in results.values() for name in found))[:MOST_METRICS]
+    choices = varied_choices(jobs)
+    table = Table(title="Cells", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in choices:
+        table.add_column(Text(name), overflow="fold")
+    table.add_column("cell")
+    table.add_column("status", overflow="fold")
+    for name in [*metrics, "time"]:
+        table.add_column(Text(name), justify="right", overflow="fold")
+    for job, status in shown:
+        chosen = _choices(job)
+        numbers = [_number(results.get(job.cell.folder, {}).get(name)) for name in metrics]
+        seconds = sum(stage_seconds(job.cell.folder).values())
+        cells = [*(chosen.get(name, "") for name in choices), job.cell.key, _state(status), *numbers]
+        table.add_row(*map(Text, [*cells, duration(seconds) if seconds else ""]))
+    console.print(table)
+    if len(shown) < len(pairs):
+        console.print(f"and {len(pairs) - len(shown)} more cells that are complete", markup=False)
+
+
+def varied_choices(jobs: Sequence[Job]) -> list[str]:
+    """Return the keys of the overrides that are not the same for all cells, in the order of the command line."""
+    values: dict[str, set[str]] = {}
+    for job in jobs:
+        for key, value in _choices(job).items():
+            values.setdefault(key, set()).add(value)
+    return [key for key, found in values.items() if len(found) > 1]
+
+
+def headline(folder: Path) -> dict[str, float | None]:
+    """Return the numbers that sum a finished cell up, by name; empty if they cannot be read."""
+    try:
+        result = json.loads((folder / "result.json").read_bytes())
+    except (OSError, ValueError):
+        return {}
+    generations = [int(name.rsplit("@", 1)[1]) for name in result if name.rsplit("@", 1)[-1].isdecimal()]
+    if generations:
+        last = max(generations)
+        return {f"{name}@{last}": result[f"{name}@{last}"] for name in HEADLINES if f"{name}@{last}" in result}
+    names = [name for name in result if _sums_up(name)] or list(result)
+    return {name: result[name] for name in names[:MOST_METRICS]}
+
+
+def _sums_up(metric: str) -> bool:
+    """Tell whether a measure is a benchmark's main score, after a debiasing where there was one."""
+    if metric.startswith("before/") or metric.endswith(("/skipped", "/tokens")):
+        return False
+    overall = "/overall/" in metric and metric.endswith(("/score", "/ss", "/icat"))
+    return overall or metric.count("/") == 1
+
+
+def _choices(job: Job) -> dict[str, str]:
+    return {key.lstrip("+~"): value for key, _, value in (line.partition("=") for line in job.overrides)}
+
+
+def _state(status: Status) -> str:
+    words = {"absent": "not started", "running": "at work in another process"}.get(status.state, status.state)
+    return f"{words}: {status.reason}" if status.state == "failed" and status.reason else words
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}" if abs(value) < 1000 else f"{value:.4g}"
