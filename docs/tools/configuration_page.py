@@ -23,6 +23,8 @@ from fairloop.benchmarks.settings import BenchmarkSettings
 from fairloop.config import CONFIG_NAME, DECIDING, Configuration, compose_config, composer, conf_dir
 from fairloop.debias.registry import methods
 from fairloop.debias.settings import BudgetSettings, PairMethodSettings
+from fairloop.generation.server_settings import ServerSettings
+from fairloop.generation.settings import ModelSettings
 from fairloop.mitigation.compose import strategies
 from fairloop.settings import Settings, allowed
 
@@ -84,7 +86,7 @@ def page() -> str:
             INTRODUCTION.format(deciding=_deciding()),
             *_top_level(),
             *_studies(),
-            *_one_schema("model", "The generator: which language model writes, and how it samples."),
+            *_models(),
             *_one_schema("initial_bias", "The bias of the seed corpus."),
             *_mitigations(),
             *_one_schema("plm", "The pre-trained language model that is measured or debiased."),
@@ -123,6 +125,19 @@ def _studies() -> Iterator[str]:
         if fields:
             yield f"### `study={name}`\n"
             yield _table(_rows(schemas[name], fields, "study.", _composed(f"study={name}")["study"]))
+
+
+def _models() -> Iterator[str]:
+    yield "## `model`\n"
+    yield "The generator: which language model writes, and how it samples.\n"
+    yield _options("model")
+    kinds = (
+        (ModelSettings, "gemma_3_270m", "A model in this process:"),
+        (ServerSettings, "openai_server", "A model behind a server (an option that names an engine):"),
+    )
+    for schema, option, title in kinds:
+        yield f"{title}\n"
+        yield _table(_rows(schema, schema.model_fields, "model.", _composed(f"model={option}")["model"]))
 
 
 def _one_schema(group: str, about: str) -> Iterator[str]:

@@ -9,6 +9,8 @@ from rich.console import Console
 
 from fairloop.errors import FairloopError, UserError
 
+PROJECT = "wandb:"  # before ENTITY/PROJECT: the runs are copied from Weights & Biases
+
 
 def main() -> None:
     """Entry point of `fairloop-report`; exits with 0, 1 (a fault) or 2 (a mistake)."""
@@ -23,10 +25,15 @@ def command(arguments: Sequence[str]) -> int:
         "between two cells or two sweeps, and which measures moved.",
         usage="%(prog)s [-h] [--out DIR] [--cell NAME] RUNS_DIR\n       %(prog)s [-h] [--out DIR] A B",
     )
-    parser.add_argument("source", metavar="RUNS_DIR | A", help="the folder that fairloop wrote its runs to; or a cell")
+    parser.add_argument(
+        "source",
+        metavar="RUNS_DIR | A",
+        help="the folder that fairloop wrote its runs to, or wandb:ENTITY/PROJECT; or a cell",
+    )
     parser.add_argument(
         "other", metavar="B", nargs="?", help="a second one to compare: cells by folder or key, sweeps by runs folder"
     )
+    parser.add_argument("--group", help="with wandb:ENTITY/PROJECT: only the runs of this sweep")
     parser.add_argument("--out", metavar="DIR", help="the report's folder (default: RUNS_DIR/report)")
     parser.add_argument(
         "--cell",
@@ -39,6 +46,12 @@ def command(arguments: Sequence[str]) -> int:
     except SystemExit as stop:
         return int(stop.code or 0)
     try:
+        if options.group and not options.source.startswith(PROJECT):
+            raise UserError.of("--group", options.group, f"goes with {PROJECT}ENTITY/PROJECT")
+        if options.source.startswith(PROJECT):
+            from fairloop.report.wandb_read import copy_project
+
+            options.source = str(copy_project(options.source.removeprefix(PROJECT), options.group))
         if options.other is not None:
             if options.cell:
                 raise UserError.of("--cell", options.cell[0], "goes with one RUNS_DIR; name the two cells as A and B")
