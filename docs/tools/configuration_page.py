@@ -126,12 +126,29 @@ def _studies() -> Iterator[str]:
 
 
 def _one_schema(group: str, about: str) -> Iterator[str]:
-    """Write a group all of whose options have the same keys: one table, and what each option sets otherwise."""
-    (schema,) = _union(group)
+    """Write a group whose options have the same keys: one table, and what each option sets otherwise.
+
+    Where options are of two kinds (a generator in the process or behind a server) there is a table for each.
+    """
     yield f"## `{group}`\n"
     yield f"{about}\n"
     yield _options(group, differing=True)
-    yield _table(_rows(schema, schema.model_fields, f"{group}.", _composed()[group]))
+    kinds = _kinds(group)
+    for schema, options in kinds.items():
+        if len(kinds) > 1:
+            yield f"Keys of {', '.join(f'`{option}`' for option in sorted(options))} (default: of `{options[0]}`):\n"
+        yield _table(_rows(schema, schema.model_fields, f"{group}.", _composed(f"{group}={options[0]}")[group]))
+
+
+def _kinds(group: str) -> dict[type[Settings], list[str]]:
+    """Return a group's options by their schema, the one to compare the others with first."""
+    default = _default_option(group)
+    options = sorted((file.stem for file in (conf_dir() / group).glob("*.yaml")), key=lambda option: option != default)
+    kinds: dict[type[Settings], list[str]] = {schema: [] for schema in _union(group)}
+    for option in options:
+        keys = set(_composed(f"{group}={option}")[group])
+        kinds[next(schema for schema in kinds if keys <= set(schema.model_fields))].append(option)
+    return kinds
 
 
 def _mitigations() -> Iterator[str]:
@@ -274,7 +291,14 @@ def _header(file: Path) -> list[str]:
 
 
 def _differences(group: str, option: str) -> str:
-    usual, chosen = _composed()[group], _composed(f"{group}={option}")[group]
+    usual_option = next(options[0] for options in _kinds(group).values() if option in options)
+    usual, chosen = _composed(f"{group}={usual_option}")[group], _composed(f"{group}={option}")[group]
+    if usual_option not in (option, _default_option(group)):
+        return f"as `{usual_option}`, but " + _listed(usual, chosen)
+    return _listed(usual, chosen)
+
+
+def _listed(usual: Mapping[str, Any], chosen: Mapping[str, Any]) -> str:
     changed = [key for key in chosen if key != "name" and chosen[key] != usual.get(key)]
     return ", ".join(f"`{key}={_plain(chosen[key])}`" for key in changed)
 
