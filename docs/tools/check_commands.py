@@ -21,6 +21,7 @@ from commands import Command, Plan, commands_in, documents, named_files, plan, p
 
 from fairloop.benchmarks.registry import benchmark
 from fairloop.config import Configuration
+from fairloop.generation.server_settings import ServerSettings
 
 MOST_CELLS = 3
 """A sweep of more cells is run for its first one only."""
@@ -50,6 +51,7 @@ SMALL_METHOD = {
     "pairs": 24,
     "examples": 2,
     "counterpart_examples": 3,
+    "attempts": 3,
     "steps": 2,
     "batch_size": 4,
     "neighbours": 2,
@@ -113,6 +115,8 @@ def _lacking(cell: Configuration) -> str:
     for key, (path, _) in cell.models.items():
         if not path.startswith("embedded:"):
             return f"{key}={path}"
+    if cell.generates and isinstance(cell.model, ServerSettings):
+        return f"a server at {cell.model.url}"
     if cell.trainer.accelerator == "gpu" or cell.trainer.nodes > 1:
         return f"trainer={cell.trainer.name}"
     if cell.study.name == "evaluate" and benchmark(cell.benchmark.name).dataset is not None:

@@ -23,8 +23,6 @@ from fairloop.benchmarks.settings import BenchmarkSettings
 from fairloop.config import CONFIG_NAME, DECIDING, Configuration, compose_config, composer, conf_dir
 from fairloop.debias.registry import methods
 from fairloop.debias.settings import BudgetSettings, PairMethodSettings
-from fairloop.generation.server_settings import ServerSettings
-from fairloop.generation.settings import ModelSettings
 from fairloop.mitigation.compose import strategies
 from fairloop.settings import Settings, allowed
 
@@ -86,7 +84,7 @@ def page() -> str:
             INTRODUCTION.format(deciding=_deciding()),
             *_top_level(),
             *_studies(),
-            *_models(),
+            *_one_schema("model", "The generator: which language model writes, and how it samples."),
             *_one_schema("initial_bias", "The bias of the seed corpus."),
             *_mitigations(),
             *_one_schema("plm", "The pre-trained language model that is measured or debiased."),
@@ -127,26 +125,30 @@ def _studies() -> Iterator[str]:
             yield _table(_rows(schemas[name], fields, "study.", _composed(f"study={name}")["study"]))
 
 
-def _models() -> Iterator[str]:
-    yield "## `model`\n"
-    yield "The generator: which language model writes, and how it samples.\n"
-    yield _options("model")
-    kinds = (
-        (ModelSettings, "gemma_3_270m", "A model in this process:"),
-        (ServerSettings, "openai_server", "A model behind a server (an option that names an engine):"),
-    )
-    for schema, option, title in kinds:
-        yield f"{title}\n"
-        yield _table(_rows(schema, schema.model_fields, "model.", _composed(f"model={option}")["model"]))
-
-
 def _one_schema(group: str, about: str) -> Iterator[str]:
-    """Write a group all of whose options have the same keys: one table, and what each option sets otherwise."""
-    (schema,) = _union(group)
+    """Write a group whose options have the same keys: one table, and what each option sets otherwise.
+
+    Where options are of two kinds (a generator in the process or behind a server) there is a table for each.
+    """
     yield f"## `{group}`\n"
     yield f"{about}\n"
     yield _options(group, differing=True)
-    yield _table(_rows(schema, schema.model_fields, f"{group}.", _composed()[group]))
+    kinds = _kinds(group)
+    for schema, options in kinds.items():
+        if len(kinds) > 1:
+            yield f"Keys of {', '.join(f'`{option}`' for option in sorted(options))} (default: of `{options[0]}`):\n"
+        yield _table(_rows(schema, schema.model_fields, f"{group}.", _composed(f"{group}={options[0]}")[group]))
+
+
+def _kinds(group: str) -> dict[type[Settings], list[str]]:
+    """Return a group's options by their schema, the one to compare the others with first."""
+    default = _default_option(group)
+    options = sorted((file.stem for file in (conf_dir() / group).glob("*.yaml")), key=lambda option: option != default)
+    kinds: dict[type[Settings], list[str]] = {schema: [] for schema in _union(group)}
+    for option in options:
+        keys = set(_composed(f"{group}={option}")[group])
+        kinds[next(schema for schema in kinds if keys <= set(schema.model_fields))].append(option)
+    return kinds
 
 
 def _mitigations() -> Iterator[str]:
@@ -289,7 +291,14 @@ def _header(file: Path) -> list[str]:
 
 
 def _differences(group: str, option: str) -> str:
-    usual, chosen = _composed()[group], _composed(f"{group}={option}")[group]
+    usual_option = next(options[0] for options in _kinds(group).values() if option in options)
+    usual, chosen = _composed(f"{group}={usual_option}")[group], _composed(f"{group}={option}")[group]
+    if usual_option not in (option, _default_option(group)):
+        return f"as `{usual_option}`, but " + _listed(usual, chosen)
+    return _listed(usual, chosen)
+
+
+def _listed(usual: Mapping[str, Any], chosen: Mapping[str, Any]) -> str:
     changed = [key for key in chosen if key != "name" and chosen[key] != usual.get(key)]
     return ", ".join(f"`{key}={_plain(chosen[key])}`" for key in changed)
 

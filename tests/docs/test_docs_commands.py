@@ -127,11 +127,14 @@ RUNNABLE = {
     "fairloop experiment=equilibrium": "hydra.mode=RUN",
     "fairloop study=evaluate plm=minilm benchmark=lpbs": "benchmark.resamples=100",
     "fairloop study=fair_gender debias=inlp debias.source=template": "debias.classifiers=2",
+    "fairloop -m hydra/launcher=fairloop_submitit seed=0,1": "study.sentences=16",
     "fairloop --help": "--help",
 }
 NOT_HERE = {
     "fairloop model=gemma_2_2b_it": "google/gemma-2-2b-it",
     "fairloop trainer=gpu": "trainer=gpu",
+    "fairloop model=gemma_2_2b_it_vllm": "a server at",
+    "fairloop -m hydra/launcher=fairloop_slurm seed=0,1": "SlurmLauncher",
     "fairloop study=evaluate plm=minilm benchmark=seat": "data of seat",
     "fairloop-report runs": "no runs was run",
     "make bench": "measures time",
