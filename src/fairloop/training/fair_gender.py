@@ -4,18 +4,21 @@ The pairs (x_m, x_f) differ only in gendered words and share a target word. Per 
 
     L_b  w_i · (D_target(i) + D_attribute(i))
          D_target     JSD(p̄_m(i), p̄_f(i)),  p̄_g(i) = Σ_k W_ik p(· | x_g of neighbour k with its target masked)
-         D_attribute  the same of p(own word, counterpart's word | x_g with its gendered words masked); masked PLMs only
+         D_attribute  mean over g of JSD(q̄_g(i), r̄_g(i)); q_g = p(own word, counterpart's word | x_g with its gendered
+                      words masked), of the two; r_g the same with the target masked too; masked PLMs only
     L_r  the mean masked-LM loss of x_m and x_f, plus KL(frozen ‖ trained) on neutral sentences
 
 and the loss of a step is the mean over the pairs of its batch: each text counts the same, whatever its length.
 
 What is not public of the paper is decided here:
 
-- D_attribute asks the question of the pair the other way round: in place of the gendered word the sentence's own word
-  and its counterpart's are to be equally likely, of the two. D_target alone leaves it nearly as it was: a masked PLM's
-  conditionals of the target given the pronoun and of the pronoun given the target need not agree. A pair that has no
-  word in exchange for another (a word is only added) has D_attribute = 0. `predicted` chooses the questions.
-
+- D_attribute asks the question of the pair the other way round: does the target move the choice between the
+  sentence's own gendered word and its counterpart's? D_target alone leaves that nearly as it was: a masked PLM's
+  conditionals of the target given the pronoun and of the pronoun given the target need not agree. The choice is
+  compared with the PLM's own without the target, a constant to the gradient, and not with one half: a PLM may prefer
+  "he" in sentences about nobody in particular, and to take that from it costs language skill and moves occupations
+  away from the neutral subject. A pair that has no word in exchange for another (a word is only added) has
+  D_attribute = 0. `predicted` chooses the questions.
 - p̄ mixes the K nearest pairs, the pair itself among them (`neighbours`). The neighbours predict with the current
   weights but *without gradient*: they say in which direction the region around a pair is biased, and each of them is
   moved when its own turn comes. With gradients a pair could be balanced by biasing its neighbours the other way, and a
@@ -117,11 +120,13 @@ class Choice:
 
     Attributes:
         asked: the input, all gendered words masked.
-        place: the place in `asked` whose output is read.
+        blind: the same with the target masked too.
+        place: the place in both whose output is read.
         words: the token that stands there and that of the counterpart; equal ones ask nothing.
     """
 
     asked: tuple[int, ...]
+    blind: tuple[int, ...]
     place: int
     words: tuple[int, int]
 
@@ -169,15 +174,19 @@ class Tokens:
         ids = sides[0].text.ids, sides[1].text.ids
         changes = [one for one in SequenceMatcher(None, *ids, autojunk=False).get_opcodes() if one[0] != "equal"]
         first = next((one for one in changes if one[0] == "replace"), None)
-        asked = []
+        masked: list[tuple[int, ...]] = []
         for side in (0, 1):
             spans = [(one[1], one[2]) if side == 0 else (one[3], one[4]) for one in changes]
             hidden = {place for start, end in spans for place in range(start, end)}
-            asked.append(tuple(self.mask_id if place in hidden else token for place, token in enumerate(ids[side])))
-        if first is None:
-            return Choice(asked[0], sides[0].place, (0, 0)), Choice(asked[1], sides[1].place, (0, 0))
-        words = ids[0][first[1]], ids[1][first[3]]
-        return Choice(asked[0], first[1], words), Choice(asked[1], first[3], words[::-1])
+            for given in (ids[side], sides[side].asked):
+                masked.append(tuple(self.mask_id if place in hidden else token for place, token in enumerate(given)))
+        words, spots = (0, 0), (sides[0].place, sides[1].place)
+        if first is not None:
+            words, spots = (ids[0][first[1]], ids[1][first[3]]), (first[1], first[3])
+        return (
+            Choice(masked[0], masked[1], spots[0], words),
+            Choice(masked[2], masked[3], spots[1], (words[1], words[0])),
+        )
 
     def _encode(self, sentence: str) -> Any:
         return self.tokenizer(
@@ -325,19 +334,21 @@ def _bias_batch(
             mixture[row, column[neighbour]] += weight
     batch = {"mixture": mixture, "weights": torch.tensor([pairs[n].weight for n in numbers])}
     if predicted != "attribute":
-        batch |= _questions("bias", [sides[n][side] for side in (0, 1) for n in rows], tokens)
+        answers = [sides[n][side] for side in (0, 1) for n in rows]
+        batch |= _questions("bias", [(one.asked, one.place) for one in answers], tokens)
     if predicted != "target":
         both = [tokens.choices(sides[n]) for n in rows]
         choices = [pair[side] for side in (0, 1) for pair in both]
-        batch |= _questions("choice", choices, tokens)
+        batch |= _questions("choice", [(one.asked, one.place) for one in choices], tokens)
+        batch |= _questions("blind", [(one.blind, one.place) for one in choices], tokens)
         batch["choice_words"] = torch.tensor([choice.words for choice in choices])
     return batch
 
 
-def _questions(name: str, asked: Sequence[Side] | Sequence[Choice], tokens: Tokens) -> dict[str, Tensor]:
+def _questions(name: str, asked: Sequence[tuple[Sequence[int], int]], tokens: Tokens) -> dict[str, Tensor]:
     """Return inputs with the place in each whose output is read."""
-    ids, mask = pad([one.asked for one in asked], tokens.pad_id)
-    return {f"{name}_ids": ids, f"{name}_mask": mask, f"{name}_places": torch.tensor([one.place for one in asked])}
+    ids, mask = pad([ids for ids, _ in asked], tokens.pad_id)
+    return {f"{name}_ids": ids, f"{name}_mask": mask, f"{name}_places": torch.tensor([place for _, place in asked])}
 
 
 def _text_batch(name: str, texts: Sequence[Text], tokens: Tokens) -> dict[str, Tensor]:
@@ -397,35 +408,46 @@ class FairGenderModule(TrainingModule):
 
     def bias_losses(self, batch: dict[str, Tensor]) -> Tensor:
         """Return D_target + D_attribute, as far as they are asked for, of each pair i of the batch [pairs], in nats."""
-        asked = [name for name in ("bias", "choice") if f"{name}_ids" in batch]
-        return torch.stack([self.divergences(batch, name) for name in asked]).sum(dim=0)
+        parts = []
+        if "bias_ids" in batch:
+            male, female = self.mixtures(batch, "bias")
+            parts.append(jensen_shannon(male, female))
+        if "choice_ids" in batch:
+            seen, blind = self.mixtures(batch, "choice"), self.mixtures(batch, "blind")
+            parts.append(torch.stack([jensen_shannon(*both) for both in zip(seen, blind, strict=True)]).mean(dim=0))
+        return torch.stack(parts).sum(dim=0)
 
-    def divergences(self, batch: dict[str, Tensor], name: str) -> Tensor:
-        """Return JSD(p̄_m(i), p̄_f(i)) [pairs] of one question: `bias`, the target, or `choice`, the attribute."""
+    def mixtures(self, batch: dict[str, Tensor], name: str) -> tuple[Tensor, Tensor]:
+        """Return the neighbour-weighted answers [pairs, outcomes] to a question about x_m and about x_f.
+
+        Args:
+            batch: of `fair_gender_data`.
+            name: `bias` (the target), `choice` (the gendered word) or `blind` (the same without the target: constant).
+        """
         own, rows = batch["mixture"].shape
         is_own = torch.arange(2 * rows, device=batch["mixture"].device) % rows < own
-        predicted = self.probabilities(batch, name, is_own)
-        others = self._others(batch, name, ~is_own).view(2, rows - own, predicted.shape[-1])
+        predicted = self._constant(batch, name, is_own) if name == "blind" else self.probabilities(batch, name, is_own)
+        others = self._constant(batch, name, ~is_own).view(2, rows - own, predicted.shape[-1])
         mixed = []
         with torch.autocast(predicted.device.type, enabled=False):  # it would round the mixture to bfloat16
             for moved, other in zip(predicted.chunk(2), others, strict=True):
                 itself = batch["mixture"].diagonal().unsqueeze(1)
                 detached = torch.cat([moved.detach(), other])
                 mixed.append(batch["mixture"] @ detached + itself * (moved - moved.detach()))
-        return jensen_shannon(mixed[0], mixed[1])
+        return mixed[0], mixed[1]
 
     @torch.no_grad()
-    def _others(self, batch: dict[str, Tensor], name: str, chosen: Tensor) -> Tensor:
-        """Return the neighbours' predictions, which are constants to the gradient: those of x_m, then of x_f."""
+    def _constant(self, batch: dict[str, Tensor], name: str, chosen: Tensor) -> Tensor:
+        """Return predictions that are constants to the gradient, as neighbours' are."""
         if not bool(chosen.any()):
             return torch.empty(0, device=chosen.device)
         return self.probabilities(batch, name, chosen)
 
     def probabilities(self, batch: dict[str, Tensor], name: str, chosen: Tensor) -> Tensor:
-        """Return the predictions of the chosen rows of a question's inputs [rows, vocabulary, or 2 for `choice`]."""
+        """Return the answers of the chosen rows of a question [rows, vocabulary]; of 2 words unless it is `bias`."""
         wanted = places(batch[f"{name}_ids"], batch[f"{name}_places"])
         logits = self.logits(batch[f"{name}_ids"][chosen], batch[f"{name}_mask"][chosen], wanted[chosen])
-        if name == "choice":
+        if name != "bias":
             logits = logits.gather(1, batch["choice_words"][chosen])
         return logits.softmax(dim=-1)
 
