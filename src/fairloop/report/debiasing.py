@@ -95,8 +95,8 @@ _PLM_IRRELEVANT = {"plm.device", "plm.batch_tokens"}
 class Variant:
     """A method under one set of settings; `changes` are those ("key", "value") that differ from the method's reference.
 
-    The reference has, of every setting in which the method's cells differ, the method's default, or the value most
-    variants share where no cell has the default.
+    The reference has, of every setting in which the method's cells differ, the value that most variants share, and of
+    several such values the method's default: in an ablation that is the full method.
     """
 
     method: str
@@ -255,7 +255,9 @@ def _variants(method: str, cells: Sequence[Cell]) -> list[Variant]:
 
 
 def _reference(values: Sequence[str], default: str | None) -> str:
-    return default if default is not None and default in values else Counter(values).most_common(1)[0][0]
+    counts = Counter(values)
+    usual = [value for value in counts if counts[value] == max(counts.values())]
+    return default if default in usual else usual[0]
 
 
 def _settings(cell: Cell) -> dict[str, str]:

@@ -22,7 +22,7 @@ def debiasing_tables(found: Debiasing, *, in_full: bool = False) -> list[Table]:
     """
     scores = found.scores if in_full else _headlines(found.scores)
     tables = [method_table(found)] if in_full else []
-    tables.append(_change_table(found, scores))
+    tables += [_change_table(found, scores)] if in_full else [_change_table(found, [score]) for score in scores]
     return [table for table in (*tables, *(ablation_table(found, one) for one in found.ablations)) if table.rows]
 
 

@@ -79,7 +79,7 @@ def print_report(
         print_table(summary_table(calibration), console)
     for found in debiased:
         for table in debiasing_tables(found):
-            print_table(table, console)
+            print_table(_one_condition_less(table) if table.labels == 2 else table, console)
     for extra in (*other_studies(runs.cells, debiased=any(one.effects for one in debiased)), unusable_table(runs)):
         if extra:
             print_table(extra, console)
