@@ -172,22 +172,15 @@ def stored(search: Search) -> Iterator[Any]:
         lock.acquire(timeout=-1, poll_interval=0.5)
     try:
         try:
-            known = {found.study_name for found in optuna.get_all_study_summaries(search.storage)}
-            if search.study_name in known:
-                study = optuna.load_study(study_name=search.study_name, storage=search.storage)
-            else:
-                study = optuna.create_study(
-                    study_name=search.study_name, storage=search.storage, direction=search.direction
-                )
+            study = optuna.create_study(
+                study_name=search.study_name, storage=search.storage, direction=search.direction, load_if_exists=True
+            )
         except Exception as error:
             first = str(error).splitlines()[0]
+            if "direction" in first:
+                allowed = "the direction that the stored study has"
+                raise UserError.of("hydra.sweeper.direction", search.direction, allowed) from error
             raise UserError.of("hydra.sweeper.storage", search.storage, f"a database that opens ({first})") from error
-        if study.direction.name.lower() != search.direction:
-            raise UserError.of(
-                "hydra.sweeper.direction",
-                search.direction,
-                f"{study.direction.name.lower()}, as the stored study has it",
-            )
         yield study
     finally:
         lock.release()
