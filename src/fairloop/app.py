@@ -5,6 +5,7 @@ validated and looked up in the run store first. Torch is imported when a cell ha
 """
 
 import os
+import string
 import sys
 import tempfile
 import traceback
@@ -18,7 +19,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf, flag_override
 
 from fairloop import __version__, config, console
 from fairloop.errors import FairloopError, UserError
@@ -47,6 +48,8 @@ def command(arguments: Sequence[str]) -> int:
     """Run one command and return its exit status."""
     flags = get_args_parser().parse_args(arguments)
     try:
+        if flags.help:
+            return show_help(flags.overrides)
         if _is_question(flags):
             _hand_to_hydra()
             return 0
@@ -198,13 +201,40 @@ def _hydra() -> Any:
     return GlobalHydra.instance().hydra
 
 
+def show_help(overrides: Sequence[str]) -> int:
+    """Print what can be chosen, and every key with its value under the given overrides.
+
+    Hydra's own help loads every option of every group several times over, which takes seconds.
+    """
+    with config.composer():
+        composed = config.compose_config(overrides, with_hydra=True)
+    template = string.Template(composed.hydra.help.template)
+    with flag_override(composed, ["struct", "readonly"], False):
+        composed.pop("hydra")
+    groups = {path.parent.relative_to(config.conf_dir()).as_posix() for path in config.conf_dir().rglob("*/*.yaml")}
+    flags = "".join(
+        f"{','.join(action.option_strings)} : {action.help}\n"
+        for action in get_args_parser()._actions
+        if action.option_strings
+    )
+    text = template.substitute(
+        APP_CONFIG_GROUPS="".join(
+            f"{group}: {', '.join(sorted(config.options_of(group)))}\n" for group in sorted(groups)
+        ),
+        CONFIG=OmegaConf.to_yaml(composed),
+        FLAGS_HELP=flags,
+    )
+    print(text)
+    return 0
+
+
 def _hand_to_hydra() -> None:
     """Let Hydra answer what it is asked about itself and the configuration (`--help`, `--cfg`, …)."""
     hydra.main(version_base="1.3", config_path=str(config.conf_dir()), config_name=config.CONFIG_NAME)(run_job)()
 
 
 def _is_question(flags: Namespace) -> bool:
-    return bool(flags.help or flags.hydra_help or flags.cfg or flags.info or flags.shell_completion)
+    return bool(flags.hydra_help or flags.cfg or flags.info or flags.shell_completion)
 
 
 def _of_the_command(overrides: Sequence[str]) -> list[str]:

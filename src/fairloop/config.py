@@ -424,7 +424,7 @@ def _hydra_line(error: Exception, overrides: Sequence[str]) -> str:
     if isinstance(error, MissingConfigException) and (found := re.search(r"Could not find '([^']+)/([^'/]+)'", text)):
         group, option = found.groups()
         options = re.search(r"Available options in '[^']+':\n((?:\t.+\n?)+)", text)
-        names = options.group(1).split() if options else _options(group)
+        names = options.group(1).split() if options else options_of(group)
         return f"{group}={option}: no such choice{suggestion(option, names)}; allowed: {', '.join(sorted(names))}"
     if found := re.search(r"Could not override '([^']+)'", text):
         key = found.group(1)
@@ -438,7 +438,8 @@ def _hydra_line(error: Exception, overrides: Sequence[str]) -> str:
     return _first_line(text)
 
 
-def _options(group: str) -> list[str]:
+def options_of(group: str) -> list[str]:
+    """Return the names of a config group's options."""
     return [path.stem for path in (conf_dir() / group).glob("*.yaml")]
 
 

@@ -296,7 +296,7 @@ def test_too_few_pairs_left_says_which_filter_took_them(plm, tmp_path):
     ("overrides", "line"),
     [
         (["debias.neighbours=61"], "debias.neighbours=61: at most debias.pairs=60"),
-        (["plm=gpt2", "debias.predicted=both"], "debias.predicted=both: target or auto for a causal PLM"),
+        (["plm=gpt2", "debias.predicted=both"], "debias.predicted=both: target for a causal PLM"),
         (["debias.batch_size=64"], "debias.batch_size=64: at most debias.pairs=60"),
         (["debias.lambda_r=-0.5"], "debias.lambda_r=-0.5: allowed is a number at least 0"),
         (["debias.causal=knm"], "debias.causal=knm: allowed is one of knn, influence, random, none"),

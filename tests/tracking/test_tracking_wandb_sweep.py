@@ -4,7 +4,6 @@ import itertools
 import logging
 import shutil
 import time
-from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -158,13 +157,13 @@ def test_the_sweep_file_drives_the_program_through_every_cell(tmp_path, monkeypa
     """As `wandb agent` makes its commands, and as `fairloop` reads them."""
     from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
-    from fairloop import app
+    from fairloop import config
+    from fairloop.sweep.jobs import jobs_of
     from fairloop.tracking.wandb_values import goal_of
 
     chosen = yaml.safe_load((Path(__file__).parents[2] / "docs" / "wandb_sweep.yaml").read_text())
     assert chosen["metric"]["goal"] == goal_of(chosen["metric"]["name"]) == "minimize"
     names = list(chosen["parameters"])
-    monkeypatch.setattr(app, "_check_surroundings", lambda jobs: None)  # no model is needed for a plan
     monkeypatch.setattr("fairloop.config.fingerprint", lambda *_: "weights")
     keys = set()
     choices = [chosen["parameters"][name]["values"] for name in names]
@@ -178,8 +177,8 @@ def test_the_sweep_file_drives_the_program_through_every_cell(tmp_path, monkeypa
             for word in (parts[part[2:-1]] if part.startswith("${") else [part])
         ]
         assert words[:2] == ["env", "fairloop"]
-        flags = Namespace(overrides=[*words[2:], f"runs_dir={tmp_path}"], multirun=False, config_dir=None)
-        (job,) = app.plan(flags)
+        with config.composer():
+            (job,) = jobs_of([[*words[2:], f"runs_dir={tmp_path}"]])
         assert job.configuration.tracking.group == "fairloop-mitigations"
         keys.add(job.cell.key)
     assert len(keys) == 15

@@ -70,12 +70,12 @@ class MethodSettings(settings.PairMethodSettings, settings.BudgetSettings):
     tolerance: float = Field(
         1.0, ge=0, description="harm above which a pair is dropped, in units of the effects' root mean square"
     )
-    neighbours: int = Field(5, ge=1, le=1000, description="K: nearest pairs, itself among them, in knn and in L_b")
-    predicted: Literal["auto", "both", "target", "attribute"] = Field(
-        "auto", description="what L_b compares; auto: both in a masked PLM, the target in a causal one"
+    neighbours: int = Field(3, ge=1, le=1000, description="K: nearest pairs, itself among them, in knn and in L_b")
+    predicted: Literal["target", "attribute", "both"] = Field(
+        "target", description="what L_b compares: the masked target, the masked gendered words (masked PLMs), or both"
     )
     regularizer: bool = Field(True, description="false: L = L_b alone")
-    lambda_r: float = Field(1.0, ge=0, description="λ: weight of L_r")
+    lambda_r: float = Field(0.05, ge=0, description="λ: weight of L_r")
     mask_share: float = Field(
         0.15, gt=0, le=1, description="share of a text's tokens that L_r masks and predicts; masked PLMs only"
     )
@@ -117,10 +117,8 @@ class Method(base.Method):
             UserError: a causal PLM is to predict gendered words, which come before it has seen what they depend on.
         """
         chosen = self.settings.predicted
-        if kind == "causal" and chosen in ("both", "attribute"):
-            raise UserError.of("debias.predicted", chosen, "target or auto for a causal PLM")
-        if chosen == "auto":
-            return "target" if kind == "causal" else "both"
+        if kind == "causal" and chosen != "target":
+            raise UserError.of("debias.predicted", chosen, "target for a causal PLM")
         return chosen
 
     def filter_settings(self) -> dict[str, Any]:

@@ -27,8 +27,8 @@ class PairMethodSettings(MethodSettings, PairSettings):
 class BudgetSettings(Settings):
     """The budget of a method that trains weights, the same for all of them (conf/debias/budget/steps.yaml)."""
 
-    steps: int = Field(150, ge=1, le=10_000_000, description="steps of the optimiser")
-    batch_size: int = Field(16, ge=1, le=65536, description="pairs in one step, over all devices together")
+    steps: int = Field(100, ge=1, le=10_000_000, description="steps of the optimiser")
+    batch_size: int = Field(8, ge=1, le=65536, description="pairs in one step, over all devices together")
     learning_rate: float = Field(5e-5, gt=0, le=10, description="highest learning rate (AdamW), after the warm-up")
     warmup_share: float = Field(0.1, ge=0, lt=1, description="share of the steps over which the rate rises")
     weight_decay: float = Field(0.0, ge=0, le=1, description="AdamW's decay of matrices (not of biases or norms)")
