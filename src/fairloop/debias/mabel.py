@@ -26,7 +26,7 @@ class MethodSettings(settings.PairMethodSettings, settings.BudgetSettings):
     """Weights of the three losses L = L_CL + α·L_AL + λ·L_MLM."""
 
     name: Literal["mabel"] = Field("mabel", description="the method")
-    batch_size: int = Field(16, ge=2, le=65536, description="pairs in one step, over all devices together")
+    batch_size: int = Field(8, ge=2, le=65536, description="pairs in one step, over all devices together")
     temperature: float = Field(0.05, gt=0, le=100, description="τ: cosines are divided by it")
     pooling: Literal["cls", "mean"] = Field(
         "cls",
