@@ -248,8 +248,8 @@ def submitit_process(folder):
 
 
 @pytest.mark.slow
-def test_a_preempted_job_of_submitit_leaves_its_cell_to_the_next_one(inputs, finished, tmp_path):
-    """The signal that SLURM sends before it takes a node away: the job ends by itself, and the cell goes on."""
+def test_a_preempted_job_of_submitit_goes_on_with_its_cell(inputs, finished, tmp_path):
+    """The signal that SLURM sends before it takes a node away: the job is queued again, by submitit or by us."""
     preempted = getattr(signal, f"SIG{os.environ.get('SUBMITIT_PREEMPT_SIGNAL', 'USR2')}")
     chosen = [*inputs, "benchmark.resamples=50", "seed=0,1", "tracking=none", "hydra/launcher=fairloop_submitit"]
     process = start("-m", *chosen, "hydra.launcher.cpus_per_task=64", cwd=tmp_path, start_new_session=True)
@@ -261,7 +261,9 @@ def test_a_preempted_job_of_submitit_leaves_its_cell_to_the_next_one(inputs, fin
     os.kill(job, preempted)
     _, err = process.communicate(timeout=400)
     assert process.returncode == 0, err
-    assert "a process of the launcher ended" in err
+    logs = "".join(path.read_text() for path in (tmp_path / "runs" / ".sweeps").rglob("*_log.*"))
+    assert "this job is preempted" in logs
+    assert "Requeued job" in logs or "a process of the launcher ended" in err
     done = found(tmp_path / "runs")
     assert len(done) == 2
     assert done == {name: finished[name] for name in done}
