@@ -13,12 +13,12 @@ and the loss of a step is the mean over the pairs of its batch: each text counts
 What is not public of the paper is decided here:
 
 - D_attribute asks the question of the pair the other way round: does the target move the choice between the
-  sentence's own gendered word and its counterpart's? D_target alone leaves that nearly as it was: a masked PLM's
-  conditionals of the target given the pronoun and of the pronoun given the target need not agree. The choice is
-  compared with the PLM's own without the target, a constant to the gradient, and not with one half: a PLM may prefer
-  "he" in sentences about nobody in particular, and to take that from it costs language skill and moves occupations
-  away from the neutral subject. A pair that has no word in exchange for another (a word is only added) has
-  D_attribute = 0. `predicted` chooses the questions.
+  sentence's own gendered word and its counterpart's? A masked PLM's conditionals of the target given the pronoun and
+  of the pronoun given the target need not agree. The choice is compared with the PLM's own without the target, a
+  constant to the gradient, and not with one half: which word a PLM prefers in sentences about nobody in particular is
+  not what is to be changed. A pair that has no word in exchange for another (a word is only added) has
+  D_attribute = 0. `predicted` chooses the questions: the target alone by default, since in the few runs made so far
+  the second question did not lower bias on held-out templates further.
 - p̄ mixes the K nearest pairs, the pair itself among them (`neighbours`). The neighbours predict with the current
   weights but *without gradient*: they say in which direction the region around a pair is biased, and each of them is
   moved when its own turn comes. With gradients a pair could be balanced by biasing its neighbours the other way, and a
