@@ -1,8 +1,11 @@
 """Pairs from a generator: scripted ones whose answers are known, and a random model that never gives a valid one."""
 
+import re
+
 import pytest
 
 from fairloop.corpus.counterfactual import swap_gender
+from fairloop.corpus.words import gendered_spans
 from fairloop.debias.coverage_plan import Plan, plan_pairs
 from fairloop.debias.llm_pairs import COUNTERPARTS, SENTENCES, unsuitable, write_pairs
 from fairloop.debias.pair_settings import PairSettings
@@ -32,7 +35,9 @@ class Scripted:
 def sentence(ask, number=None):
     subject, target = ask.request.occupation.split("; ")
     number = ask.request.item if number is None else number
-    return f"In story number {number}, {subject} thought of the word {target} again."
+    if target == "her":  # the request does not say whether as "him" or "his": both, and neither is followed by a noun
+        return f"In story number {number}, {subject} thought of her and of her hat."
+    return f"In story number {number}, {subject} thought of the word {target} {'hat' if target == 'his' else 'again'}."
 
 
 def obedient(ask):
@@ -51,8 +56,11 @@ def test_every_planned_pair_is_written_and_verified():
     for plan, row in zip(plan_pairs(40, ("occupation", "trait", "activity"), seed=1), gathered.rows, strict=True):
         pair = row.pair
         assert (pair.item, pair.target, pair.attribute) == (plan.item, plan.target.name, plan.attribute.name)
-        assert plan.attribute.subject("male") in pair.male
-        assert plan.attribute.subject("female") in pair.female
+        for side, text in (("male", pair.male), ("female", pair.female)):
+            word = plan.attribute.male if side == "male" else plan.attribute.female
+            assert re.search(rf"\b{word if plan.refers_back else plan.attribute.subject(side)}\b", text)
+            if plan.refers_back:
+                assert text.index(pair.target) < gendered_spans(text)[0].start
     assert coverage(kept(gathered.rows)).counts.max() == 1
     assert {ask.request.form for ask in generator.asks[40:]} == set(COUNTERPARTS.values())
     for ask in generator.asks[40:]:
@@ -63,7 +71,7 @@ def test_every_planned_pair_is_written_and_verified():
 def test_a_counterpart_that_differs_otherwise_is_mended():
     def careless(ask):
         good = obedient(ask)
-        return good if ask.request.form == SENTENCES or ask.request.item % 2 else good.replace("again", "once more")
+        return good if ask.request.form == SENTENCES or ask.request.item % 2 else good.replace("story", "tale")
 
     gathered = write_pairs(Scripted(careless), settings(), seed=1)
     assert gathered.mended == 20
@@ -85,7 +93,7 @@ def test_unusable_answers_are_asked_again_a_bounded_number_of_times():
             return swap_gender(ask.request.occupation)
         if ask.request.item == 3:
             return "The weather is fine today."
-        return sentence(ask) if ask.attempt >= 1 else sentence(ask).replace("the word", "a florist and")
+        return sentence(ask) if ask.attempt >= 1 else sentence(ask).replace("thought", "met a florist and thought")
 
     seen = []
     gathered = write_pairs(Scripted(slow), settings(attempts=4), seed=1, on_progress=lambda *step: seen.append(step))

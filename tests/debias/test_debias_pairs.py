@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 from collections import Counter
 
 import numpy as np
@@ -373,17 +374,25 @@ def test_splits_of_the_lexicon_are_disjoint_and_complete():
     ]
     assert not words[0] & words[1]
     for attribute in itertools.chain(attributes("pairs"), attributes("heldout")):
-        assert swap_gender(attribute.male) == attribute.female
-        assert swap_gender(attribute.female) == attribute.male
+        male, female = (f"They saw the nurse and {word} friends." for word in (attribute.male, attribute.female))
+        if attribute.male == "him":
+            male, female = "They saw him.", "They saw her."
+        assert (swap_gender(male), swap_gender(female)) == (female, male)
     texts = [*neutral_sentences("heldin"), *neutral_sentences("heldout")]
     assert len(set(texts)) == len(texts) >= 290
     assert not [text for text in texts if gendered_spans(text)]
     for kind in KINDS:
-        for example in pair_examples(kind):
-            assert held_out_in(example.text) is None
-            assert example.target in {target.name for target in targets("pairs")}
-            assert example.subject.lower() in example.text.lower()
-            assert {span.side for span in gendered_spans(example.text)} == {"male"}
+        for refers_back in (False, True):
+            for example in pair_examples(kind, refers_back=refers_back):
+                assert held_out_in(example.text) is None
+                assert example.target in {target.name for target in targets("pairs")}
+                assert re.search(rf"\b{example.word}\b", example.text, re.IGNORECASE)
+                assert {span.side for span in gendered_spans(example.text)} == {"male"}
+                assert refers_back == bool(example.person)
+                if refers_back:
+                    assert example.person in example.text.lower()
+                    assert example.target in example.person
+                    assert example.text.index(example.target) < gendered_spans(example.text)[0].start
         for template in pair_templates(kind):
             assert template.text.count("{target}") + template.text.count("{a target}") == 1
     assert np.all([target.name == target.name.lower() for target in (*targets("pairs"), *targets("heldout"))])

@@ -10,7 +10,7 @@ from fairloop.lexicon import occupation
 
 @dataclass(frozen=True)
 class Annotation:
-    """Labels of one sentence: γ (`gender`) and σ (`stereotype`: +1, −1 or 0) of the design, section 4."""
+    """Labels of one sentence: γ (`gender`) and σ (`stereotype`: +1, −1 or 0) of docs/methods.md, section 1."""
 
     gender: Gender
     stereotype: int

@@ -11,7 +11,7 @@ Gender = Literal["male", "female", "mixed", "none"]
 GENDERS: tuple[Gender, ...] = ("male", "female", "mixed", "none")
 SOURCES = ("seed", "generated", "counterfactual")
 
-# text: the sentence. occupation: whom it is about. gender and stereotype: γ and σ of the design, section 4.
+# text: the sentence. occupation: whom it is about. gender and stereotype: γ and σ of docs/methods.md, section 1.
 # item: the sentence's number in its generation. group: sentences whose prompts share examples (in the seed: the
 # item itself), the unit of the bootstrap. attempt: how often the item was asked for before this text was accepted.
 COLUMNS: dict[str, str] = {

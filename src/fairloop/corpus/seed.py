@@ -29,7 +29,7 @@ class _Plan:
 
 
 def seed_corpus(level: float, sentences: int, neutral_share: float, seed: int) -> "Dataset":
-    """Write the seed corpus at level b: round(b·N) stereotypical sentences, the rest balanced (design, section 4).
+    """Write the seed corpus at level b: round(b·N) stereotypical sentences, the rest balanced (docs/methods.md, 1).
 
     A negative level has round(|b|·N) anti-stereotypical sentences in their place. Of the rest, a share `neutral_share`
     has no gender and the others come in pairs about the same occupation, one stereotypical and one

@@ -1,4 +1,4 @@
-"""Alignment: does a pair agree with what the frozen PLM knows? (Fair-Gender, arXiv 2501.06795; design, section 5)
+"""Alignment: does a pair agree with what the frozen PLM knows? (arXiv 2501.06795; docs/methods.md, section 7)
 
 A pair is aligned if the frozen PLM
 

@@ -18,6 +18,8 @@ class Plan:
         attribute: its attribute.
         side: the gender of the sentence that is written first.
         visit: how many earlier pairs have the same target and attribute.
+        refers_back: whether the gendered word comes after the target and refers back to it ("the nurse ... she"); else
+            it is the sentence's subject, of whom the target is said ("she is a nurse").
     """
 
     item: int
@@ -25,13 +27,15 @@ class Plan:
     attribute: Attribute
     side: Side
     visit: int
+    refers_back: bool = False
 
 
 def plan_pairs(pairs: int, kinds: tuple[TargetKind, ...], *, seed: int) -> list[Plan]:
     """Plan pairs over all targets of these kinds and all attributes that are not held out.
 
     In every beginning of the plan the counts of any two targets differ by at most one, likewise those of attributes
-    and of their combinations. The genders written first alternate within each attribute.
+    and of their combinations. The genders written first alternate within each attribute. Words that cannot be a subject
+    (himself/herself) refer back to the target, and he/she do so half of the time.
 
     Args:
         pairs: how many.
@@ -52,5 +56,8 @@ def plan_pairs(pairs: int, kinds: tuple[TargetKind, ...], *, seed: int) -> list[
         column = (item + item // period) % len(columns)
         turn = item // len(columns)
         side: Side = "male" if (turn + column + first) % 2 else "female"
-        plans.append(Plan(item, rows[item % len(rows)], columns[column], side, item // (len(rows) * len(columns))))
+        attribute = columns[column]
+        refers_back = not attribute.phrase or (attribute.phrase == "{}" and turn % 4 >= 2)
+        visit = item // (len(rows) * len(columns))
+        plans.append(Plan(item, rows[item % len(rows)], attribute, side, visit, refers_back))
     return plans

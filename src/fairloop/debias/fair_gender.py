@@ -23,6 +23,7 @@ from fairloop.debias.base import Material
 from fairloop.debias.card import write_card
 from fairloop.debias.pairs import Pair, PairRow
 from fairloop.errors import UserError
+from fairloop.lexicon import occupations
 from fairloop.seeding import random_generator
 from fairloop.settings import Settings, incidental
 from fairloop.training.hook import Training
@@ -76,6 +77,9 @@ class MethodSettings(settings.PairMethodSettings, settings.BudgetSettings):
     )
     regularizer: bool = Field(True, description="false: L = L_b alone")
     lambda_r: float = Field(0.05, ge=0, description="λ: weight of L_r")
+    text_weight: float = Field(
+        1.0, ge=0, description="μ: weight in L_r of the sentences' own language-modelling loss, beside the KL term"
+    )
     mask_share: float = Field(
         0.15, gt=0, le=1, description="share of a text's tokens that L_r masks and predicts; masked PLMs only"
     )
@@ -198,6 +202,7 @@ class Method(base.Method):
             FairGenderSettings,
             predicted=self.predicted(kind),
             lambda_r=self.settings.effective_lambda,
+            text_weight=self.settings.text_weight,
             mask_share=self.settings.mask_share,
             watch=watch if early.enabled else None,
             keep="best" if early.enabled else "last",
@@ -302,9 +307,17 @@ def training_pairs(pairs: Sequence[Pair], near: "Neighbours | None" = None) -> "
             len(pairs) / (len(of_target) * of_target[pair.target.lower()]),
             tuple(near.numbers[row].tolist()) if near is not None else (row,),
             tuple(near.weights[row].tolist()) if near is not None else (1.0,),
+            _nobody(pair),
         )
         for row, pair in enumerate(pairs)
     ]
+
+
+def _nobody(pair: Pair) -> str:
+    """Return the neutral subject that stands for a pair's occupation; a trait or an activity is masked instead."""
+    if pair.target_kind != "occupation":
+        return ""
+    return "people" if pair.target.lower() in {entry.plural for entry in occupations()} else "person"
 
 
 def _updated(rows: Sequence[PairRow], changes: "Sequence[dict[str, object]]") -> list[PairRow]:

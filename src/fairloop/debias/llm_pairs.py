@@ -1,15 +1,18 @@
 """Pairs written by a language model with two prompts: a sentence about a target, then its counterpart.
 
-Fair-Gender (arXiv 2501.06795): the first prompt makes varied sentences about a target word with a gendered subject; the
-second one makes the same sentence about the other gender. What comes out of either is checked before it is taken: an
+Fair-Gender (arXiv 2501.06795): the first prompt makes varied sentences about a target word with a gendered subject, or
+about a person whom the target names and to whom a pronoun refers back; the second one makes the same sentence about
+the other gender. What comes out of either is checked before it is taken: an
 answer to the first that does not do as asked is asked for again; an answer to the second that differs from its
 sentence in more than gendered words is mended (`verification.counterpart_of`).
 """
 
 from collections import Counter
 from collections.abc import Container, Sequence
+from itertools import product
 
 from fairloop.corpus.counterfactual import swap_gender
+from fairloop.corpus.words import gendered_spans
 from fairloop.debias.coverage_plan import Plan, plan_pairs
 from fairloop.debias.pair_settings import PairSettings
 from fairloop.debias.pair_sources import HELD_OUT, TARGET_TWICE, Gathered, Progress, in_order
@@ -19,10 +22,11 @@ from fairloop.generation.generator import Generator
 from fairloop.generation.requests import Example, Form, Request
 from fairloop.generation.screening import Rejection, misshapen, normal_form
 from fairloop.generation.writer import Screen, Written, write_corpus
-from fairloop.lexicon import PairExample, pair_examples
+from fairloop.lexicon import PairExample, attributes, pair_examples
 from fairloop.lexicon.gendered import Side
 from fairloop.seeding import random_generator
 
+PEOPLE = ("neighbor", "guest", "student", "visitor")  # whom a trait or an activity is said of
 SENTENCES = Form(
     title="Each sentence is about the given person and contains the given words exactly as they are.",
     given="Person and words",
@@ -97,19 +101,31 @@ def _sentence_requests(plans: Sequence[Plan], settings: PairSettings, seed: int)
     """Return one request for each plan; those of a group share their examples and are about one kind of target."""
     requests = []
     group = 0
-    for kind in settings.kinds:
-        ours = [plan for plan in plans if plan.target.kind == kind]
+    for kind, refers_back in product(settings.kinds, (False, True)):
+        ours = [plan for plan in plans if plan.target.kind == kind and plan.refers_back == refers_back]
         for start in range(0, len(ours), settings.group_size):
-            examples = _examples(pair_examples(kind), settings.examples, seed, group)
-            for plan in ours[start : start + settings.group_size]:
-                given = _given(plan.attribute.subject(plan.side), plan.target.name)
-                requests.append(Request(plan.item, group, given, examples, form=SENTENCES))
+            examples = _examples(pair_examples(kind, refers_back=refers_back), settings.examples, seed, group)
+            requests += [
+                Request(plan.item, group, _given(plan), examples, form=SENTENCES)
+                for plan in ours[start : start + settings.group_size]
+            ]
             group += 1
     return sorted(requests, key=lambda request: request.item)
 
 
-def _given(subject: str, target: str) -> str:
-    return f"{subject}; {target}"
+def _given(plan: Plan) -> str:
+    """Return person and words: "my father; nurse", or "the nurse; himself"."""
+    target = plan.target.name
+    if not plan.refers_back:
+        return f"{plan.attribute.subject(plan.side)}; {target}"
+    somebody = PEOPLE[plan.item % len(PEOPLE)]
+    persons = {
+        "occupation": f"the {target}",
+        "trait": f"the {target} {somebody}",
+        "activity": f"the {somebody} who likes {target}",
+    }
+    word = plan.attribute.male if plan.side == "male" else plan.attribute.female
+    return f"{persons[plan.target.kind]}; {word}"
 
 
 def _examples(pool: Sequence[PairExample], count: int, seed: int, group: int) -> tuple[Example, ...]:
@@ -117,12 +133,15 @@ def _examples(pool: Sequence[PairExample], count: int, seed: int, group: int) ->
     draw = random_generator(seed, "pairs sentences", "examples", group)
     chosen = [pool[index] for index in draw.permutation(len(pool))[:count].tolist()]
     first = int(draw.integers(2))
+    # "his" alone would be swapped to "hers"
+    female = {attribute.male: attribute.female for attribute in attributes("pairs")}
     examples = []
     for number, example in enumerate(chosen):
-        subject, text = example.subject, example.text
+        word, text = example.word, example.text
         if (number + first) % 2:
-            subject, text = swap_gender(subject), swap_gender(text)
-        examples.append(Example(_given(subject, example.target), text))
+            word, text = female[word] if example.person else swap_gender(word), swap_gender(text)
+        given = f"{example.person}; {word}" if example.person else f"{word}; {example.target}"
+        examples.append(Example(given, text))
     return tuple(examples)
 
 
@@ -148,14 +167,19 @@ def unsuitable(text: str, plan: Plan) -> str | None:
         return "no gendered word"
     if genders != {plan.side}:
         return "both genders, or the other one"
-    word = plan.attribute.male if plan.side == "male" else plan.attribute.female
-    if not find_phrase(text, word):
+    word, partner = plan.attribute.male, plan.attribute.female
+    if plan.side == "female":
+        word, partner = partner, word
+    # the partner tells "her" (him) from "her" (his)
+    if not find_phrase(text, word) or not find_phrase(swap_gender(text), partner):
         return "without the attribute word"
-    mentions = len(find_phrase(text, plan.target.name))
-    if mentions == 0:
+    mentions = find_phrase(text, plan.target.name)
+    if not mentions:
         return "without the target word"
-    if mentions > 1:
+    if len(mentions) > 1:
         return TARGET_TWICE
+    if plan.refers_back and gendered_spans(text)[0].start < mentions[0][0]:
+        return "a gendered word before the target"
     if held_out_in(text) is not None:
         return HELD_OUT
     return None
@@ -172,7 +196,11 @@ def _counterparts(
         return {}, 0.0
     requests = []
     for number, side in enumerate(COUNTERPARTS):
-        pool = [example for kind in settings.kinds for example in pair_examples(kind)]
+        pool = [
+            example
+            for kind, refers_back in product(settings.kinds, (False, True))
+            for example in pair_examples(kind, refers_back=refers_back)
+        ]
         draw = random_generator(seed, "pairs counterparts", "examples", number)
         chosen = [pool[index].text for index in draw.permutation(len(pool))[: settings.counterpart_examples].tolist()]
         shown = [in_order(text, swap_gender(text), side) for text in chosen]

@@ -1,4 +1,4 @@
-"""The nearest pairs of each pair, by cosine over the frozen PLM's own representation (design, section 5)."""
+"""The nearest pairs of each pair, by cosine over the frozen PLM's own representation (docs/methods.md, section 7)."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -104,8 +104,12 @@ def from_templates(settings: PairSettings, *, seed: int) -> Gathered:
 
 
 def _fill(plan: Plan, seed: int, wanted: int) -> str:
-    pronoun = plan.attribute.male == "he"
-    fitting = [template for template in pair_templates(plan.target.kind) if pronoun or template.has_subject]
+    word = f"{{{plan.attribute.male}}}"
+    fitting = [
+        template
+        for template in pair_templates(plan.target.kind)
+        if (not template.has_subject and word in template.text if plan.refers_back else template.has_subject)
+    ]
     if plan.visit >= len(fitting):
         raise UserError.of("debias.pairs", wanted, "the templates make fewer pairs; take fewer or source=llm")
     # Which template comes first is drawn for each combination, the others follow in their order.
@@ -114,7 +118,7 @@ def _fill(plan: Plan, seed: int, wanted: int) -> str:
     subject = plan.attribute.subject("male")
     values = {
         "{subject}": subject,
-        "{Subject}": _capital(subject),
+        "{Subject}": subject[:1].upper() + subject[1:],
         "{target}": plan.target.name,
         "{a target}": with_article(plan.target.name),
         **{f"{{{word}}}": word for word in ("he", "his", "him", "himself")},

@@ -1,7 +1,7 @@
 """Pairs of sentences (x_m, x_f) that differ only in gendered words: the table of them, its coverage, its verification.
 
-Design, section 5. A row of the table is a pair with its scores and the reason it was dropped; a table is kept as a
-Parquet file whose bytes depend on the rows alone.
+See docs/methods.md, section 7. A row of the table is a pair with its scores and the reason it was dropped; a table is
+kept as a Parquet file whose bytes depend on the rows alone.
 """
 
 from collections import Counter

@@ -21,7 +21,10 @@ class Target:
 
 @dataclass(frozen=True)
 class Attribute:
-    """A pair of gendered words; `phrase` puts either into a sentence: "my {}"."""
+    """A pair of gendered words; `phrase` puts either into a sentence as its subject: "my {}".
+
+    Without a phrase the words cannot be a subject ("himself"): they refer back to whoever is the subject.
+    """
 
     male: str
     female: str
@@ -42,7 +45,8 @@ class PairTemplate:
     """A sentence about a man with slots; `swap_gender` makes its counterpart.
 
     Slots: `{subject}`, `{Subject}`, `{target}`, `{a target}`. `{he}`, `{his}`, `{him}`, `{himself}` stand for
-    themselves and show which words are gendered. Without a subject the template is for he/she alone.
+    themselves and show which words are gendered. Without a subject the target comes first, and one of these four
+    refers back to it.
     """
 
     id: str
@@ -66,11 +70,16 @@ class HeldoutTemplate:
 
 @dataclass(frozen=True)
 class PairExample:
-    """An example sentence for prompts, about a man; `subject` and `target` are words of it."""
+    """An example sentence for prompts, about a man; `word` and `target` are words of it.
 
-    subject: str
+    `word` is the gendered subject ("my father"), or, if there is a `person`, the pronoun that refers back to that
+    person, who is named by the target ("the nurse", "the shy guest").
+    """
+
+    word: str
     target: str
     kind: TargetKind
+    person: str
     text: str
 
 
@@ -102,13 +111,13 @@ def heldout_templates(word: Literal["pronoun", "noun"]) -> tuple[HeldoutTemplate
 
 
 @cache
-def pair_examples(kind: TargetKind) -> tuple[PairExample, ...]:
-    """Return the example sentences about targets of that kind."""
+def pair_examples(kind: TargetKind, *, refers_back: bool) -> tuple[PairExample, ...]:
+    """Return the example sentences about targets of that kind, whose gendered word is the subject or refers back."""
     rows = read_table("pair_examples")
     return tuple(
-        PairExample(row["subject"], row["target"], row["kind"], row["text"])  # type: ignore[arg-type]
+        PairExample(row["word"], row["target"], row["kind"], row["person"], row["text"])  # type: ignore[arg-type]
         for row in rows
-        if row["kind"] == kind
+        if row["kind"] == kind and bool(row["person"]) == refers_back
     )
 
 

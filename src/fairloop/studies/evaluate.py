@@ -1,4 +1,4 @@
-"""Evaluate: one pre-trained language model on one benchmark, by its published protocol (design, section 6)."""
+"""Evaluate: one pre-trained language model on one benchmark, by its published protocol (docs/methods.md, section 9)."""
 
 import json
 from dataclasses import asdict

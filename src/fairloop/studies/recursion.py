@@ -322,7 +322,7 @@ class Recursion:
 
 
 def labelled(rows: Sequence[dict[str, Any]], generation: int) -> "Dataset":
-    """Return written sentences as a corpus: each annotated with gender and stereotype (design, section 4)."""
+    """Return written sentences as a corpus: each annotated with gender and stereotype (docs/methods.md, section 1)."""
     from fairloop.corpus.annotation import annotate
 
     labels = [annotate(row["text"], row["occupation"]) for row in rows]

@@ -33,7 +33,7 @@ What is not public of the paper is decided here:
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -68,6 +68,7 @@ class TrainingPair:
         weight: w_i; their mean over the pairs is 1.
         neighbours: numbers of the nearest pairs in the list of pairs, the pair itself first.
         mixture: W_i·, the weights of these neighbours; they add up to 1.
+        neutral: what D_attribute puts in the target's place ("person"); empty: the mask token.
     """
 
     male: str
@@ -76,6 +77,7 @@ class TrainingPair:
     weight: float = 1.0
     neighbours: tuple[int, ...] = ()
     mixture: tuple[float, ...] = ()
+    neutral: str = ""
 
 
 @dataclass(frozen=True)
@@ -120,14 +122,16 @@ class Choice:
 
     Attributes:
         asked: the input, all gendered words masked.
-        blind: the same with the target masked too.
-        place: the place in both whose output is read.
+        place: the place whose output is read.
+        blind: the same sentence about nobody in particular: another word stands for the target, or the mask token.
+        blind_place: the place in it whose output is read.
         words: the token that stands there and that of the counterpart; equal ones ask nothing.
     """
 
     asked: tuple[int, ...]
-    blind: tuple[int, ...]
     place: int
+    blind: tuple[int, ...]
+    blind_place: int
     words: tuple[int, int]
 
 
@@ -169,24 +173,44 @@ class Tokens:
             return self._masked(*found[0]), self._masked(*found[1])
         return self._causal(found)
 
-    def choices(self, sides: tuple[Side, Side]) -> tuple[Choice, Choice]:
+    def choices(self, pair: TrainingPair, sides: tuple[Side, Side]) -> tuple[Choice, Choice]:
         """Return which gendered word stands in either sentence, as a question to a masked model."""
-        ids = sides[0].text.ids, sides[1].text.ids
-        changes = [one for one in SequenceMatcher(None, *ids, autojunk=False).get_opcodes() if one[0] != "equal"]
-        first = next((one for one in changes if one[0] == "replace"), None)
-        masked: list[tuple[int, ...]] = []
-        for side in (0, 1):
-            spans = [(one[1], one[2]) if side == 0 else (one[3], one[4]) for one in changes]
-            hidden = {place for start, end in spans for place in range(start, end)}
-            for given in (ids[side], sides[side].asked):
-                masked.append(tuple(self.mask_id if place in hidden else token for place, token in enumerate(given)))
-        words, spots = (0, 0), (sides[0].place, sides[1].place)
-        if first is not None:
-            words, spots = (ids[0][first[1]], ids[1][first[3]]), (first[1], first[3])
+        about_nobody = sides[0].asked, sides[1].asked
+        if pair.neutral:
+            male, female = (in_place_of(text, pair.target, pair.neutral) for text in (pair.male, pair.female))
+            about_nobody = self.text(male).ids, self.text(female).ids
+        asked, spots, words = self._without_gender(sides[0].text.ids, sides[1].text.ids)
+        blind, blind_spots, blind_words = self._without_gender(*about_nobody)
+        if words != blind_words:  # cut off after max_length in one of the two: nothing is asked
+            words = (0, 0)
         return (
-            Choice(masked[0], masked[1], spots[0], words),
-            Choice(masked[2], masked[3], spots[1], (words[1], words[0])),
+            Choice(asked[0], spots[0], blind[0], blind_spots[0], words),
+            Choice(asked[1], spots[1], blind[1], blind_spots[1], (words[1], words[0])),
         )
+
+    def _without_gender(
+        self, male: Sequence[int], female: Sequence[int]
+    ) -> tuple[tuple[tuple[int, ...], tuple[int, ...]], tuple[int, int], tuple[int, int]]:
+        """Return both inputs with what differs masked, the place of the first exchanged word in each, and the words.
+
+        Without an exchanged word the places are 0 and the words equal.
+        """
+        changes = [
+            one for one in SequenceMatcher(None, male, female, autojunk=False).get_opcodes() if one[0] != "equal"
+        ]
+        spans = [(one[1], one[2]) for one in changes], [(one[3], one[4]) for one in changes]
+        first, second = (
+            tuple(
+                self.mask_id if any(start <= place < end for start, end in hidden) else token
+                for place, token in enumerate(ids)
+            )
+            for ids, hidden in zip((male, female), spans, strict=True)
+        )
+        exchanged = next((one for one in changes if one[0] == "replace"), None)
+        if exchanged is None:
+            return (first, second), (0, 0), (0, 0)
+        places = exchanged[1], exchanged[3]
+        return (first, second), places, (male[places[0]], female[places[1]])
 
     def _encode(self, sentence: str) -> Any:
         return self.tokenizer(
@@ -246,6 +270,17 @@ def target_span(sentence: str, target: str) -> tuple[int, int]:
     return found.span()
 
 
+def in_place_of(sentence: str, target: str, word: str) -> str:
+    """Return the sentence with another word, which does not begin with a vowel, in the target's place.
+
+    Raises:
+        Fault: as `target_span`.
+    """
+    start, end = target_span(sentence, target)
+    before = re.sub(r"\b([Aa])n( +)$", r"\1\2", sentence[:start])
+    return before + word + sentence[end:]
+
+
 def _shared_after_difference(first: Sequence[int], second: Sequence[int]) -> tuple[int, int]:
     """Return the places of the first token that both sequences share behind their first difference, or their ends."""
     differed = False
@@ -300,7 +335,7 @@ def plain_batches(
     predicted: Predicted = "target",
 ) -> list[dict[str, Tensor]]:
     """Return batches of pairs, each by itself (no neighbours, equal weights), and of neutral sentences, in order."""
-    alone = [TrainingPair(pair.male, pair.female, pair.target, 1.0, (n,), (1.0,)) for n, pair in enumerate(pairs)]
+    alone = [replace(pair, weight=1.0, neighbours=(n,), mixture=(1.0,)) for n, pair in enumerate(pairs)]
     sides = [tokens.pair(pair.male, pair.female, pair.target) for pair in pairs]
     texts = [tokens.text(sentence) for sentence in neutral]
     batches = []
@@ -337,10 +372,10 @@ def _bias_batch(
         answers = [sides[n][side] for side in (0, 1) for n in rows]
         batch |= _questions("bias", [(one.asked, one.place) for one in answers], tokens)
     if predicted != "target":
-        both = [tokens.choices(sides[n]) for n in rows]
+        both = [tokens.choices(pairs[n], sides[n]) for n in rows]
         choices = [pair[side] for side in (0, 1) for pair in both]
         batch |= _questions("choice", [(one.asked, one.place) for one in choices], tokens)
-        batch |= _questions("blind", [(one.blind, one.place) for one in choices], tokens)
+        batch |= _questions("blind", [(one.blind, one.blind_place) for one in choices], tokens)
         batch["choice_words"] = torch.tensor([choice.words for choice in choices])
     return batch
 
@@ -402,8 +437,10 @@ class FairGenderModule(TrainingModule):
         total = (batch["weights"] * bias).sum()
         if self.settings.lambda_r:
             step = self.global_step
-            language = self.language_losses(batch, "text", step).view(2, -1).mean(dim=0)
-            total = total + self.settings.lambda_r * (language.sum() + self.drifts(batch, step).sum())
+            total = total + self.settings.lambda_r * self.drifts(batch, step).sum()
+            if self.settings.text_weight:
+                language = self.language_losses(batch, "text", step).view(2, -1).mean(dim=0)
+                total = total + self.settings.lambda_r * self.settings.text_weight * language.sum()
         return total, batch.get("count", torch.tensor(len(bias), device=total.device))
 
     def bias_losses(self, batch: dict[str, Tensor]) -> Tensor:

@@ -56,6 +56,7 @@ class FairGenderSettings(PlmTrainingSettings):
         "target", description="what L_b compares: the masked target word, the masked gendered words, or both"
     )
     lambda_r: float = Field(1.0, ge=0, description="λ: weight of the regulariser L_r; 0 leaves it out")
+    text_weight: float = Field(1.0, ge=0, description="μ: weight in L_r of the sentences' own language-modelling loss")
     mask_share: float = Field(
         0.15, gt=0, le=1, description="share of a text's tokens that are masked and predicted; masked models only"
     )
