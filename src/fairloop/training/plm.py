@@ -63,7 +63,7 @@ def load_plm(
 
 
 def _attention() -> str | None:
-    """Return plain attention for a processor: on short sentences it is several times faster than the fused one there."""
+    """Return plain attention for a processor: on short sentences it is much faster there than the fused one."""
     return None if torch.cuda.is_available() else "eager"
 
 
