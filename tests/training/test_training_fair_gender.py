@@ -249,10 +249,10 @@ def test_gradients_flow_into_the_trained_model_alone_and_not_through_neighbours(
     found = float((weight.grad * direction).sum())
     constant, at_start = module._constant, {}
 
-    def remembered(batch, name, chosen):
-        key = name, tuple(chosen.tolist())
+    def remembered(batch, names, chosen):
+        key = tuple(chosen.tolist())
         if key not in at_start:
-            at_start[key] = constant(batch, name, chosen)
+            at_start[key] = constant(batch, names, chosen)
         return at_start[key]
 
     def bias_at(distance, neighbours_move):

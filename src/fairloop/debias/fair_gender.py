@@ -72,8 +72,10 @@ class MethodSettings(settings.PairMethodSettings, settings.BudgetSettings):
         1.0, ge=0, description="harm above which a pair is dropped, in units of the effects' root mean square"
     )
     neighbours: int = Field(3, ge=1, le=1000, description="K: nearest pairs, itself among them, in knn and in L_b")
-    predicted: Literal["target", "attribute", "both"] = Field(
-        "target", description="what L_b compares: the masked target, the masked gendered words (masked PLMs), or both"
+    predicted: Literal["target", "attribute", "both"] | None = Field(
+        None,
+        description="what L_b compares: the masked target, the masked gendered words (masked PLMs), or both; null: both"
+        " for a masked PLM, target for a causal one",
     )
     regularizer: bool = Field(True, description="false: L = L_b alone")
     lambda_r: float = Field(0.05, ge=0, description="λ: weight of L_r")
@@ -120,7 +122,7 @@ class Method(base.Method):
         Raises:
             UserError: a causal PLM is to predict gendered words, which come before it has seen what they depend on.
         """
-        chosen = self.settings.predicted
+        chosen = self.settings.predicted or ("target" if kind == "causal" else "both")
         if kind == "causal" and chosen != "target":
             raise UserError.of("debias.predicted", chosen, "target for a causal PLM")
         return chosen

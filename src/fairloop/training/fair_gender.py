@@ -5,8 +5,8 @@ The pairs (x_m, x_f) differ only in gendered words and share a target word. Per 
     L_b  w_i · (D_target(i) + D_attribute(i))
          D_target     JSD(p̄_m(i), p̄_f(i)),  p̄_g(i) = Σ_k W_ik p(· | x_g of neighbour k with its target masked)
          D_attribute  mean over g of JSD(q̄_g(i), r̄_g(i)); q_g = p(own word, counterpart's word | x_g with its gendered
-                      words masked), of the two; r_g the same with the target masked too; masked PLMs only
-    L_r  the mean masked-LM loss of x_m and x_f, plus KL(frozen ‖ trained) on neutral sentences
+                      words masked), of the two; r_g the same about nobody in particular; masked PLMs only
+    L_r  μ times the mean masked-LM loss of x_m and x_f, plus KL(frozen ‖ trained) on neutral sentences
 
 and the loss of a step is the mean over the pairs of its batch: each text counts the same, whatever its length.
 
@@ -14,11 +14,12 @@ What is not public of the paper is decided here:
 
 - D_attribute asks the question of the pair the other way round: does the target move the choice between the
   sentence's own gendered word and its counterpart's? A masked PLM's conditionals of the target given the pronoun and
-  of the pronoun given the target need not agree. The choice is compared with the PLM's own without the target, a
-  constant to the gradient, and not with one half: which word a PLM prefers in sentences about nobody in particular is
-  not what is to be changed. A pair that has no word in exchange for another (a word is only added) has
-  D_attribute = 0. `predicted` chooses the questions: the target alone by default, since in the few runs made so far
-  the second question did not lower bias on held-out templates further.
+  of the pronoun given the target need not agree. The choice is compared with the PLM's own in the same sentence about
+  nobody in particular (`neutral` stands for the target, or the mask token), and not with one half: which word a PLM
+  prefers there is not what is to be changed. Both sides of the comparison get a gradient: were one a constant, what
+  the two share would be moved as well, and the constant with it in the next step. A pair that has no word in exchange
+  for another (a word is only added) has D_attribute = 0.
+- μ is not in the paper. The KL term alone keeps the language; the sentences' own loss adapts the PLM to them, too.
 - p̄ mixes the K nearest pairs, the pair itself among them (`neighbours`). The neighbours predict with the current
   weights but *without gradient*: they say in which direction the region around a pair is biased, and each of them is
   moved when its own turn comes. With gradients a pair could be balanced by biasing its neighbours the other way, and a
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["masked", "causal"]
 SETTINGS = FairGenderSettings
+QUESTIONS = ("bias", "choice", "blind")
 SMALLEST = 1e-30  # a probability below this counts as this: logarithms and their gradients stay finite
 
 
@@ -445,48 +447,61 @@ class FairGenderModule(TrainingModule):
 
     def bias_losses(self, batch: dict[str, Tensor]) -> Tensor:
         """Return D_target + D_attribute, as far as they are asked for, of each pair i of the batch [pairs], in nats."""
-        parts = []
-        if "bias_ids" in batch:
-            male, female = self.mixtures(batch, "bias")
-            parts.append(jensen_shannon(male, female))
-        if "choice_ids" in batch:
-            seen, blind = self.mixtures(batch, "choice"), self.mixtures(batch, "blind")
-            parts.append(torch.stack([jensen_shannon(*both) for both in zip(seen, blind, strict=True)]).mean(dim=0))
+        mixed, parts = self.mixtures(batch), []
+        if "bias" in mixed:
+            parts.append(jensen_shannon(*mixed["bias"]))
+        if "choice" in mixed:
+            sides = zip(mixed["choice"], mixed["blind"], strict=True)
+            parts.append(torch.stack([jensen_shannon(seen, blind) for seen, blind in sides]).mean(dim=0))
         return torch.stack(parts).sum(dim=0)
 
-    def mixtures(self, batch: dict[str, Tensor], name: str) -> tuple[Tensor, Tensor]:
-        """Return the neighbour-weighted answers [pairs, outcomes] to a question about x_m and about x_f.
+    def mixtures(self, batch: dict[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return the neighbour-weighted answers about x_m and about x_f [pairs, outcomes] to a batch's questions.
 
-        Args:
-            batch: of `fair_gender_data`.
-            name: `bias` (the target), `choice` (the gendered word) or `blind` (the same without the target: constant).
+        The questions are `bias` (the target), `choice` (the gendered word) and `blind` (the same about nobody in
+        particular).
         """
+        names = [name for name in QUESTIONS if f"{name}_ids" in batch]
         own, rows = batch["mixture"].shape
         is_own = torch.arange(2 * rows, device=batch["mixture"].device) % rows < own
-        predicted = self._constant(batch, name, is_own) if name == "blind" else self.probabilities(batch, name, is_own)
-        others = self._constant(batch, name, ~is_own).view(2, rows - own, predicted.shape[-1])
-        mixed = []
-        with torch.autocast(predicted.device.type, enabled=False):  # it would round the mixture to bfloat16
-            for moved, other in zip(predicted.chunk(2), others, strict=True):
-                itself = batch["mixture"].diagonal().unsqueeze(1)
-                detached = torch.cat([moved.detach(), other])
-                mixed.append(batch["mixture"] @ detached + itself * (moved - moved.detach()))
-        return mixed[0], mixed[1]
+        predicted = self.answers(batch, names, is_own)
+        constant = self._constant(batch, names, ~is_own) if rows > own else {}
+        mixed = {}
+        with torch.autocast(is_own.device.type, enabled=False):  # it would round the mixture to bfloat16
+            for name in names:
+                sides = []
+                for side, moved in enumerate(predicted[name].chunk(2)):
+                    others = constant[name].chunk(2)[side] if constant else moved[:0].detach()
+                    itself = batch["mixture"].diagonal().unsqueeze(1)
+                    detached = torch.cat([moved.detach(), others])
+                    sides.append(batch["mixture"] @ detached + itself * (moved - moved.detach()))
+                mixed[name] = sides[0], sides[1]
+        return mixed
 
     @torch.no_grad()
-    def _constant(self, batch: dict[str, Tensor], name: str, chosen: Tensor) -> Tensor:
-        """Return predictions that are constants to the gradient, as neighbours' are."""
-        if not bool(chosen.any()):
-            return torch.empty(0, device=chosen.device)
-        return self.probabilities(batch, name, chosen)
+    def _constant(self, batch: dict[str, Tensor], names: Sequence[str], chosen: Tensor) -> dict[str, Tensor]:
+        """Return answers that are constants to the gradient, as neighbours' are."""
+        return self.answers(batch, names, chosen)
 
-    def probabilities(self, batch: dict[str, Tensor], name: str, chosen: Tensor) -> Tensor:
-        """Return the answers of the chosen rows of a question [rows, vocabulary]; of 2 words unless it is `bias`."""
-        wanted = places(batch[f"{name}_ids"], batch[f"{name}_places"])
-        logits = self.logits(batch[f"{name}_ids"][chosen], batch[f"{name}_mask"][chosen], wanted[chosen])
-        if name != "bias":
-            logits = logits.gather(1, batch["choice_words"][chosen])
-        return logits.softmax(dim=-1)
+    def answers(self, batch: dict[str, Tensor], names: Sequence[str], chosen: Tensor) -> dict[str, Tensor]:
+        """Return the answers of the chosen rows to each question [rows, vocabulary]; of 2 words unless it is `bias`.
+
+        All questions go through the model at once: many short passes cost several times as much.
+        """
+        width = max(batch[f"{name}_ids"].shape[1] for name in names)
+
+        def together(part: str, value: int) -> Tensor:
+            rows = [batch[f"{name}_{part}"][chosen] for name in names]
+            return torch.cat([functional.pad(some, (0, width - some.shape[1]), value=value) for some in rows])
+
+        ids = together("ids", self.tokens.pad_id)
+        columns = torch.cat([batch[f"{name}_places"][chosen] for name in names])
+        logits = self.logits(ids, together("mask", 0), places(ids, columns))
+        found = {}
+        for name, part in zip(names, logits.chunk(len(names)), strict=True):
+            words = part if name == "bias" else part.gather(1, batch["choice_words"][chosen])
+            found[name] = words.softmax(dim=-1)
+        return found
 
     def language_losses(self, batch: dict[str, Tensor], name: str, step: int) -> Tensor:
         """Return each text's language-modelling loss [texts]: mean −log p over its masked (or all next) tokens."""
