@@ -160,6 +160,9 @@ SWITCHES = {
                   {"filter": {"causal", "tolerance", "neighbours", "mask_share"}}),
     "no filter at all": ("debias.causal=none debias.alignment.enabled=false", {"filter": None}),
     "no regulariser": ("debias.regularizer=false", {"training": {"lambda_r"}}),
+    "one question": ("debias.predicted=target", {"training": {"predicted"}}),
+    "own text": ("debias.text_weight=1", {"training": {"text_weight"}}),
+    "no neighbours": ("debias.neighbours=1", {"filter": {"neighbours"}}),
     "no early stopping": ("debias.early_stopping.enabled=false", {"training": {"watch", "keep"}}),
 }  # fmt: skip
 
@@ -197,7 +200,10 @@ ABLATIONS = {
     "influence": {"causal": "influence"},
     "random": {"causal": "random"},
     "no_regularizer": {"regularizer": False},
-    "quarter": {"pairs": 100},
+    "one_question": {"predicted": "target"},
+    "own_text": {"text_weight": 1.0},
+    "alone": {"neighbours": 1},
+    "quarter": {"pairs": 200},
 }
 
 

@@ -53,8 +53,8 @@ class EarlyStoppingSettings(Settings):
 
     enabled: bool = Field(True, description="false: all steps are taken and the last weights kept")
     held_out: float = Field(0.1, gt=0, le=0.5, description="share of the target words whose pairs are held out")
-    every: int = Field(20, ge=1, description="steps between two looks at what is held out")
-    patience: int = Field(3, ge=0, description="stop after so many looks without a better one; 0: never")
+    every: int = Field(25, ge=1, description="steps between two looks at what is held out")
+    patience: int = Field(4, ge=0, description="stop after so many looks without a better one; 0: never")
     tolerance: float = Field(
         0.01, ge=0, description="held-out (pseudo-)perplexity may rise by this share; beyond it, less rise is better"
     )
@@ -71,16 +71,16 @@ class MethodSettings(settings.PairMethodSettings, settings.BudgetSettings):
     tolerance: float = Field(
         1.0, ge=0, description="harm above which a pair is dropped, in units of the effects' root mean square"
     )
-    neighbours: int = Field(3, ge=1, le=1000, description="K: nearest pairs, itself among them, in knn and in L_b")
+    neighbours: int = Field(2, ge=1, le=1000, description="K: nearest pairs, itself among them, in knn and in L_b")
     predicted: Literal["target", "attribute", "both"] | None = Field(
         None,
         description="what L_b compares: the masked target, the masked gendered words (masked PLMs), or both; null: both"
         " for a masked PLM, target for a causal one",
     )
     regularizer: bool = Field(True, description="false: L = L_b alone")
-    lambda_r: float = Field(0.05, ge=0, description="λ: weight of L_r")
+    lambda_r: float = Field(0.02, ge=0, description="λ: weight of L_r")
     text_weight: float = Field(
-        1.0, ge=0, description="μ: weight in L_r of the sentences' own language-modelling loss, beside the KL term"
+        0.0, ge=0, description="μ: weight in L_r of the sentences' own language-modelling loss, beside the KL term"
     )
     mask_share: float = Field(
         0.15, gt=0, le=1, description="share of a text's tokens that L_r masks and predicts; masked PLMs only"

@@ -13,7 +13,7 @@ class PairSettings(Settings):
     source: Literal["llm", "template", "swap"] = Field(
         "llm", description="llm: written by the generator; template: filled templates; swap: given sentences, swapped"
     )
-    pairs: int = Field(400, ge=1, le=1_000_000, description="pairs before the screening")
+    pairs: int = Field(800, ge=1, le=1_000_000, description="pairs before the screening")
     kinds: tuple[Literal["occupation", "trait", "activity"], ...] = Field(
         ("occupation", "trait", "activity"), min_length=1, strict=False, description="what the target words are"
     )

@@ -83,6 +83,9 @@ _WORDS = {
     ("causal", "influence"): "influence for knn",
     ("causal", "random"): "random filter",
     ("regularizer", "False"): "no regulariser",
+    ("predicted", "target"): "the target's question alone",
+    ("text_weight", "1.0"): "the sentences' own loss too",
+    ("neighbours", "1"): "no neighbours",
     ("early_stopping.enabled", "False"): "no early stopping",
     ("weights", "lora"): "LoRA",
 }
