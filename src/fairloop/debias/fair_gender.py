@@ -54,7 +54,7 @@ class EarlyStoppingSettings(Settings):
     enabled: bool = Field(True, description="false: all steps are taken and the last weights kept")
     held_out: float = Field(0.1, gt=0, le=0.5, description="share of the target words whose pairs are held out")
     every: int = Field(25, ge=1, description="steps between two looks at what is held out")
-    patience: int = Field(4, ge=0, description="stop after so many looks without a better one; 0: never")
+    patience: int = Field(0, ge=0, description="stop after so many looks without a better one; 0: never")
     tolerance: float = Field(
         0.01, ge=0, description="held-out (pseudo-)perplexity may rise by this share; beyond it, less rise is better"
     )
