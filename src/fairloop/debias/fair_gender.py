@@ -290,8 +290,8 @@ class Method(base.Method):
         return _updated(
             rows,
             [
-                {"effect": float(value), "dropped": reason if harms else ""}
-                for value, harms in zip(effects.language, harmful, strict=True)
+                {"effect": float(language), "bias_effect": float(bias), "dropped": reason if harms else ""}
+                for language, bias, harms in zip(effects.language, effects.bias, harmful, strict=True)
             ],
         )
 

@@ -59,7 +59,8 @@ class PairRow:
         plausibility: lower of the two sentences' pseudo-log-likelihoods per token under the frozen PLM.
         target_rank: worse of the target's two ranks in context under the frozen PLM, 1 is best.
         aligned: whether the pair agrees with what the frozen PLM knows.
-        effect: estimated causal effect of absorbing the pair.
+        effect: estimated causal effect of absorbing the pair on held-out language modelling; above zero is harmful.
+        bias_effect: the same on the bias of the pool of pairs; above zero is harmful.
         dropped: why the pair was dropped, empty if it was kept.
     """
 
@@ -72,6 +73,7 @@ class PairRow:
     target_rank: float | None = None
     aligned: bool | None = None
     effect: float | None = None
+    bias_effect: float | None = None
     dropped: str = ""
 
 
@@ -92,6 +94,7 @@ COLUMNS: dict[str, str] = {
     "target_rank": "float64",
     "aligned": "bool",
     "effect": "float64",
+    "bias_effect": "float64",
     "dropped": "string",
 }
 _OF_PAIR = tuple(field.name for field in fields(Pair))

@@ -14,8 +14,8 @@ from fairloop.report.payload import script
 from fairloop.report.samples import Piece, gendered_pieces, visible
 
 # One word each: they are names of attributes of HTML elements as well.
-SCORES = ("fluency", "toxicity", "similarity", "plausibility", "rank", "aligned", "effect")
-_FIELD = {"rank": "target_rank"}
+SCORES = ("fluency", "toxicity", "similarity", "plausibility", "rank", "aligned", "effect", "bias")
+_FIELD = {"rank": "target_rank", "bias": "bias_effect"}
 
 
 @dataclass(frozen=True)
