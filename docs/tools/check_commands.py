@@ -1,8 +1,8 @@
 """Run the documents' commands, as far as a processor and the packaged models go; validate the others.
 
 `make docs-check` runs it. A command is run, in a scratch folder and with small numbers appended, if all its models are
-packaged, its benchmarks need no downloaded data and it trains on the processor. Of a sweep of more than a few cells the
-first one is run. What is validated only is listed with the reason.
+packaged, its benchmarks need no downloaded data and it trains on the processor. Of a sweep of more than a few cells, or
+of cells that are made small in different ways, one is run. What is validated only is listed with the reason.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from fairloop.config import Configuration
 from fairloop.generation.server_settings import ServerSettings
 
 MOST_CELLS = 3
-"""A sweep of more cells is run for its first one only."""
+"""A sweep of more cells is run for one only."""
 
 RAN, VALIDATED, FAILED = "ran", "validated", "FAILED"
 
@@ -97,10 +97,13 @@ def _small(planned: Plan, arguments: Sequence[str]) -> Trial:
     for cell in planned.cells:
         if lacking := _lacking(cell):
             return Trial(reason=f"needs {lacking}")
-    whole = len(planned.lines) <= MOST_CELLS
-    chosen = list(arguments) if whole else [*planned.lines[0], "hydra.mode=RUN"]
-    reductions = [_reductions(cell) for cell in (planned.cells if whole else planned.cells[:1])]
-    common = {key: value for key, value in reductions[0].items() if all(key in other for other in reductions)}
+    reductions = [_reductions(cell) for cell in planned.cells]
+    alike = all(one.keys() == reductions[0].keys() for one in reductions)
+    if len(planned.lines) <= MOST_CELLS and alike:
+        chosen, common = list(arguments), reductions[0]
+    else:  # one cell, of those that can be made small the first
+        number = max(range(len(reductions)), key=lambda n: (len(reductions[n]), -n))
+        chosen, common = [*planned.lines[number], "hydra.mode=RUN"], reductions[number]
     if any(line.startswith("hydra/sweeper=") for line in arguments):
         common["hydra.sweeper.n_trials"] = 2
     if any(line.startswith("objective=") for line in arguments):
