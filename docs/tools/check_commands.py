@@ -147,8 +147,8 @@ def _on_runs(program: str, arguments: Sequence[str], folder: Path) -> Trial:
             if not found:
                 return Trial(reason=f"no {word} was run")
             word = str(found[0].relative_to(folder))
-        elif place and arguments[place - 1] == "--cell" and not list(folder.glob(f"*/*/{word}*")):
-            cells = sorted(path.parent.name for path in folder.glob("*/*/*/status.json"))
+        elif place and arguments[place - 1] == "--cell" and not list(folder.glob(f"{words[1]}/*/{word}*")):
+            cells = sorted(path.parent.name for path in folder.glob(f"{words[1]}/*/*/status.json"))
             word = cells[0] if cells else word
         words.append(word)
     if not all((folder / word).exists() for word in words[1:2]):
