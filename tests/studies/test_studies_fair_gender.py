@@ -161,7 +161,7 @@ SWITCHES = {
     "no filter at all": ("debias.causal=none debias.alignment.enabled=false", {"filter": None}),
     "no regulariser": ("debias.regularizer=false", {"training": {"lambda_r"}}),
     "one question": ("debias.predicted=target", {"training": {"predicted"}}),
-    "own text": ("debias.text_weight=1", {"training": {"text_weight"}}),
+    "no own text": ("debias.text_weight=0", {"training": {"text_weight"}}),
     "no neighbours": ("debias.neighbours=1", {"filter": {"neighbours"}}),
     "no early stopping": ("debias.early_stopping.enabled=false", {"training": {"watch", "keep"}}),
 }  # fmt: skip
@@ -201,7 +201,7 @@ ABLATIONS = {
     "random": {"causal": "random"},
     "no_regularizer": {"regularizer": False},
     "one_question": {"predicted": "target"},
-    "own_text": {"text_weight": 1.0},
+    "no_own_text": {"text_weight": 0.0},
     "alone": {"neighbours": 1},
     "quarter": {"pairs": 200},
 }
@@ -229,6 +229,9 @@ WORK = {
     "debias.causal=none": ["debias.effect.Absorption.__init__"],
     "debias.causal=none debias.neighbours=1": ["debias.neighbours.represent"],
     "debias.early_stopping.enabled=false": ["training.fair_gender.FairGenderModule.validation_step"],
+    "debias.text_weight=0 debias.early_stopping.enabled=false": [
+        "training.fair_gender.FairGenderModule.language_losses",
+    ],
     "debias.regularizer=false debias.early_stopping.enabled=false": [
         "training.fair_gender.FairGenderModule.drifts", "training.fair_gender.FairGenderModule.language_losses",
     ],

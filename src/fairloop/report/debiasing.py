@@ -84,7 +84,7 @@ _WORDS = {
     ("causal", "random"): "random filter",
     ("regularizer", "False"): "no regulariser",
     ("predicted", "target"): "the target's question alone",
-    ("text_weight", "1.0"): "the sentences' own loss too",
+    ("text_weight", "0.0"): "without the sentences' own loss",
     ("neighbours", "1"): "no neighbours",
     ("early_stopping.enabled", "False"): "no early stopping",
     ("weights", "lora"): "LoRA",
