@@ -406,6 +406,8 @@ class FairGenderModule(TrainingModule):
     `frozen` is the untouched model; with λ = 0 there is none.
     """
 
+    fused_on_cpu = True
+
     def __init__(
         self,
         model: Any,

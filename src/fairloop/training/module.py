@@ -21,10 +21,12 @@ class TrainingModule(pl.LightningModule):  # type: ignore[misc]
     Attributes:
         watch: early stopping on held-out data, for a module that has a `look`; None: every step, judged by its loss.
         parts: parts in which a batch is computed (gradient accumulation).
+        fused_on_cpu: whether a processor takes the optimiser's fused form.
     """
 
     watch: Watch | None = None
     parts: int = 1
+    fused_on_cpu: bool = False
 
     def __init__(self, optimization: OptimizationSettings, *, seed: int, stage: str, total_steps: int) -> None:
         super().__init__()
@@ -86,7 +88,8 @@ class TrainingModule(pl.LightningModule):  # type: ignore[misc]
         optimizer = torch.optim.AdamW(
             [group for group in groups if group["params"]],
             lr=self.optimization.learning_rate,
-            fused=True if self.device.type == "cpu" else None,  # one pass over the weights; a GPU's default is as good
+            # One pass over the weights, where a processor has many; it rounds otherwise. A GPU's default is as good.
+            fused=True if self.fused_on_cpu and self.device.type == "cpu" else None,
         )
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.learning_rate_factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
