@@ -113,6 +113,12 @@ def test_every_beginning_of_a_plan_is_balanced(pairs, kinds, seed):
         by_side = Counter((key(plan), plan.side) for plan in plans)
         for group in {group for group, _ in by_side}:
             assert abs(by_side[group, "male"] - by_side[group, "female"]) <= (1 if group else len(counts))
+    for name in {plan.attribute.name for plan in plans}:
+        back = [plan.refers_back for plan in plans if plan.attribute.name == name]
+        if name == "he/she":
+            assert abs(back.count(True) - back.count(False)) <= 2
+        else:
+            assert set(back) == {name in ("him/her", "his/her", "himself/herself")}
     seen = Counter()
     for plan in plans:
         assert plan.visit == seen[plan.target, plan.attribute]
