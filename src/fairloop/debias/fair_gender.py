@@ -80,7 +80,7 @@ class MethodSettings(settings.PairMethodSettings, settings.BudgetSettings):
     regularizer: bool = Field(True, description="false: L = L_b alone")
     lambda_r: float = Field(0.02, ge=0, description="λ: weight of L_r")
     text_weight: float = Field(
-        0.03, ge=0, description="μ: weight in L_r of the sentences' own language-modelling loss, beside the KL term"
+        0.05, ge=0, description="μ: weight in L_r of the sentences' own language-modelling loss, beside the KL term"
     )
     mask_share: float = Field(
         0.15, gt=0, le=1, description="share of a text's tokens that L_r masks and predicts; masked PLMs only"

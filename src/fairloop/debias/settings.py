@@ -29,7 +29,7 @@ class BudgetSettings(Settings):
 
     steps: int = Field(250, ge=1, le=10_000_000, description="steps of the optimiser")
     batch_size: int = Field(8, ge=1, le=65536, description="pairs in one step, over all devices together")
-    learning_rate: float = Field(1e-4, gt=0, le=10, description="highest learning rate (AdamW), after the warm-up")
+    learning_rate: float = Field(7e-5, gt=0, le=10, description="highest learning rate (AdamW), after the warm-up")
     warmup_share: float = Field(0.1, ge=0, lt=1, description="share of the steps over which the rate rises")
     weight_decay: float = Field(0.0, ge=0, le=1, description="AdamW's decay of matrices (not of biases or norms)")
     clip_norm: float = Field(1.0, ge=0, description="gradients are scaled down to this norm; 0: never")

@@ -65,6 +65,7 @@ SCORES = (
     Score("winobias/overall/gap", "WinoBias gap", 0.0),
     Score("perplexity/pseudo_perplexity", "pseudo-perplexity (neutral)"),
     Score("perplexity/perplexity", "perplexity (neutral)"),
+    Score("stereoset/overall/lms", "StereoSet LMS (all types)", lower=False),
     Score("stereoset/gender/lms", "StereoSet LMS (gender)", lower=False),
     Score("stereoset/gender/icat", "StereoSet ICAT (gender)", lower=False),
     Score("glue/mean", "GLUE mean", lower=False),
