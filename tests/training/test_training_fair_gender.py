@@ -213,6 +213,21 @@ def test_the_sentences_own_loss_has_a_weight_and_costs_nothing_without(folders, 
     module.loss_parts(batch)
 
 
+def test_equal_inputs_go_through_the_model_once(folders, monkeypatch):
+    """Without their gendered words both sentences of a pair are the same: 2 of 3 questions are asked half as often."""
+    module, data, _ = build(folders, "masked", settings=SETTINGS.model_copy(update={"predicted": "both"}))
+    batch = batch_of(data, 2, 7, 3)
+    own, rows = batch["mixture"].shape
+    seen = []
+    logits = module.logits
+    monkeypatch.setattr(module, "logits", lambda ids, mask, wanted: seen.append(ids) or logits(ids, mask, wanted))
+    module.bias_losses(batch)
+    asked = [len(ids) for ids in seen]
+    assert asked[0] == 4 * own  # not 6: two sides of three questions
+    assert 2 * (rows - own) <= asked[1] <= 4 * (rows - own)  # two pairs may even share their neutral question
+    assert all(len(set(map(tuple, ids.tolist()))) == len(ids) for ids in seen)
+
+
 def test_another_word_stands_for_the_target_with_its_article():
     assert in_place_of("She is an architect.", "architect", "person") == "She is a person."
     assert in_place_of("An Architect saw her.", "architect", "person") == "A person saw her."

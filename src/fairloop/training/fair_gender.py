@@ -488,7 +488,8 @@ class FairGenderModule(TrainingModule):
     def answers(self, batch: dict[str, Tensor], names: Sequence[str], chosen: Tensor) -> dict[str, Tensor]:
         """Return the answers of the chosen rows to each question [rows, vocabulary]; of 2 words unless it is `bias`.
 
-        All questions go through the model at once: many short passes cost several times as much.
+        All questions go through the model at once: many short passes cost several times as much. Equal inputs go
+        through it once: without its gendered words, a pair is mostly the same sentence twice.
         """
         width = max(batch[f"{name}_ids"].shape[1] for name in names)
 
@@ -496,9 +497,12 @@ class FairGenderModule(TrainingModule):
             rows = [batch[f"{name}_{part}"][chosen] for name in names]
             return torch.cat([functional.pad(some, (0, width - some.shape[1]), value=value) for some in rows])
 
-        ids = together("ids", self.tokens.pad_id)
+        ids, mask = together("ids", self.tokens.pad_id), together("mask", 0)
         columns = torch.cat([batch[f"{name}_places"][chosen] for name in names])
-        logits = self.logits(ids, together("mask", 0), places(ids, columns))
+        asked = torch.stack([ids, mask, places(ids, columns).to(ids.dtype)], dim=1)
+        distinct, number = asked.unique(dim=0, return_inverse=True)
+        ids, mask, wanted = distinct.unbind(dim=1)
+        logits = self.logits(ids, mask, wanted.bool())[number]
         found = {}
         for name, part in zip(names, logits.chunk(len(names)), strict=True):
             words = part if name == "bias" else part.gather(1, batch["choice_words"][chosen])
