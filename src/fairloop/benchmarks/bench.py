@@ -143,7 +143,8 @@ def compare_stereoset(models: Models, items: list[stereoset.StereoItem]) -> list
             row = []
             for word in stereoset.fillers(item):
                 probabilities = []
-                for text, token in stereoset.filler_variants(slow, item.context, word):
+                tokens = stereoset.filler_tokens(slow, [word])[word]
+                for text, token in stereoset.filler_variants(slow, item.context, tokens):
                     inputs = slow.tokenizer(text, return_tensors="pt").to(slow.model.device)
                     with torch.no_grad():
                         output = slow.model(**inputs).logits.float().softmax(dim=-1)

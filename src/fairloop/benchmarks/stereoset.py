@@ -178,9 +178,10 @@ def masked_fillers(task: Task, items: list[StereoItem]) -> tuple[list[StereoResu
     plm = task.plm
     plan: list[tuple[StereoItem, list[list[tuple[str, int]]]]] = []
     skipped = []
-    for item in items:
-        words = fillers(item)
-        variants = [filler_variants(plm, item.context, word) for word in words]
+    words = [fillers(item) for item in items]
+    tokens = filler_tokens(plm, [word for some in words for word in some])
+    for item, some in zip(items, words, strict=True):
+        variants = [filler_variants(plm, item.context, tokens[word]) for word in some]
         if all(variants):
             plan.append((item, variants))
         else:
@@ -188,17 +189,18 @@ def masked_fillers(task: Task, items: list[StereoItem]) -> tuple[list[StereoResu
             skipped.append(Skipped(item.item, f"no word fills the blank in its {label} sentence"))
     texts = list(dict.fromkeys(text for _, variants in plan for some in variants for text, _ in some))
     ids = {text: encoded.ids for text, encoded in zip(texts, plm.encode(texts), strict=True)}
+    mask = plm.mask_id
     questions: list[Question] = []
     scored = []
     for item, variants in plan:
         flat = [pair for some in variants for pair in some]
-        reason = next((reason for text, _ in flat if (reason := _cannot_ask(plm, ids[text]))), "")
+        reason = next((reason for text, _ in flat if (reason := _cannot_ask(plm, ids[text], mask))), "")
         if reason:
             skipped.append(Skipped(item.item, reason))
             continue
         scored.append((item, [len(some) for some in variants]))
         # A context may hold BLANK twice; the published code then reads the first mask.
-        questions += [Question(ids[text], (ids[text].index(plm.mask_id),), (token,), item.item) for text, token in flat]
+        questions += [Question(ids[text], (ids[text].index(mask),), (token,), item.item) for text, token in flat]
     answers = iter(task.ask(questions))
     results = []
     for item, counts in scored:
@@ -207,25 +209,32 @@ def masked_fillers(task: Task, items: list[StereoItem]) -> tuple[list[StereoResu
     return results, skipped
 
 
-def filler_variants(plm: LanguageModel, context: str, word: str) -> list[tuple[str, int]]:
-    """Return for each token of the word: the context with the word's earlier tokens and a mask in the blank, the token.
+def filler_tokens(plm: LanguageModel, words: Sequence[str]) -> dict[str, list[int]]:
+    """Return the token ids of each word, without special tokens; of an empty word, none.
 
     With a byte-level tokenizer (RoBERTa) the word is tokenized after a space, as the published code does.
     """
-    tokenizer = plm.tokenizer
     # A word mark in front changes the tokens of byte-level tokenizers only; the others add or need none.
-    byte_level = type(tokenizer.backend_tokenizer.pre_tokenizer).__name__ == "ByteLevel"
-    tokens = tokenizer.encode(f" {word}" if byte_level else word, add_special_tokens=False) if word else []
+    byte_level = type(plm.tokenizer.backend_tokenizer.pre_tokenizer).__name__ == "ByteLevel"
+    distinct = [word for word in dict.fromkeys(words) if word]
+    texts = [f" {word}" if byte_level else word for word in distinct]
+    found = plm.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] if texts else []
+    return {"": [], **dict(zip(distinct, found, strict=True))}
+
+
+def filler_variants(plm: LanguageModel, context: str, tokens: Sequence[int]) -> list[tuple[str, int]]:
+    """Return for each token of a filler: the context with its earlier tokens and a mask in the blank, and the token."""
+    mask = plm.tokenizer.mask_token
+    earlier = ["", *(plm.tokenizer.decode(tokens[:count]) for count in range(1, len(tokens)))]
     return [
-        (context.replace("BLANK", f"{tokenizer.decode(tokens[:count])}{tokenizer.mask_token}"), token)
-        for count, token in enumerate(tokens)
+        (context.replace("BLANK", f"{text}{mask}"), token) for text, token in zip(earlier, tokens, strict=bool(tokens))
     ]
 
 
-def _cannot_ask(plm: LanguageModel, ids: Sequence[int]) -> str:
+def _cannot_ask(plm: LanguageModel, ids: Sequence[int], mask: int) -> str:
     if not plm.fits(ids):
         return f"{len(ids)} tokens, and the model takes {plm.window}"
-    return "" if plm.mask_id in ids else "its tokens hold no mask"
+    return "" if mask in ids else "its tokens hold no mask"
 
 
 def _causal_sentences(task: Task, items: list[StereoItem]) -> tuple[list[StereoResult], list[Skipped]]:

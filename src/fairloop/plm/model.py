@@ -1,7 +1,7 @@
 """Score tokens with a masked or a causal language model: the one engine behind every likelihood in Fairloop.
 
 A caller asks questions: *with this input, what is the log probability of that token at that place?* The engine
-computes each distinct input once, in batches of similar length, and runs the language-model head only at the
+computes each distinct input once, in batches with little padding, and runs the language-model head only at the
 places that are asked for. The published benchmark code does one forward pass, head included at every place, for
 each token.
 """
@@ -18,12 +18,12 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from fairloop.errors import Fault, UserError
-from fairloop.plm.batching import by_length, distinct
+from fairloop.plm.batching import by_length, distinct, for_rows
 from fairloop.plm.encoder import SentenceEncoder
 from fairloop.plm.inference_time import read_record
 from fairloop.plm.loading import Dtype, load_model, load_tokenizer, one_line_errors, pad_id, window
 from fairloop.plm.locate import resolve
-from fairloop.plm.packing import hidden_states, shares_rows
+from fairloop.plm.packing import ROW_TOKENS, hidden_states, shares_rows
 from fairloop.plm.settings import PlmSettings
 
 Kind = Literal["masked", "causal", "encoder"]
@@ -240,8 +240,11 @@ class LanguageModel:
         memory: ScoreMemory | None,
     ) -> list[np.ndarray]:
         """Return for each input the log probabilities of its (place, token) pairs."""
-        padded = not shares_rows(self.model.base_model)
-        batches = by_length([len(ids) for ids in inputs], self.batch_tokens, padded=padded)
+        lengths = [len(ids) for ids in inputs]
+        if shares_rows(self.model.base_model):
+            batches = for_rows(lengths, self.batch_tokens, ROW_TOKENS)
+        else:
+            batches = by_length(lengths, self.batch_tokens)
         sizes = [sum(len(pairs[index]) for index in batch) for batch in batches]
         kept = _Kept(memory, inputs, pairs, sizes)
         results: list[np.ndarray] = kept.finished
