@@ -2,16 +2,20 @@
 
 import csv
 import io
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from fair_gender_store import ABLATIONS, FULL, HEADLINE, PERPLEXITY, RISE, make_grid, make_method, untouched
+from matplotlib.figure import Figure
 from rich.console import Console
 
+from fairloop.report import debiasing_figures
 from fairloop.report.cli import show_report
 from fairloop.report.debiasing import change_in_words, debiasings
 from fairloop.report.debiasing_tables import ablation_table, debiasing_tables, method_table
 from fairloop.report.read import read_runs
+from fairloop.statistics.estimate import Estimate
 
 MEAN = np.mean([untouched(seed)[0] for seed in range(3)])
 
@@ -109,6 +113,21 @@ def test_page_terminal_files_and_figures_show_it(grid, tmp_path):
     assert float(row["change"]) == pytest.approx((0.33 - FULL) * MEAN)
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"debias_methods.csv", "debias_methods.svg", "ablation.png", "ablation_of_fair_gender_minilm.tex"} <= names
+
+
+def test_a_method_that_breaks_the_plm_does_not_hide_the_others():
+    def axis(values):
+        axes = Figure().subplots()
+        axes.set_xlabel("change")
+        debiasing_figures._scale(axes, [SimpleNamespace(change=Estimate(one, one - 1, one + 1, 3)) for one in values])
+        return axes
+
+    assert axis([0.4, -2.0, 3.0, 20.0]).get_xscale() == "linear"
+    broken = axis([0.4, -2.0, 3.0, float("nan"), 7000.0])
+    assert broken.get_xscale() == "symlog"
+    assert broken.get_xlim() == pytest.approx((-6, 14002))
+    assert [text.get_text() for text in broken.get_xticklabels()] == ["\N{MINUS SIGN}1", "0", "1", "100"]
+    assert broken.get_xlabel() == "change (logarithmic beyond ±1)"
 
 
 def test_a_single_seed_has_its_interval_over_items(tmp_path):

@@ -17,6 +17,8 @@ MOST_ROWS = 40
 """So many variants have room in a figure; the tables have all."""
 
 _MOST_PANELS = 4
+_DWARFS = 100
+"""A change so many times as large as the middle one makes a linear axis useless."""
 _BETTER, _WORSE = "#009E73", "#D55E00"
 
 
@@ -63,12 +65,34 @@ def _methods(found: Debiasing, shown: Sequence[object]) -> Drawing:
             axes.set_title(score.title, loc="left", fontweight="bold", fontsize=9)
             axes.set_xlabel("change of distance from no bias" if score.is_bias else "change")
             axes.set_yticks([-height for height in range(len(effects))], [one.variant.label for one in effects])
-            axes.locator_params(axis="x", nbins=5)
+            _scale(axes, effects)
         panels[0].set_ylim(-len(shown) + 0.4, 0.6)
         figure.tight_layout(w_pad=1.5)
 
     longest = max(len(one.label) for one in found.variants)
     return drawn(draw, 2.6 * len(scores) + 0.075 * longest + 0.4, 0.3 * len(shown) + 1.1)
+
+
+def _scale(axes: "Axes", effects: Sequence[Effect]) -> None:
+    """Choose a logarithmic axis, straight around zero, where one method's change would hide all others."""
+    from matplotlib.ticker import NullLocator
+
+    sizes = sorted(abs(one.change.value) for one in effects if math.isfinite(one.change.value) and one.change.value)
+    typical = sizes[len(sizes) // 2] if sizes else 0.0
+    if not sizes or sizes[-1] < _DWARFS * typical:
+        axes.locator_params(axis="x", nbins=5)
+        return
+    first, last = math.floor(math.log10(typical)), math.floor(math.log10(sizes[-1]))
+    straight = 10.0**first
+    ends = [end for one in effects for end in (one.change.value, one.change.low, one.change.high) if math.isfinite(end)]
+    left, right = (2 * side for side in (min(*ends, -straight), max(*ends, straight)))
+    decades = [10.0**power for power in range(first, last + 1, -(-(last + 1 - first) // 3))]
+    ticks = [*(-decade for decade in decades if -decade >= left), 0.0, *(one for one in decades if one <= right)]
+    axes.set_xscale("symlog", linthresh=straight)
+    axes.set_xlim(left, right)
+    axes.set_xticks(ticks, [f"{tick:,g}".replace("-", "\N{MINUS SIGN}") for tick in ticks])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel(f"{axes.get_xlabel()} (logarithmic beyond ±{straight:g})")
 
 
 def _interval(axes: "Axes", one: Effect, height: float) -> None:
