@@ -2,8 +2,10 @@
 
 import csv
 import io
+from dataclasses import astuple
 from types import SimpleNamespace
 
+import fair_gender_store
 import numpy as np
 import pytest
 from fair_gender_store import ABLATIONS, FULL, HEADLINE, PERPLEXITY, RISE, make_grid, make_method, untouched
@@ -113,6 +115,24 @@ def test_page_terminal_files_and_figures_show_it(grid, tmp_path):
     assert float(row["change"]) == pytest.approx((0.33 - FULL) * MEAN)
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"debias_methods.csv", "debias_methods.svg", "ablation.png", "ablation_of_fair_gender_minilm.tex"} <= names
+
+
+def test_seeds_that_are_all_alike_are_one_measurement(tmp_path, monkeypatch):
+    monkeypatch.setattr(fair_gender_store, "untouched", lambda seed: (1.2, 20.0))
+    make_grid(tmp_path, items=True, ablations=("causal=none",))
+    (found,) = debiasings(read_runs(tmp_path).cells)
+    again = tmp_path / "one"
+    make_grid(again, seeds=(0,), items=True, ablations=("causal=none",))
+    (single,) = debiasings(read_runs(again).cells)
+    for method in ("none", "fair_gender", "cda"):
+        several, one = effect(found, method), effect(single, method)
+        assert several.value == one.value
+        assert (several.over, several.item_p) == pytest.approx((one.over, one.item_p), nan_ok=True)
+        for several_, one_ in ((several.change, one.change), (several.relative, one.relative)):
+            assert astuple(several_) == pytest.approx(astuple(one_), nan_ok=True)
+        assert np.isnan(several.p_value)
+    assert effect(found, "cda").pairs == 3
+    assert effect(found, "cda").over == "items"
 
 
 def test_a_method_that_breaks_the_plm_does_not_hide_the_others():

@@ -120,7 +120,7 @@ class Effect:
     Attributes:
         variant: whose cells.
         score: the measure.
-        value: its mean over seeds; for one seed with its interval over items.
+        value: its mean over seeds; for one seed, or seeds that are all alike, with its interval over items.
         change: the paired difference of the amount of bias, or of the skill, against the control.
         relative: the same as a share of the control's mean, with Fieller's interval.
         p_value: of the exact sign-flip test over pairs: would other seeds show it?
@@ -319,6 +319,12 @@ def _effect(variant: Variant, score: Score, pairs: Pairs) -> Effect:
         for pair in pairs
         if all(math.isfinite(side.value(score.metric)) for side in pair) and variant.method != UNTOUCHED
     ]
+    cells, count = _once(variant.cells, score), len(pairs)
+    # Seeds of what draws nothing at random are one measurement repeated: their spread of zero would be no interval.
+    if _alike([cell.get(score.metric, None).value for cell in cells]):
+        cells = cells[:1]
+    if all(_alike([pair[place].value(score.metric) for pair in pairs]) for place in (0, 1)):
+        pairs = pairs[:1]
     treated, control = (np.array([score.amount(pair[place].value(score.metric)) for pair in pairs]) for place in (0, 1))
     change = student_mean(treated - control)
     ratio = ratio_of_means(control, treated)
@@ -328,8 +334,12 @@ def _effect(variant: Variant, score: Score, pairs: Pairs) -> Effect:
         change, over = over_items, "items"
     p_value = flip_p_value(treated - control) if len(pairs) > 1 else math.nan
     item_p = item_p_value(pairs, score.metric) if len(pairs) <= MOST_FOR_ITEMS else math.nan
-    value = level_mean(_once(variant.cells, score), score.metric, None)
-    return Effect(variant, score, value, change, relative, p_value, math.nan, item_p, math.nan, len(pairs), over)
+    value = level_mean(cells, score.metric, None)
+    return Effect(variant, score, value, change, relative, p_value, math.nan, item_p, math.nan, count, over)
+
+
+def _alike(values: Sequence[float]) -> bool:
+    return len(values) > 1 and bool(np.allclose(values, values[0], rtol=1e-9, atol=0.0))
 
 
 def _over_items(second: Side, first: Side, score: Score) -> Estimate | None:

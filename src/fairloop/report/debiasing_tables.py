@@ -8,7 +8,8 @@ from fairloop.report.export import csv_field, csv_text
 from fairloop.report.table import Table, number, p_value_text, with_interval
 from fairloop.statistics.estimate import Estimate
 
-_SEEDS = "Means over seeds with 95% intervals (Student's t, from three seeds; for a single one over its items)."
+_OVER = "Student's t from three seeds; over items for one, or if all are alike, for nothing is drawn at random"
+_SEEDS = f"Means over seeds with 95% intervals ({_OVER})."
 _PAIRED = (
     "p: sign-flip test over seeds (three cannot give less than 0.25) and over items, where cells keep them (subjects "
     "of templates, lines, pairs); each after Holm over the rows of a measure."
@@ -58,7 +59,7 @@ def ablation_table(found: Debiasing, ablation: Ablation) -> Table:
     name = ablation.full.label
     note = (
         f"Change: against {name} (headline bias {number(ablation.level)}; untouched PLM {number(ablation.without)}), "
-        f"paired by seed, 95% intervals (Student's t from three seeds, over items for one). {_PAIRED}"
+        f"paired by seed, 95% intervals ({_OVER}). {_PAIRED}"
     )
     return Table(f"Ablation of {name}: {found.plm}", (*columns, "pairs"), tuple(rows), 1, note)
 
@@ -117,7 +118,7 @@ def _change_table(found: Debiasing, scores: Sequence[Score]) -> Table:
     columns = ("method", "measure", "after", "change against untouched", "relative", "p seeds", "p items", "pairs")
     note = (
         "Change: of the distance from no bias, or of the language skill, paired by seed with the PLM before; 95% "
-        f"intervals (Student's t from three seeds, over items for one; Fieller for the relative change). {_PAIRED}"
+        f"intervals ({_OVER}; Fieller for the relative change). {_PAIRED}"
     )
     return Table(f"Change against the untouched PLM: {found.plm}", columns, rows, 2, note)
 
