@@ -30,6 +30,8 @@ Kind = Literal["masked", "causal", "encoder"]
 
 #: Logits computed at once: 8 million float32 numbers are 32 MB, whatever the size of the vocabulary.
 _LOGITS_AT_ONCE = 8_000_000
+#: Rows of logits that a processor normalises at once: they stay in its cache between the passes that this takes.
+_ROWS_IN_CACHE = 8
 #: Batches between two calls of `ScoreMemory.keep`.
 _BATCHES_BETWEEN_KEEPS = 50
 
@@ -294,10 +296,12 @@ class LanguageModel:
         answers = torch.empty(len(tokens), dtype=torch.float64)
         with _base_model_replaced(model) as head:
             for start in range(0, len(hidden), rows_at_once):
-                logits = head(hidden[start : start + rows_at_once]).float()
+                logits = head(hidden[start : start + rows_at_once])
+                together = _ROWS_IN_CACHE if logits.device.type == "cpu" else len(logits)
+                norms = torch.cat([torch.logsumexp(rows.float(), dim=-1) for rows in logits.split(together)])
                 inside = ((spot_of >= start) & (spot_of < start + rows_at_once)).nonzero()[:, 0]
                 chosen = spot_of[inside] - start
-                log_probabilities = logits[chosen, tokens[inside]] - torch.logsumexp(logits, dim=-1)[chosen]
+                log_probabilities = logits[chosen, tokens[inside]].float() - norms[chosen]
                 answers[inside.cpu()] = log_probabilities.double().cpu()
         return answers.numpy()
 

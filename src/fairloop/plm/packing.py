@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from fairloop.plm.batching import fill_rows
 from fairloop.plm.loading import first_position, window
 
 #: Families that can share a row: positions are embedded, and attention looks both ways.
@@ -32,7 +33,7 @@ def hidden_states(model: Any, inputs: Sequence[Sequence[int]], pad: int, asked: 
 
     Args:
         model: A model without a head (any model's `base_model`), in evaluation mode.
-        inputs: Token ids of each input, none empty; few rows are needed if they come longest first.
+        inputs: Token ids of each input, none empty; few rows are needed if they come as `for_rows` has them.
         pad: The id to fill rows with.
         asked: Which tokens, as places in that order of all tokens; None for all of them.
     """
@@ -65,23 +66,6 @@ def hidden_states(model: Any, inputs: Sequence[Sequence[int]], pad: int, asked: 
     with torch.inference_mode(), _last_layer_at(model, *at) as done:
         hidden = model(input_ids=_on(device, ids), **options).last_hidden_state
     return hidden[0] if done else hidden[at]
-
-
-def fill_rows(lengths: Sequence[int] | np.ndarray, width: int) -> list[list[int]]:
-    """Return inputs (as places in `lengths`, none above `width`) in rows of at most `width` tokens.
-
-    Each goes into the first row that has room for it: longest first, sentences waste one or two per cent so.
-    """
-    rows: list[list[int]] = []
-    room = np.zeros(len(lengths) + 1, dtype=int)
-    for number, length in enumerate(lengths):
-        room[len(rows)] = width  # A new row, if no other has room.
-        row = int(np.argmax(room >= length))
-        if row == len(rows):
-            rows.append([])
-        rows[row].append(number)
-        room[row] -= length
-    return rows
 
 
 def _row_width(lengths: np.ndarray, limit: int | None) -> int:
