@@ -219,8 +219,12 @@ def filler_tokens(plm: LanguageModel, words: Sequence[str]) -> dict[str, list[in
     byte_level = type(plm.tokenizer.backend_tokenizer.pre_tokenizer).__name__ == "ByteLevel"
     distinct = [word for word in dict.fromkeys(words) if word]
     texts = [f" {word}" if byte_level else word for word in distinct]
-    found = plm.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] if texts else []
-    return {"": [], **dict(zip(distinct, found, strict=True))}
+    if not texts:
+        return {"": []}
+    found = plm.tokenizer(
+        texts, add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False, verbose=False
+    )
+    return {"": [], **dict(zip(distinct, found["input_ids"], strict=True))}
 
 
 def filler_variants(plm: LanguageModel, context: str, tokens: Sequence[int]) -> list[tuple[str, int]]:

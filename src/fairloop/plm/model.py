@@ -36,7 +36,7 @@ _ROWS_IN_CACHE = 8
 _BATCHES_BETWEEN_KEEPS = 50
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Question:
     """Tokens whose log probability is asked for, all with the same input.
 
@@ -54,7 +54,7 @@ class Question:
     item: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Encoded:
     """One tokenized text; `special` says for each token whether the tokenizer added it."""
 
@@ -180,10 +180,16 @@ class LanguageModel:
         if not len(texts):
             return []
         out = self.tokenizer(
-            list(texts), add_special_tokens=True, truncation=False, return_special_tokens_mask=True, verbose=False
+            list(texts),
+            add_special_tokens=True,
+            truncation=False,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            return_special_tokens_mask=True,
+            verbose=False,
         )
         return [
-            Encoded(tuple(ids), tuple(bool(flag) for flag in flags))
+            Encoded(tuple(ids), tuple(map(bool, flags)))
             for ids, flags in zip(out["input_ids"], out["special_tokens_mask"], strict=True)
         ]
 
