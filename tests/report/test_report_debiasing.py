@@ -135,6 +135,21 @@ def test_seeds_that_are_all_alike_are_one_measurement(tmp_path, monkeypatch):
     assert effect(found, "cda").over == "items"
 
 
+def test_a_file_of_sentences_for_each_seed_is_one_variant_and_two_for_a_seed_are_two(tmp_path):
+    def labels():
+        (found,) = debiasings(read_runs(tmp_path).cells)
+        return {one.label: len(one.cells) for one in found.variants if one.method == "fair_gender"}
+
+    make_grid(tmp_path, ablations=(), baselines=())
+    for seed in range(3):
+        settings = {"source": "swap", "swap_file": f"corpus{seed}.parquet"}
+        make_method(tmp_path, "fair_gender", seed, 0.5, settings=settings)
+    assert labels() == {"fair_gender": 3, "fair_gender, swapped pairs": 3}
+    make_method(tmp_path, "fair_gender", 0, 0.4, settings={"source": "swap", "swap_file": "other.parquet"})
+    assert sorted(labels().values()) == [1, 1, 1, 1, 3]
+    assert "fair_gender, swap_file=other.parquet" in labels()
+
+
 def test_a_method_that_breaks_the_plm_does_not_hide_the_others():
     def axis(values):
         axes = Figure().subplots()

@@ -92,6 +92,7 @@ _WORDS = {
 }
 # They decide nothing of a result, or only which benchmarks are there to be compared.
 _IRRELEVANT = {"study.benchmarks", "study.data", "study.resamples", "debias.accumulate", "model.batch_size"}
+_FILE = "debias.swap_file"
 _PLM_IRRELEVANT = {"plm.device", "plm.batch_tokens"}
 
 
@@ -237,7 +238,7 @@ def _variants(method: str, cells: Sequence[Cell]) -> list[Variant]:
     """Return the variants of one method, the reference first, then those with the fewest changes."""
     if method == UNTOUCHED:  # what it is configured with besides does nothing
         return [Variant(method, (), tuple(cells))]
-    flat = [_settings(cell) for cell in cells]
+    flat = _one_file_a_seed(cells, [_settings(cell) for cell in cells])
     keys = sorted({key for one in flat for key in one})
     varying = [key for key in keys if len({one.get(key, "") for one in flat}) > 1]
     groups: dict[tuple[str, ...], list[Cell]] = defaultdict(list)
@@ -256,6 +257,20 @@ def _variants(method: str, cells: Sequence[Cell]) -> list[Variant]:
         for values, members in groups.items()
     ]
     return sorted(found, key=lambda one: (len(one.changes), one.changes))
+
+
+def _one_file_a_seed(cells: Sequence[Cell], flat: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    """Return settings without the file of sentences where each seed has its own: one variant, not one for each file."""
+    alike: dict[tuple[tuple[str, str], ...], list[int]] = defaultdict(list)
+    for place, one in enumerate(flat):
+        alike[tuple(sorted((key, value) for key, value in one.items() if key != _FILE))].append(place)
+    found = [dict(one) for one in flat]
+    for places in alike.values():
+        files = {(cells[place].seed, flat[place].get(_FILE, "")) for place in places}
+        if len({seed for seed, _ in files}) == len(files):
+            for place in places:
+                found[place].pop(_FILE, None)
+    return found
 
 
 def _reference(values: Sequence[str], default: str | None) -> str:
