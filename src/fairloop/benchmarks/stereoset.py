@@ -230,10 +230,8 @@ def filler_tokens(plm: LanguageModel, words: Sequence[str]) -> dict[str, list[in
 def filler_variants(plm: LanguageModel, context: str, tokens: Sequence[int]) -> list[tuple[str, int]]:
     """Return for each token of a filler: the context with its earlier tokens and a mask in the blank, and the token."""
     mask = plm.tokenizer.mask_token
-    earlier = ["", *(plm.tokenizer.decode(tokens[:count]) for count in range(1, len(tokens)))]
-    return [
-        (context.replace("BLANK", f"{text}{mask}"), token) for text, token in zip(earlier, tokens, strict=bool(tokens))
-    ]
+    earlier = [plm.tokenizer.decode(tokens[:count]) if count else "" for count in range(len(tokens))]
+    return [(context.replace("BLANK", f"{text}{mask}"), token) for text, token in zip(earlier, tokens, strict=True)]
 
 
 def _cannot_ask(plm: LanguageModel, ids: Sequence[int], mask: int) -> str:
