@@ -1,6 +1,7 @@
 """Pairs from a generator: scripted ones whose answers are known, and a random model that never gives a valid one."""
 
 import re
+from contextlib import contextmanager
 
 import pytest
 
@@ -95,13 +96,31 @@ def test_unusable_answers_are_asked_again_a_bounded_number_of_times():
             return "The weather is fine today."
         return sentence(ask) if ask.attempt >= 1 else sentence(ask).replace("thought", "met a florist and thought")
 
-    seen = []
-    gathered = write_pairs(Scripted(slow), settings(attempts=4), seed=1, on_progress=lambda *step: seen.append(step))
+    gathered = write_pairs(Scripted(slow), settings(attempts=4), seed=1)
     assert [row.pair.item for row in gathered.rows] == [item for item in range(40) if item != 3]
     assert gathered.rejected == {"contains what is held out": 39, "no gendered word": 4}
     assert gathered.asked == 39 * 2 + 4
     assert gathered.yield_ == pytest.approx(39 / 82)
-    assert seen[-1] == (39, 40)
+
+
+def test_the_progress_of_both_prompts_is_shown_to_the_end():
+    def careless(ask):
+        if ask.request.form != SENTENCES:
+            return swap_gender(ask.request.occupation)
+        return "The weather is fine today." if ask.request.item == 3 else sentence(ask)
+
+    seen = {}
+
+    @contextmanager
+    def progress(what):
+        steps = seen.setdefault(what, [])
+        yield lambda *step: steps.append(step)
+
+    write_pairs(Scripted(careless), settings(), seed=1, progress=progress)
+    assert seen == {
+        "sentences": [(done, 40) for done in range(1, 41)],
+        "counterparts": [(done, 39) for done in range(1, 40)],
+    }
 
 
 @pytest.mark.parametrize("pairs", [5, 400])

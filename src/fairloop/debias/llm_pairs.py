@@ -15,13 +15,13 @@ from fairloop.corpus.counterfactual import swap_gender
 from fairloop.corpus.words import gendered_spans
 from fairloop.debias.coverage_plan import Plan, plan_pairs
 from fairloop.debias.pair_settings import PairSettings
-from fairloop.debias.pair_sources import HELD_OUT, TARGET_TWICE, Gathered, Progress, in_order
+from fairloop.debias.pair_sources import HELD_OUT, TARGET_TWICE, Gathered, Progress, in_order, unshown
 from fairloop.debias.pairs import Pair, PairRow
 from fairloop.debias.verification import counterpart_of, find_phrase, held_out_in, sides
 from fairloop.generation.generator import Generator
 from fairloop.generation.requests import Example, Form, Request
 from fairloop.generation.screening import Rejection, misshapen, normal_form
-from fairloop.generation.writer import Screen, Written, write_corpus
+from fairloop.generation.writer import Screen, write_corpus
 from fairloop.lexicon import PairExample, attributes, pair_examples
 from fairloop.lexicon.gendered import Side
 from fairloop.seeding import random_generator
@@ -55,9 +55,7 @@ COUNTERPARTS: dict[Side, Form] = {
 }
 
 
-def write_pairs(
-    generator: Generator, settings: PairSettings, *, seed: int, on_progress: Progress | None = None
-) -> Gathered:
+def write_pairs(generator: Generator, settings: PairSettings, *, seed: int, progress: Progress = unshown) -> Gathered:
     """Have pairs written, spread evenly over targets and attributes.
 
     A pair for which no usable sentence comes in `settings.attempts` answers is left out.
@@ -66,20 +64,21 @@ def write_pairs(
         Fault: the yield of the first prompt lies under `settings.min_yield`.
     """
     plans = {plan.item: plan for plan in plan_pairs(settings.pairs, settings.kinds, seed=seed)}
-    first = write_corpus(
-        generator,
-        _sentence_requests(list(plans.values()), settings, seed),
-        seed=seed,
-        stage="pairs sentences",
-        max_attempts=2,
-        min_yield=settings.min_yield,
-        give_up_after=settings.attempts,
-        screen=_screen_for(plans),
-        on_progress=on_progress,
-    )
+    with progress("sentences") as on_progress:
+        first = write_corpus(
+            generator,
+            _sentence_requests(list(plans.values()), settings, seed),
+            seed=seed,
+            stage="pairs sentences",
+            max_attempts=2,
+            min_yield=settings.min_yield,
+            give_up_after=settings.attempts,
+            screen=_screen_for(plans),
+            on_progress=on_progress,
+        )
     written = {row["item"]: plans[row["item"]] for row in first.rows}
     texts: dict[int, str] = {row["item"]: row["text"] for row in first.rows}
-    proposed, seconds = _counterparts(generator, written, texts, settings, seed)
+    proposed, seconds = _counterparts(generator, written, texts, settings, seed, progress)
     rows = [_row(plan, texts[item], proposed.get(item)) for item, plan in written.items()]
     return Gathered(rows, Counter(first.stats.reasons), first.stats.asked, first.stats.seconds + seconds)
 
@@ -189,7 +188,12 @@ def unsuitable(text: str, plan: Plan) -> str | None:
 
 
 def _counterparts(
-    generator: Generator, plans: dict[int, Plan], texts: dict[int, str], settings: PairSettings, seed: int
+    generator: Generator,
+    plans: dict[int, Plan],
+    texts: dict[int, str],
+    settings: PairSettings,
+    seed: int,
+    progress: Progress,
 ) -> tuple[dict[int, str], float]:
     """Return what the generator answers to the second prompt, once for each sentence, by item, and its wall time."""
     if settings.counterpart == "swap":
@@ -210,10 +214,14 @@ def _counterparts(
             for item, plan in plans.items()
             if plan.side == side
         ]
-    answered = _ask_once(generator, requests, seed)
+    # every answer is taken as it is: what is wrong with it is mended
+    with progress("counterparts") as on_progress:
+        answered = write_corpus(
+            generator,
+            requests,
+            seed=seed,
+            stage="pairs counterparts",
+            screen=lambda *_: None,
+            on_progress=on_progress,
+        )
     return {row["item"]: row["text"] for row in answered.rows}, answered.stats.seconds
-
-
-def _ask_once(generator: Generator, requests: Sequence[Request], seed: int) -> Written:
-    """Take every answer as it is: what is wrong with it is mended."""
-    return write_corpus(generator, requests, seed=seed, stage="pairs counterparts", screen=lambda *_: None)

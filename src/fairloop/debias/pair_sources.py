@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,14 @@ from fairloop.seeding import random_generator
 if TYPE_CHECKING:
     from fairloop.generation.generator import Generator
 
-Progress = Callable[[int, int], None]
+Progress = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
+"""Shows the progress of a named part: within the context, called with (done, all)."""
+
+
+def unshown(_: str) -> AbstractContextManager[Callable[[int, int], None]]:
+    """Show no progress."""
+    return nullcontext(lambda *_: None)
+
 
 HELD_OUT = "contains what is held out"
 TARGET_TWICE = "names its target twice"
@@ -56,7 +64,7 @@ def gather_pairs(
     *,
     seed: int,
     generator: "Generator | None" = None,
-    on_progress: Progress | None = None,
+    progress: Progress = unshown,
 ) -> Gathered:
     """Make pairs as the settings say.
 
@@ -64,7 +72,7 @@ def gather_pairs(
         settings: the source and how many.
         seed: of the cell.
         generator: who writes, for the source `llm` only.
-        on_progress: called with (pairs so far, pairs wanted).
+        progress: of the two prompts, "sentences" and "counterparts", for the source `llm` only.
 
     Raises:
         UserError: there are not so many templates, or the file of sentences is wrong.
@@ -80,7 +88,7 @@ def gather_pairs(
         raise ValueError("source=llm needs a generator")
     from fairloop.debias.llm_pairs import write_pairs
 
-    return write_pairs(generator, settings, seed=seed, on_progress=on_progress)
+    return write_pairs(generator, settings, seed=seed, progress=progress)
 
 
 # --- templates ------------------------------------------------------------------------------------------------------

@@ -95,7 +95,7 @@ def write_corpus(
         min_yield: floor of accepted sentences per answer, above 0.
         give_up_after: answers after which a request is left out of the corpus; None never gives one up.
         screen: tells why a text cannot be used.
-        on_progress: called with (sentences accepted, sentences wanted).
+        on_progress: called with (requests answered or given up, all requests).
 
     Raises:
         Fault: the yield lies under its floor; the line names the commonest reasons.
@@ -118,16 +118,17 @@ def write_corpus(
                 "group": request.group,
                 "attempt": attempt,
             }
-            if on_progress is not None:
-                on_progress(len(rows), len(by_item))
         else:
             _require_yield(stats, min_yield, text)
             if attempt + 1 == give_up_after:
                 stats.given_up += 1
+            else:
+                if (attempt + 1) % max_attempts == 0:
+                    request = _other_examples(request, requests, seed, stage, attempt)
+                queue.append(Ask.of(request, attempt + 1, seed, stage))
                 continue
-            if (attempt + 1) % max_attempts == 0:
-                request = _other_examples(request, requests, seed, stage, attempt)
-            queue.append(Ask.of(request, attempt + 1, seed, stage))
+        if on_progress is not None:
+            on_progress(len(rows) + stats.given_up, len(by_item))
     stats.seconds = time.perf_counter() - start
     if stats.given_up:
         _require_yield(stats, min_yield, text, enough=1)

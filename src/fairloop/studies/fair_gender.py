@@ -115,8 +115,9 @@ class FairGender:
         from fairloop.debias.pair_sources import gather_pairs
 
         generator = self.generator if self.settings.source == "llm" else None
-        with self._progress("pairs") as on_progress:
-            gathered = gather_pairs(self.settings, seed=self.seed, generator=generator, on_progress=on_progress)
+        gathered = gather_pairs(
+            self.settings, seed=self.seed, generator=generator, progress=lambda what: self._progress(f"pairs, {what}")
+        )
         save_pairs(gathered.rows, folder / PAIRS_FILE)
         written = {"pairs": len(gathered.rows), "asked": gathered.asked, "mended": gathered.mended}
         write_json(folder / WRITING_FILE, {**written, "rejected": dict(gathered.rejected)})
