@@ -204,6 +204,8 @@ ABLATIONS = {
     "no_own_text": {"text_weight": 0.0},
     "alone": {"neighbours": 1},
     "quarter": {"pairs": 200},
+    "thousand": {"pairs": 1000},
+    "ten_thousand": {"pairs": 10000},
 }
 
 
