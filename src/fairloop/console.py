@@ -73,14 +73,18 @@ def _bar(description: str) -> Iterator[OnProgress]:
 def _lines(description: str) -> Iterator[OnProgress]:
     started = last = time.monotonic()
     latest = (0, 0)
+    # Work of several parts, each with its own total: the time left is that of the part, by the part's own speed.
+    part_began, done_before = started, 0
 
     def on_progress(done: int, total: int) -> None:
-        nonlocal last, latest
-        latest = (done, total)
+        nonlocal last, latest, part_began, done_before
         now = time.monotonic()
-        if done and now - last >= SECONDS_BETWEEN_LINES:
+        if latest[1] not in (0, total):
+            part_began, done_before = now, done
+        latest = (done, total)
+        if done > done_before and now - last >= SECONDS_BETWEEN_LINES:
             last = now
-            left = (now - started) / done * (total - done)
+            left = (now - part_began) / (done - done_before) * (total - done)
             say(f"{description}: {done}/{total}, about {left:.0f} s left")
 
     yield on_progress
