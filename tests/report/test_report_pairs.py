@@ -163,6 +163,32 @@ def test_the_command_prints_and_writes(tmp_path):
     assert out.is_file()
 
 
+def test_a_narrow_terminal_cuts_nothing(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    long = "He is a nurse [b]who has worked[/b] in the same hospital since 1998, when it was opened."
+    rows = [
+        row(0, long, fluency=-2.125, toxicity=0.0, target_rank=2504, aligned=True, mended=True),
+        row(1, "He\x1b[31m is a nurse.", fluency=-3.0, dropped="not fluent", mended=True),
+    ]
+    save_pairs(rows, tmp_path / "pairs.parquet")
+    assert command([str(tmp_path / "pairs.parquet")]) == 0
+    assert capsys.readouterr().out.splitlines()[:-1] == [
+        "0: kept",
+        f"    male:   {long}",
+        f"    female: {long.replace('He', 'She')}",
+        "    nurse (occupation), he/she; fluency -2.12; toxicity 0; rank 2504; aligned 1",
+        "1: dropped: not fluent",
+        "    male:   He\ufffd[31m is a nurse.",
+        "    female: She\ufffd[31m is a nurse.",
+        "    nurse (occupation), he/she; fluency -3",
+        "",
+        "1 attributes: 1 to 1 kept pairs each, evenness 1.000",
+        "1 targets: 1 to 1 kept pairs each, evenness 1.000",
+        "2 pairs, 1 kept; dropped: not fluent 1",
+        "2 proposed counterparts did not differ in gendered words alone: swapped sentences took their place",
+    ]
+
+
 def test_mistakes_end_with_one_line(tmp_path, capsys):
     assert command([str(tmp_path)]) == 2
     assert "neither a pairs.parquet nor" in capsys.readouterr().err

@@ -1,12 +1,10 @@
-"""Pairs of sentences for inspection: an HTML page with filters, and the same as a table on the console."""
+"""Pairs of sentences for inspection: an HTML page with filters, and the same as text on the console."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from fairloop.debias.pairs import Balance, Coverage, PairRow, coverage, kept, reasons
 from fairloop.report.page import environment
@@ -79,25 +77,41 @@ def render_pairs_page(rows: Sequence[PairRow], title: str, count: int = 100) -> 
 
 
 def print_pairs(rows: Sequence[PairRow], console: Console, count: int = 100) -> None:
-    """Print `count` evenly spaced pairs with their scores, the balance of all that are kept, and why others are not."""
+    """Print `count` evenly spaced pairs with their scores, the balance of all that are kept, and why others are not.
+
+    A pair is a block of lines and not a row of a table: with a dozen columns sentences become one word wide.
+    """
+
+    def line(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
     names = _measured(rows)
-    table = Table("no.", "pair", "target", "attribute", *names, "status", show_lines=True)
     for row in spaced(rows, count):
-        view = _view(row, names)
-        scores = ["" if value is None else f"{value:.3g}" for _, value in view.scores]
-        pair = Text(visible(row.pair.male) + "\n" + visible(row.pair.female))
-        target, attribute = Text(visible(row.pair.target)), Text(visible(row.pair.attribute))
-        table.add_row(str(row.pair.item), pair, target, attribute, *scores, Text(visible(row.dropped) or "kept"))
-    console.print(table)
+        pair = row.pair
+        scores = [
+            f"{name} {value:.3g}" if abs(value) < 1000 else f"{name} {value:.0f}"
+            for name, value in _view(row, names).scores
+            if value is not None
+        ]
+        line(f"{pair.item}: {f'dropped: {visible(row.dropped)}' if row.dropped else 'kept'}")
+        line(f"    male:   {visible(pair.male)}")
+        line(f"    female: {visible(pair.female)}")
+        what = f"{visible(pair.target)} ({pair.target_kind}), {visible(pair.attribute)}"
+        line(f"    {'; '.join([what, *scores])}")
+    line("")
     for spread in _spreads(coverage(kept(rows))):
         balance = spread.balance
-        console.print(
+        line(
             f"{spread.size} {spread.name}: {balance.smallest} to {balance.largest} kept pairs each, "
-            f"evenness {balance.evenness:.3f}",
-            markup=False,
+            f"evenness {balance.evenness:.3f}"
         )
     dropped = ", ".join(f"{reason} {number}" for reason, number in reasons(rows).items()) or "none"
-    console.print(f"{len(rows)} pairs, {len(kept(rows))} kept; dropped: {dropped}", markup=False)
+    line(f"{len(rows)} pairs, {len(kept(rows))} kept; dropped: {dropped}")
+    mended = sum(row.mended for row in rows)
+    if mended:
+        line(
+            f"{mended} proposed counterparts did not differ in gendered words alone: swapped sentences took their place"
+        )
 
 
 def _spreads(covered: Coverage) -> list[Spread]:
