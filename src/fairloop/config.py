@@ -23,6 +23,8 @@ from fairloop.corpus.seed import surplus
 from fairloop.debias.pair_settings import PairSettings
 from fairloop.debias.registry import method as debias_method
 from fairloop.debias.registry import settings_of as debias_settings
+from fairloop.debias.sentence_files import KEY as SENTENCES
+from fairloop.debias.sentence_files import check_sentences
 from fairloop.debias.settings import MethodSettings, PairMethodSettings
 from fairloop.errors import UserError
 from fairloop.files import digest_file
@@ -248,7 +250,9 @@ class Configuration(Settings):
             )
         for key, path in self.files.items():
             if not Path(path).is_file():
-                raise UserError.of(key, path, "an existing file")
+                raise UserError.of(key, path, "there is no such file")
+        if (swapped := self.files.get(SENTENCES)) is not None:
+            check_sentences(swapped)  # before a cell is there that the broken row would end
 
     @property
     def files(self) -> dict[str, str]:
@@ -257,7 +261,7 @@ class Configuration(Settings):
             return {}
         debias = self.debias
         swapped = isinstance(debias, PairSettings) and debias.source == "swap" and debias.swap_file
-        return {**self.study.files, **({"debias.swap_file": str(swapped)} if swapped else {})}
+        return {**self.study.files, **({SENTENCES: str(swapped)} if swapped else {})}
 
     @property
     def fair_gender(self) -> FairGenderSettings:

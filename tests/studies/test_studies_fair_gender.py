@@ -312,7 +312,7 @@ def test_too_few_pairs_left_says_which_filter_took_them(plm, tmp_path):
         (["debias.lambda_r=-0.5"], "debias.lambda_r=-0.5: allowed is a number at least 0"),
         (["debias.causal=knm"], "debias.causal=knm: allowed is one of knn, influence, random, none"),
         (["plm=minilm_encoder"], "debias=fair_gender: debiases a model that is masked or causal, not encoder"),
-        (["study.neutral=nowhere.txt"], "study.neutral=nowhere.txt: an existing file"),
+        (["study.neutral=nowhere.txt"], "study.neutral=nowhere.txt: there is no such file"),
         (["study.benchmarks=[seats]"], "benchmark=seats: choose one of"),
         (["debias.source=swap"], "debias.swap_file=null: debias.source=swap needs a file"),
     ],
@@ -351,7 +351,7 @@ def test_a_masked_plm_without_a_mask_token_and_pairs_without_their_target(plm, t
         run_cell(chosen, cell)
 
 
-def test_broken_rows_of_a_file_of_pairs_are_one_line_and_leave_no_cell(plm, tmp_path):
+def test_broken_rows_of_a_file_of_pairs_are_one_line_and_nothing_is_written(plm, tmp_path):
     given = tmp_path / "given.csv"
     given.write_text("text,target\nHe is a nurse.,nurse\nShe is a nurse\n,nurse\n")
     with pytest.raises(UserError) as info:
@@ -359,7 +359,9 @@ def test_broken_rows_of_a_file_of_pairs_are_one_line_and_leave_no_cell(plm, tmp_
     assert str(info.value) == (
         f"debias.swap_file={given}: 2 broken rows: line 3: 1 fields, the header has 2; line 4: no text"
     )
-    assert not list((tmp_path / "runs").glob("fair_gender/*/status.json"))
+    assert not (tmp_path / "runs").exists()
+    given.write_text("text,target\nHe is a nurse.,nurse\n")
+    configured("study=fair_gender", "debias.source=swap", f"debias.swap_file={given}")
 
 
 def test_more_neighbours_than_the_filters_leave_is_one_line(plm, tmp_path):

@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -69,6 +70,18 @@ def read_sentences(path: str) -> list[GivenSentence]:
     if not sentences:
         raise UserError.of(KEY, path, "it holds no sentence")
     return sentences
+
+
+def check_sentences(path: str) -> None:
+    """Raise what `read_sentences` raises; a file that did not change is read once, however many cells name it."""
+    file = Path(path).expanduser()
+    found = file.stat() if file.is_file() else None
+    _checked(path, *((found.st_size, found.st_mtime_ns) if found else (0, 0)))
+
+
+@lru_cache(maxsize=8)
+def _checked(path: str, size: int, changed: int) -> None:
+    read_sentences(path)
 
 
 Row = dict[str, Any] | _Broken
