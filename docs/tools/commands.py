@@ -287,13 +287,24 @@ def named_files(overrides: Sequence[str]) -> list[str]:
     return [match["path"] for match in found if match and not match["path"].startswith("/")]
 
 
+def _made_up(file: Path) -> None:
+    """Write a file of sentences in the form that its name says: one that a command reads has to hold a sentence."""
+    if file.suffix == ".parquet":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        pq.write_table(pa.table({"text": ["She is a nurse."]}), file)
+    else:
+        file.write_text("text\nShe is a nurse.\n", encoding="utf-8")
+
+
 @contextlib.contextmanager
 def _as_if_there(overrides: Sequence[str]) -> Iterator[None]:
     """Work in a folder in which the files that a command names exist."""
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         for name in named_files(overrides):
             Path(name).parent.mkdir(parents=True, exist_ok=True)
-            Path(name).touch()
+            _made_up(Path(name))
         yield
 
 
