@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from fairloop.debias.sentence_files import KEY as SENTENCES
 from fairloop.report.compare import flatten, level_mean
 from fairloop.report.items import Side, item_difference, item_p_value
 from fairloop.report.large import flip_p_value
@@ -92,7 +93,6 @@ _WORDS = {
 }
 # They decide nothing of a result, or only which benchmarks are there to be compared.
 _IRRELEVANT = {"study.benchmarks", "study.data", "study.resamples", "debias.accumulate", "model.batch_size"}
-_FILE = "debias.swap_file"
 _PLM_IRRELEVANT = {"plm.device", "plm.batch_tokens"}
 
 
@@ -263,13 +263,13 @@ def _one_file_a_seed(cells: Sequence[Cell], flat: Sequence[dict[str, str]]) -> l
     """Return settings without the file of sentences where each seed has its own: one variant, not one for each file."""
     alike: dict[tuple[tuple[str, str], ...], list[int]] = defaultdict(list)
     for place, one in enumerate(flat):
-        alike[tuple(sorted((key, value) for key, value in one.items() if key != _FILE))].append(place)
+        alike[tuple(sorted((key, value) for key, value in one.items() if key != SENTENCES))].append(place)
     found = [dict(one) for one in flat]
     for places in alike.values():
-        files = {(cells[place].seed, flat[place].get(_FILE, "")) for place in places}
+        files = {(cells[place].seed, flat[place].get(SENTENCES, "")) for place in places}
         if len({seed for seed, _ in files}) == len(files):
             for place in places:
-                found[place].pop(_FILE, None)
+                found[place].pop(SENTENCES, None)
     return found
 
 
