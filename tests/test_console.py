@@ -40,3 +40,19 @@ def test_the_time_left_of_a_later_part_is_by_its_own_speed(clock, capsys):
     # the first step of a part starts its clock
     assert lines(capsys)[0] == "work: 2/10, about 80 s left"
     assert lines(capsys) == []
+
+
+def test_work_kept_from_an_earlier_start_is_not_speed(clock, capsys):
+    with console.progress("work") as on_progress:
+        on_progress(900, 1000)
+        for done in (905, 910):
+            clock[0] += 20.0
+            on_progress(done, 1000)
+    assert lines(capsys)[:2] == ["work: 905/1000, about 380 s left", "work: 910/1000, about 360 s left"]
+
+
+def test_a_long_first_step_is_shown_without_a_guess(clock, capsys):
+    with console.progress("work") as on_progress:
+        clock[0] += 300.0
+        on_progress(1, 10)
+    assert lines(capsys) == ["work: 1/10", "work: 1/10 in 300 s"]

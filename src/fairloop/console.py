@@ -73,19 +73,23 @@ def _bar(description: str) -> Iterator[OnProgress]:
 def _lines(description: str) -> Iterator[OnProgress]:
     started = last = time.monotonic()
     latest = (0, 0)
-    # Work of several parts, each with its own total: the time left is that of the part, by the part's own speed.
+    # The time left is by the speed since the first call: what that one counts may have been kept from an earlier start.
+    # So it is again for each part of work that comes in parts, each with its own total.
     part_began, done_before = started, 0
 
     def on_progress(done: int, total: int) -> None:
         nonlocal last, latest, part_began, done_before
         now = time.monotonic()
-        if latest[1] not in (0, total):
+        if latest[1] != total or done < latest[0]:
             part_began, done_before = now, done
         latest = (done, total)
-        if done > done_before and now - last >= SECONDS_BETWEEN_LINES:
+        if now - last >= SECONDS_BETWEEN_LINES:
             last = now
-            left = (now - part_began) / (done - done_before) * (total - done)
-            say(f"{description}: {done}/{total}, about {left:.0f} s left")
+            line = f"{description}: {done}/{total}"
+            if done > done_before:
+                left = (now - part_began) / (done - done_before) * (total - done)
+                line += f", about {left:.0f} s left"
+            say(line)
 
     yield on_progress
     say(f"{description}: {latest[0]}/{latest[1]} in {time.monotonic() - started:.0f} s")

@@ -257,6 +257,8 @@ class LanguageModel:
         kept = _Kept(memory, inputs, pairs, sizes)
         results: list[np.ndarray] = kept.finished
         done = sum(len(batch) for batch in batches[: len(results)])
+        if on_progress is not None:
+            on_progress(done, len(inputs))  # so that what was kept does not count as this run's speed
 
         def compute(number: int, model: Any) -> np.ndarray:
             batch = batches[number]
