@@ -20,6 +20,8 @@ from fairloop.plm.minilm import (
     build_minilm_masked_lm,
     low_rank,
     merge_update,
+    pack,
+    unpack,
 )
 
 RANK, VOCABULARY = 2, 120
@@ -43,9 +45,9 @@ def encoder():
     return {name: value.clone() for name, value in BertModel(tiny_config()).state_dict().items()}
 
 
-@pytest.fixture
-def update(encoder):
-    """A random update in the form that ships."""
+@pytest.fixture(params=["bytes", "packed"])
+def update(encoder, request):
+    """A random update in the form that ships; the factors of the layers in bytes, or packed in 5 and 2 bits."""
     torch.manual_seed(1)
     tensors = {}
     for name in (*LINEARS, WORDS):
@@ -53,6 +55,12 @@ def update(encoder):
         tensors[f"{name}.lora_a"] = torch.randint(-127, 128, (RANK, inner), dtype=torch.int8)
         tensors[f"{name}.lora_b"] = torch.randint(-127, 128, (out, RANK), dtype=torch.int8)
         tensors[f"{name}.scale"] = torch.rand(RANK) * 1e-4
+        if request.param == "packed" and name != WORDS:
+            bits = tensors[f"{name}.bits"] = torch.tensor([5, 2], dtype=torch.uint8)
+            for factor, length in (("lora_a", inner), ("lora_b", out)):
+                codes = torch.stack([torch.randint(0, 2**width, (length,)) for width in bits.tolist()])
+                tensors[f"{name}.{factor}"] = pack(codes, bits)
+            tensors[f"{name}.scale"] *= 20
     for name, value in encoder.items():
         if value.dim() == 1 and not name.startswith("pooler."):
             tensors[f"bert.{name}"] = (value + 0.1 * torch.randn_like(value)).half()
@@ -83,13 +91,41 @@ def write_sources(folder: Path, encoder, update) -> tuple[Path, Path]:
     return package, asset
 
 
+def bit_by_bit(packed, bits, n):
+    """Reference: the bytes as one string of zeros and ones, read from the front; a rank starts a new byte."""
+    string = "".join(f"{byte:08b}" for byte in packed.tolist())
+    ranks = []
+    for width in bits:
+        ranks.append([int(string[k * width : (k + 1) * width], 2) - 2 ** (width - 1) + 0.5 for k in range(n)])
+        string = string[-(-n * width // 8) * 8 :]
+    assert not string
+    return torch.tensor(ranks)
+
+
+@pytest.mark.parametrize("n", [1, 7, 8, 13])
+def test_packed_codes_come_back(n):
+    bits = torch.tensor([8, 5, 4, 3, 2], dtype=torch.uint8)
+    codes = torch.stack([torch.randint(0, 2**width, (n,)) for width in bits.tolist()])
+    packed = pack(codes, bits)
+    assert len(packed) == sum(-(-n * width // 8) for width in bits.tolist())
+    expected = torch.stack([row - 2 ** (width - 1) + 0.5 for row, width in zip(codes, bits.tolist(), strict=True)])
+    assert torch.equal(unpack(packed, bits, n), expected)
+    assert torch.equal(bit_by_bit(packed, bits.tolist(), n), expected)
+    with pytest.raises(ValueError, match="bytes for"):
+        unpack(packed[1:], bits, n)
+
+
 class UnmergedLinear(torch.nn.Module):
     """Reference: the frozen layer and its low-rank branch kept apart, x Wᵀ + ((x Aᵀ) · scale) Bᵀ + b."""
 
     def __init__(self, weight, bias, update, name):
         super().__init__()
         self.weight, self.bias = weight, bias
-        self.a, self.b, self.scale = (update[f"{name}.{what}"].float() for what in ("lora_a", "lora_b", "scale"))
+        self.a, self.b, self.scale = (update[f"{name}.{what}"] for what in ("lora_a", "lora_b", "scale"))
+        if f"{name}.bits" in update:
+            bits, (out, inner) = update[f"{name}.bits"].tolist(), weight.shape
+            self.a, self.b = bit_by_bit(self.a, bits, inner), bit_by_bit(self.b, bits, out).T
+        self.a, self.b = self.a.float(), self.b.float()
 
     def forward(self, x):
         return x @ self.weight.T + ((x @ self.a.T) * self.scale) @ self.b.T + self.bias
@@ -105,7 +141,9 @@ def test_merged_equals_unmerged(tmp_path, encoder, update):
 
     apart = BertForMaskedLM(tiny_config()).eval()
     plain = {f"bert.{n}": v for n, v in encoder.items()} | {
-        n: v.float() for n, v in update.items() if not n.endswith((".lora_a", ".lora_b", ".scale")) and n != MASK_ROW
+        n: v.float()
+        for n, v in update.items()
+        if not n.endswith((".lora_a", ".lora_b", ".scale", ".bits")) and n != MASK_ROW
     }
     apart.load_state_dict(plain, strict=False)
     for name in LINEARS:
@@ -232,8 +270,8 @@ def test_the_shipped_file_is_small_and_complete():
     assert sum(f.stat().st_size for f in folder.iterdir()) < 2_000_000
     assert minilm._sha256(file) == json.loads((folder / "manifest.json").read_text())["update_sha256"]
     shipped = load_file(file)
-    assert low_rank(shipped, LINEARS[4]).shape == (1536, 384)
-    assert low_rank(shipped, LINEARS[5]).shape == (384, 1536)
+    for number, shape in ((3, (384, 384)), (4, (1536, 384)), (5, (384, 1536))):
+        assert low_rank(shipped, LINEARS[number], shape).norm() > 1
     assert shipped[f"{WORDS}.lora_b"].shape[0] == len(shipped["cls.predictions.bias"]) == 30522
     assert shipped["cls.predictions.transform.dense.weight"].shape == (384, 384)
     assert all(torch.isfinite(value.float()).all() for value in shipped.values())

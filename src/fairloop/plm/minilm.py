@@ -44,9 +44,50 @@ LINEARS = tuple(
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
 
 
-def low_rank(update: dict[str, Tensor], name: str) -> Tensor:
-    """B · diag(scale) · A in float32, the change of weight ``name``: ``[out, in]``."""
-    return (update[f"{name}.lora_b"].float() * update[f"{name}.scale"].float()) @ update[f"{name}.lora_a"].float()
+def pack(codes: Tensor, bits: Tensor) -> Tensor:
+    """The codes ``[rank, n]``, of rank r from 0 to 2^bits[r] - 1, as one row of bytes, each rank in whole bytes."""
+    import numpy as np
+    import torch
+
+    rows = []
+    for row, width in zip(codes.numpy(), bits.tolist(), strict=True):
+        places = np.arange(width - 1, -1, -1)
+        rows.append(np.packbits(((row[:, None] >> places) & 1).astype(np.uint8)))
+    return torch.from_numpy(np.concatenate(rows))
+
+
+def unpack(packed: Tensor, bits: Tensor, n: int) -> Tensor:
+    """The numbers ``[rank, n]`` that the codes stand for, in units of their scale: code - 2^(bits-1) + 1/2.
+
+    Raises:
+        ValueError: If there are more or fewer bytes than that.
+    """
+    import numpy as np
+    import torch
+
+    ends = np.cumsum([-(-n * width // 8) for width in bits.tolist()])
+    if ends[-1] != len(packed):
+        raise ValueError(f"{len(packed)} bytes for {ends[-1]}")
+    rows = []
+    for some, width in zip(np.split(packed.numpy(), ends[:-1]), bits.tolist(), strict=True):
+        digits = np.unpackbits(some, count=n * width).reshape(n, width)
+        rows.append(digits @ (1 << np.arange(width - 1, -1, -1)) - 2 ** (width - 1) + 0.5)
+    return torch.from_numpy(np.stack(rows)).float()
+
+
+def low_rank(update: dict[str, Tensor], name: str, shape: tuple[int, ...]) -> Tensor:
+    """B · diag(scale) · A in float32, the change of weight ``name`` of that shape: ``[out, in]``.
+
+    Raises:
+        ValueError: If the factors are of another shape.
+    """
+    a, b = update[f"{name}.lora_a"], update[f"{name}.lora_b"]
+    if (bits := update.get(f"{name}.bits")) is not None:
+        a, b = unpack(a, bits, shape[1]), unpack(b, bits, shape[0]).T
+    change = (b.float() * update[f"{name}.scale"].float()) @ a.float()
+    if change.shape != shape:
+        raise ValueError(f"{tuple(change.shape)} is not {shape}")
+    return change
 
 
 def merge_update(encoder: dict[str, Tensor], update: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -55,7 +96,8 @@ def merge_update(encoder: dict[str, Tensor], update: dict[str, Tensor]) -> dict[
     Args:
         encoder: State of the packaged ``BertModel``: names without the prefix ``bert.``.
         update: The shipped tensors: for a low-rank weight W the int8 factors ``W.lora_a`` ``[rank, in]`` and
-            ``W.lora_b`` ``[out, rank]`` and ``W.scale`` ``[rank]``; for any other name the new value, in float16.
+            ``W.lora_b`` ``[out, rank]``, or both packed by ``pack`` with ``W.bits`` ``[rank]``, and ``W.scale``
+            ``[rank]``; for any other name the new value, in float16.
 
     Raises:
         Fault: If a shape or a name of the update does not fit the encoder.
@@ -67,12 +109,13 @@ def merge_update(encoder: dict[str, Tensor], update: dict[str, Tensor]) -> dict[
     for name in (*LINEARS, WORDS):
         if name not in merged or f"{name}.scale" not in update:
             raise Fault(f"the masked-LM update and the encoder do not belong together: {name} is missing")
-        change = low_rank(update, name)
-        if change.shape != merged[name].shape:
-            raise Fault(f"the masked-LM update does not fit the encoder: {name} is {tuple(merged[name].shape)} there")
-        merged[name] += change
+        try:
+            merged[name] += low_rank(update, name, tuple(merged[name].shape))
+        except ValueError as error:
+            shape = tuple(merged[name].shape)
+            raise Fault(f"the masked-LM update does not fit the encoder: {name} is {shape} there") from error
     merged[WORDS][MASK_ID] = update[MASK_ROW].float()
-    factors = (".lora_a", ".lora_b", ".scale")
+    factors = (".lora_a", ".lora_b", ".scale", ".bits")
     for name, value in update.items():
         if name == MASK_ROW or name.endswith(factors):
             continue
