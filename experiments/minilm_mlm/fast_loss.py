@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from fairloop.plm.minilm import LAYERS, MASK_ID, MASK_ROW, WORDS
+from fairloop.plm.minilm import HEAD, LAYERS, MASK_ID, MASK_ROW, WORDS
 
 Parameters = Mapping[str, torch.Tensor]
-HEAD = "cls.predictions.transform."
+DENSE = HEAD + "dense.weight"
 EPSILON = 1e-12  # of the layer norms
 
 
@@ -112,7 +112,7 @@ def loss_function(
 
     Args:
         model: The ``BertForMaskedLM`` whose weights are those that no parameter replaces.
-        bits: For each weight with factors, how many bits each rank is rounded to [rank]; none: no rounding.
+        bits: Of each rank of the factors and each row of the head's matrix; none: they are not rounded.
         teacher: Its parameters, whole weights.
         trust: From 0 to 1.
         dtype: Precision of the products; sums, norms and the softmax are in float32.
@@ -166,7 +166,10 @@ def loss_function(
 
     def transformed(p: Parameters, x: torch.Tensor) -> torch.Tensor:
         """The head up to its product with the words."""
-        x = x @ p[HEAD + "dense.weight"].T.to(dtype) + p[HEAD + "dense.bias"].to(dtype)
+        weight = p[DENSE]
+        if bits and p is not teacher:
+            weight = rounded(weight, bits[DENSE])
+        x = x @ weight.T.to(dtype) + p[HEAD + "dense.bias"].to(dtype)
         scale, shift = p[HEAD + "LayerNorm.weight"], p[HEAD + "LayerNorm.bias"]
         return functional.layer_norm(functional.gelu(x.float()), (hidden,), scale, shift, eps=EPSILON).to(dtype)
 

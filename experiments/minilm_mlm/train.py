@@ -36,18 +36,18 @@ import numpy as np
 import torch
 from english_text import load_text
 from evaluate import Accuracy, top1
-from fast_loss import ERRORS, HEAD, loss_function, quantised, rounded
+from fast_loss import DENSE, ERRORS, loss_function, quantised, rounded
 from safetensors.torch import load_file, save_file
 
-from fairloop.plm.minilm import LINEARS, MASK_ID, MASK_ROW, WORDS, merge_update
+from fairloop.plm.minilm import HEAD, LINEARS, MASK_ID, MASK_ROW, WORDS, merge_update
 from fairloop.plm.minilm import pack as pack_codes
 
 ROW, ROWS, MASKS = 64, 32, 576
 """A batch: 32 rows of 64 pieces, 576 of them masked (about 30% of those that are not [CLS], [SEP] or padding)."""
 
-WORD_RANK, FACTOR_BYTES, WARM_UP = 6, 1_355_000, 100
-"""Rank of the word embeddings' change; bytes of all other factors, which make the file just under 2 MB; steps in which
-the rates of a stage rise from zero."""
+WORD_RANK, HEAD_BITS, FACTOR_BYTES, WARM_UP = 6, 6, 1_537_000, 100
+"""Rank of the word embeddings' change; bits of the head's matrix; bytes of all other factors, which make the file just
+under 2 MB; steps in which the rates of a stage rise from zero."""
 
 CLS, SEP, VOCABULARY, HIDDEN = 101, 102, 30522, 384
 
@@ -149,7 +149,7 @@ def new_parameters(model: Any, sentences: list[np.ndarray], seed: int) -> dict[s
     parameters[f"{WORDS}.lora_a"] = torch.empty(WORD_RANK, HIDDEN).uniform_(-1, 1) / math.sqrt(HIDDEN)
     parameters[f"{WORDS}.lora_b"] = torch.zeros(VOCABULARY, WORD_RANK)
     parameters[MASK_ROW] = state[WORDS][MASK_ID].clone()
-    parameters[HEAD + "dense.weight"] = torch.randn(HIDDEN, HIDDEN) / math.sqrt(HIDDEN)
+    parameters[DENSE] = torch.randn(HIDDEN, HIDDEN) / math.sqrt(HIDDEN)
     parameters[HEAD + "dense.bias"] = torch.zeros(HIDDEN)
     parameters[HEAD + "LayerNorm.weight"] = torch.ones(HIDDEN)
     parameters[HEAD + "LayerNorm.bias"] = torch.zeros(HIDDEN)
@@ -192,7 +192,7 @@ def factored(
     parameters: dict[str, torch.Tensor], encoder: dict[str, torch.Tensor], size: int
 ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """The parameters with the change of each whole weight replaced by factors B·A of ``size`` bytes in all, not rounded
-    yet: its largest singular values; and the bits of their ranks."""
+    yet: its largest singular values; and the bits of their ranks, and of the head's matrix."""
     changes = {n: v.detach() - encoder[n.removeprefix("bert.")] for n, v in parameters.items() if n in LINEARS}
     bits = bits_of_ranks(changes, size)
     kept = {name: value.detach().clone() for name, value in parameters.items() if name not in changes}
@@ -201,6 +201,7 @@ def factored(
         rank, root = len(bits[name]), values[: len(bits[name])].sqrt()
         kept[f"{name}.lora_a"] = (root[:, None] * right[:rank]).contiguous()
         kept[f"{name}.lora_b"] = (left[:, :rank] * root).contiguous()
+    bits[DENSE] = torch.full((len(parameters[DENSE]),), HEAD_BITS, dtype=torch.uint8)
     return kept, bits
 
 
@@ -233,14 +234,17 @@ def eight_bits(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Te
 
 
 def shipped(parameters: dict[str, torch.Tensor], bits: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The update as ``fairloop.plm.minilm.merge_update`` reads it: factors of few bits, all else float16."""
-    update = {name: value.detach().half() for name, value in parameters.items() if ".lora_" not in name}
+    """The update as ``fairloop.plm.minilm.merge_update`` reads it: factors and head of few bits, all else float16."""
+    update = {n: v.detach().half() for n, v in parameters.items() if ".lora_" not in n and n != DENSE}
     for name in LINEARS:
         a, a_step = quantised(parameters[f"{name}.lora_a"].detach(), bits[name])
         b, b_step = quantised(parameters[f"{name}.lora_b"].detach().T, bits[name])
         packed = {"lora_a": pack_codes(a.long(), bits[name]), "lora_b": pack_codes(b.long(), bits[name])}
         packed |= {"scale": a_step * b_step, "bits": bits[name]}
         update |= {f"{name}.{part}": value for part, value in packed.items()}
+    codes, step = quantised(parameters[DENSE].detach(), bits[DENSE])
+    packed = {"codes": pack_codes(codes.long(), bits[DENSE]), "scale": step, "bits": bits[DENSE]}
+    update |= {f"{DENSE}.{part}": value for part, value in packed.items()}
     a, b = parameters[f"{WORDS}.lora_a"].detach(), parameters[f"{WORDS}.lora_b"].detach()
     update[f"{WORDS}.lora_a"], update[f"{WORDS}.lora_b"], update[f"{WORDS}.scale"] = eight_bits(a, b)
     return update
@@ -258,6 +262,8 @@ def merged(
             if name in bits:
                 a, b = rounded(a, bits[name]), rounded(b.T, bits[name]).T
             state[name] = state[name] + b @ a
+    if DENSE in bits:
+        state[DENSE] = rounded(state[DENSE], bits[DENSE])
     state[WORDS][MASK_ID] = parameters[MASK_ROW].detach()
     return state
 

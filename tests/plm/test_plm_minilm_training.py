@@ -11,9 +11,10 @@ import scipy
 import torch
 
 from fairloop.config import conf_dir
-from fairloop.plm.minilm import LINEARS, MASK_ID, MASK_ROW, WORDS, merge_update
+from fairloop.plm.minilm import HEAD, LINEARS, MASK_ID, MASK_ROW, WORDS, merge_update
 
 HIDDEN, WORD_RANK, RANK = 32, 3, 4
+DENSE = HEAD + "dense.weight"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -62,7 +63,8 @@ def fast_loss():
 
 
 def some_bits():
-    return {name: torch.tensor([7, 4, 3, 2], dtype=torch.uint8) for name in LINEARS}
+    ranks = {name: torch.tensor([7, 4, 3, 2], dtype=torch.uint8) for name in LINEARS}
+    return ranks | {DENSE: torch.full((HIDDEN,), 5, dtype=torch.uint8)}
 
 
 def by_hand(x, bits):
@@ -193,7 +195,7 @@ def test_the_fast_loss_is_that_of_a_plain_model(scripts, model, batch, stage, dt
 
 def changed(scripts):
     torch.manual_seed(0)
-    encoder, whole = {}, {"bert.encoder.layer.0.output.dense.bias": torch.zeros(3)}
+    encoder, whole = {}, {"bert.encoder.layer.0.output.dense.bias": torch.zeros(3), DENSE: torch.randn(7, 5)}
     for number, name in enumerate(LINEARS):
         encoder[name.removeprefix("bert.")] = torch.randn(6 + number % 3, 5)
         whole[name] = encoder[name.removeprefix("bert.")] + (1 + number) * torch.randn(6 + number % 3, 5)
@@ -213,6 +215,7 @@ def test_factors_hold_the_largest_singular_values(scripts):
         assert bits[name].tolist() == sorted(bits[name].tolist(), reverse=True)
     assert "bert.encoder.layer.0.output.dense.bias" in factors
     assert not set(LINEARS) & set(factors)
+    assert bits[DENSE].tolist() == [6] * 7
 
 
 @pytest.mark.parametrize("size", [40, 150, 300, 900])
@@ -251,9 +254,11 @@ def test_what_ships_is_what_was_trained_but_for_rounding(scripts, model):
         change = by_hand(b.T, some_bits()[name]).T @ by_hand(a, some_bits()[name])
         for found in (shipped, trained):
             assert (found[name] - encoder[name.removeprefix("bert.")] - change).norm() < 1e-4 * change.norm(), name
+    for found in (shipped, trained):
+        torch.testing.assert_close(found[DENSE], by_hand(parameters[DENSE].detach(), some_bits()[DENSE]))
     change = trained[WORDS] - encoder[WORDS.removeprefix("bert.")]
     assert (shipped[WORDS] - trained[WORDS]).norm() < 0.02 * change.norm()  # eight bits
-    for name in trained.keys() - {*LINEARS, WORDS}:
+    for name in trained.keys() - {*LINEARS, WORDS, DENSE}:
         torch.testing.assert_close(shipped[name], trained[name], atol=1e-3, rtol=1e-3)  # float16
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 WORDS = "bert.embeddings.word_embeddings.weight"
 MASK_ROW = "mask_embedding"
+HEAD = "cls.predictions.transform."
 LAYERS, MASK_ID = 6, 103
 
 LINEARS = tuple(
@@ -97,7 +98,8 @@ def merge_update(encoder: dict[str, Tensor], update: dict[str, Tensor]) -> dict[
         encoder: State of the packaged ``BertModel``: names without the prefix ``bert.``.
         update: The shipped tensors: for a low-rank weight W the int8 factors ``W.lora_a`` ``[rank, in]`` and
             ``W.lora_b`` ``[out, rank]``, or both packed by ``pack`` with ``W.bits`` ``[rank]``, and ``W.scale``
-            ``[rank]``; for any other name the new value, in float16.
+            ``[rank]``; for any other name the new value, in float16, or a matrix ``[rows, in]`` packed likewise as
+            ``W.codes`` with ``W.bits`` and ``W.scale`` ``[rows]``.
 
     Raises:
         Fault: If a shape or a name of the update does not fit the encoder.
@@ -115,7 +117,10 @@ def merge_update(encoder: dict[str, Tensor], update: dict[str, Tensor]) -> dict[
             shape = tuple(merged[name].shape)
             raise Fault(f"the masked-LM update does not fit the encoder: {name} is {shape} there") from error
     merged[WORDS][MASK_ID] = update[MASK_ROW].float()
-    factors = (".lora_a", ".lora_b", ".scale", ".bits")
+    for name in [name.removesuffix(".codes") for name in update if name.endswith(".codes")]:
+        scale = update[f"{name}.scale"].float()
+        merged[name] = unpack(update[f"{name}.codes"], update[f"{name}.bits"], merged[WORDS].shape[1]) * scale[:, None]
+    factors = (".lora_a", ".lora_b", ".scale", ".bits", ".codes")
     for name, value in update.items():
         if name == MASK_ROW or name.endswith(factors):
             continue
