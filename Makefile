@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
-CODE := src tests experiments docs/tools
+CODE := src tests tools experiments docs/tools
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow lint format types bench bench-scale docs docs-check clean
@@ -36,8 +36,8 @@ types: $(VENV)/.with-dev ## mypy
 	$(BIN)/mypy
 
 bench: setup ## measure the fast paths against the published way, side by side
-	$(BIN)/python -m fairloop.generation.bench
-	$(BIN)/python -m fairloop.benchmarks.bench
+	PYTHONPATH=tools $(BIN)/python -m bench.generation
+	PYTHONPATH=tools $(BIN)/python -m bench.benchmarks
 
 docs: $(VENV)/.with-dev ## write docs/configuration.md again, from the schemas and conf/
 	$(BIN)/python docs/tools/configuration_page.py
@@ -47,7 +47,7 @@ docs-check: $(VENV)/.with-dev ## check every command in the documents, and run t
 	$(BIN)/python docs/tools/check_commands.py
 
 bench-scale: setup ## the cost of planning, skipping, locking and reporting 10 to 10,000 finished cells
-	$(BIN)/python -m fairloop.sweep.bench
+	PYTHONPATH=tools $(BIN)/python -m bench.sweep
 
 clean: ## remove the environment and the caches of tools; runs/ stays
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -30,7 +30,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from fairloop import config
+from fairloop import composition
 from fairloop.config import Configuration
 from fairloop.errors import FairloopError
 
@@ -235,10 +235,10 @@ def plan(arguments: Sequence[str]) -> Plan:
         SystemExit: an unknown flag.
     """
     flags = get_args_parser().parse_args(arguments)
-    config.parse_overrides(flags.overrides)
-    with _as_if_there(flags.overrides), config.composer(flags.config_dir):
+    composition.parse_overrides(flags.overrides)
+    with _as_if_there(flags.overrides), composition.composer(flags.config_dir):
         base, lines = _expanded(flags)
-        cells = [config.validate(config.compose_config(line)) for line in _covering(lines)]
+        cells = [composition.validate(composition.compose_config(line)) for line in _covering(lines)]
     question = bool(flags.help or flags.hydra_help or flags.cfg or flags.info or flags.shell_completion)
     launcher = str(base.hydra.launcher._target_).rpartition(".")[2]
     return Plan(lines, cells, launcher, question)
@@ -247,13 +247,13 @@ def plan(arguments: Sequence[str]) -> Plan:
 def _expanded(flags: argparse.Namespace) -> tuple[DictConfig, list[list[str]]]:
     """Return the configuration of the command itself, and the overrides of each of its cells."""
     chosen = [line for line in flags.overrides if re.match(r"^[+~]*(hydra|experiment)[=./]", line)]
-    base = config.compose_config(chosen if flags.multirun else flags.overrides, with_hydra=True)
+    base = composition.compose_config(chosen if flags.multirun else flags.overrides, with_hydra=True)
     if not flags.multirun and base.hydra.mode != RunMode.MULTIRUN:
         return base, [list(flags.overrides)]
     if base.hydra.sweeper._target_.endswith(".BasicSweeper"):
-        return base, config.expand_sweep(flags.overrides, base.hydra.sweeper.params)
+        return base, composition.expand_sweep(flags.overrides, base.hydra.sweeper.params)
     space = [f"{key}={value}" for key, value in (base.hydra.sweeper.params or {}).items()]
-    return base, [[_first(override) for override in config.parse_overrides([*space, *flags.overrides])]]
+    return base, [[_first(override) for override in composition.parse_overrides([*space, *flags.overrides])]]
 
 
 def _first(override: Any) -> str:

@@ -20,7 +20,8 @@ from pydantic.fields import FieldInfo
 
 from fairloop.benchmarks.registry import benchmarks
 from fairloop.benchmarks.settings import BenchmarkSettings
-from fairloop.config import CONFIG_NAME, DECIDING, Configuration, compose_config, composer, conf_dir
+from fairloop.composition import CONFIG_NAME, compose_config, composer, conf_dir
+from fairloop.config import DECIDING, Configuration
 from fairloop.debias.registry import methods
 from fairloop.debias.settings import BudgetSettings, PairMethodSettings
 from fairloop.mitigation.compose import strategies

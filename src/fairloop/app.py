@@ -21,7 +21,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, flag_override
 
-from fairloop import __version__, config, console
+from fairloop import __version__, composition, console
 from fairloop.errors import FairloopError, UserError
 from fairloop.files import digest_text, write_text
 from fairloop.plm.locate import require
@@ -53,10 +53,10 @@ def command(arguments: Sequence[str]) -> int:
         if _is_question(flags):
             _hand_to_hydra()
             return 0
-        config.parse_overrides(flags.overrides)
+        composition.parse_overrides(flags.overrides)
         check_plugins(flags.overrides)
-        with config.composer(flags.config_dir):
-            own = config.compose_config(_of_the_command(flags.overrides), with_hydra=True).hydra
+        with composition.composer(flags.config_dir):
+            own = composition.compose_config(_of_the_command(flags.overrides), with_hydra=True).hydra
             if not (flags.multirun or own.mode == RunMode.MULTIRUN):
                 return run_one(flags.overrides)
             if own.sweeper._target_ == BASIC:
@@ -71,21 +71,21 @@ def command(arguments: Sequence[str]) -> int:
 
 
 def run_one(overrides: Sequence[str]) -> int:
-    """Run the one cell of a command without a sweep; inside `config.composer()`."""
+    """Run the one cell of a command without a sweep; inside `composition.composer()`."""
     plan = Plan.of(jobs_of([list(overrides)]))
     _check_surroundings(plan.jobs)
     plan.say()
     outcome = Outcome(plan.jobs[0].cell.folder, "done")
     if plan.missing:
-        outcome = _hydra().run(config.CONFIG_NAME, run_waiting_job, list(overrides)).return_value
+        outcome = _hydra().run(composition.CONFIG_NAME, run_waiting_job, list(overrides)).return_value
     elif not plan.given_up:
         track_finished(plan.jobs[0].configuration.tracking, plan.jobs[0].cell)
     return _finish(plan, [outcome] if outcome.state == "failed" else [])
 
 
 def run_sweep(overrides: Sequence[str], params: dict[str, Any] | None) -> int:
-    """Run every cell of a grid that is missing in the store; inside `config.composer()`."""
-    plan = Plan.of(jobs_of(config.expand_sweep(overrides, params)))
+    """Run every cell of a grid that is missing in the store; inside `composition.composer()`."""
+    plan = Plan.of(jobs_of(composition.expand_sweep(overrides, params)))
     _check_surroundings(plan.missing)
     failures: list[Outcome] = []
     if plan.missing:
@@ -109,7 +109,7 @@ def run_sweep(overrides: Sequence[str], params: dict[str, Any] | None) -> int:
 
 
 def run_search(search: Search) -> int:
-    """Run the trials that a search still lacks; inside `config.composer()`."""
+    """Run the trials that a search still lacks; inside `composition.composer()`."""
     _check_surroundings([Job.of(search.base)])
     with stored(search) as study:
         done = [trial for trial in trials_of(study) if trial.value is not None]
@@ -120,7 +120,7 @@ def run_search(search: Search) -> int:
         more = prepare(study, search)
         if more:
             try:
-                _hydra().multirun(config.CONFIG_NAME, run_trial, [*search.overrides, *more])
+                _hydra().multirun(composition.CONFIG_NAME, run_trial, [*search.overrides, *more])
             except FairloopError:
                 raise
             except Exception as error:  # no trial is complete, or a process died: the study says which
@@ -163,7 +163,7 @@ def run_trial(composed: DictConfig) -> float | None:
 def _run(composed: DictConfig, *, waits: bool) -> Outcome:
     """Run one cell. One that fails is reported, and does not keep the others of a sweep from running."""
     os.chdir(HydraConfig.get().runtime.cwd)  # relative paths mean the same in every process
-    job = Job.of(config.validate(composed))
+    job = Job.of(composition.validate(composed))
     folder = job.cell.folder
     if job.cell.complete:
         return Outcome(folder, "done")
@@ -206,12 +206,14 @@ def show_help(overrides: Sequence[str]) -> int:
 
     Hydra's own help loads every option of every group several times over, which takes seconds.
     """
-    with config.composer():
-        composed = config.compose_config(overrides, with_hydra=True)
+    with composition.composer():
+        composed = composition.compose_config(overrides, with_hydra=True)
     template = string.Template(composed.hydra.help.template)
     with flag_override(composed, ["struct", "readonly"], False):
         composed.pop("hydra")
-    groups = {path.parent.relative_to(config.conf_dir()).as_posix() for path in config.conf_dir().rglob("*/*.yaml")}
+    groups = {
+        path.parent.relative_to(composition.conf_dir()).as_posix() for path in composition.conf_dir().rglob("*/*.yaml")
+    }
     flags = "".join(
         f"{','.join(action.option_strings)} : {action.help}\n"
         for action in get_args_parser()._actions
@@ -219,7 +221,7 @@ def show_help(overrides: Sequence[str]) -> int:
     )
     text = template.substitute(
         APP_CONFIG_GROUPS="".join(
-            f"{group}: {', '.join(sorted(config.options_of(group)))}\n" for group in sorted(groups)
+            f"{group}: {', '.join(sorted(composition.options_of(group)))}\n" for group in sorted(groups)
         ),
         CONFIG=OmegaConf.to_yaml(composed),
         FLAGS_HELP=flags,
@@ -230,7 +232,9 @@ def show_help(overrides: Sequence[str]) -> int:
 
 def _hand_to_hydra() -> None:
     """Let Hydra answer what it is asked about itself and the configuration (`--help`, `--cfg`, …)."""
-    hydra.main(version_base="1.3", config_path=str(config.conf_dir()), config_name=config.CONFIG_NAME)(run_job)()
+    hydra.main(version_base="1.3", config_path=str(composition.conf_dir()), config_name=composition.CONFIG_NAME)(
+        run_job
+    )()
 
 
 def _is_question(flags: Namespace) -> bool:

@@ -17,7 +17,7 @@ could tell nothing by a first order: at an optimum of the held-out loss the firs
 import numpy as np
 import torch
 
-from fairloop.debias.pairs import Pair
+from fairloop.pairs.pair import Pair
 from tiny_models import tiny_masked_lm
 
 KEYS, CLAUSES = 4, 4

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from fairloop.debias.base import Material
-from fairloop.debias.pairs import Pair
 from fairloop.debias.registry import method, methods, settings_of
 from fairloop.errors import UserError
+from fairloop.pairs.pair import Pair
 from fairloop.plm.encoder import SentenceEncoder
 from fairloop.plm.model import LanguageModel, Question
 from fairloop.plm.scoring import token_scores

@@ -2,8 +2,9 @@
 
 from configuration_page import FILES, PAGE, PATHS, page
 
-from fairloop import config
-from fairloop.config import Configuration, conf_dir
+from fairloop import composition
+from fairloop.composition import conf_dir
+from fairloop.config import Configuration
 from fairloop.settings import known_keys
 
 
@@ -26,8 +27,8 @@ def test_what_decides_is_what_names_a_cell():
     """A key with `yes` changes the cell's name, one with `no` does not, a path gives way to what it leads to."""
     rows = [line.split(" | ") for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
     decides = {row[0].strip("| `"): row[-1].strip(" |") for row in rows if len(row) == 5}
-    with config.composer():
-        cell = config.validate(config.compose_config(["study=recursion"]))
+    with composition.composer():
+        cell = composition.validate(composition.compose_config(["study=recursion"]))
     named = cell.deciding()
     for group in ("study", "model", "initial_bias"):
         for key in type(getattr(cell, group)).model_fields:

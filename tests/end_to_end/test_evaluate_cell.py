@@ -9,7 +9,6 @@ import pytest
 TESTS = Path(__file__).parents[1]
 sys.path += [str(TESTS / room) for room in ("plm", "tracking", "benchmarks")]
 
-from fairloop import config  # noqa: E402
 from fairloop.app import Job  # noqa: E402
 from fairloop.plm.model import LanguageModel  # noqa: E402
 from fairloop.studies.runner import run_cell  # noqa: E402
@@ -43,8 +42,8 @@ def job(inputs, runs_dir, *overrides):
         f"runs_dir={runs_dir}",
         *overrides,
     ]
-    with config.composer():
-        return Job.of(config.validate(config.compose_config(chosen)))
+    with composition.composer():
+        return Job.of(composition.validate(composition.compose_config(chosen)))
 
 
 def test_a_killed_cell_goes_on_where_it_was_and_ends_with_the_same_result(inputs, tmp_path, monkeypatch):

@@ -21,7 +21,7 @@ from datasets import Dataset
 from stand_in_server import completion, serving
 
 import conftest
-from fairloop import config
+from fairloop import composition
 from fairloop.errors import Fault, UserError
 from fairloop.generation import server as server_module
 from fairloop.generation.generator import Completion
@@ -616,23 +616,23 @@ def test_tokens_and_costs_are_said(caplog):
     ],
 )
 def test_a_mistake_gets_one_line(override, line):
-    with config.composer(), pytest.raises(UserError) as caught:
-        config.validate(config.compose_config(["model=openai_server", "model.path=org/model", override]))
+    with composition.composer(), pytest.raises(UserError) as caught:
+        composition.validate(composition.compose_config(["model=openai_server", "model.path=org/model", override]))
     assert str(caught.value).startswith(line)
 
 
 @pytest.mark.parametrize("given", ["model.url=http://me:hunter2@host/v1", "model.api_key_env=sk-hunter2"])
 def test_a_secret_in_the_configuration_is_refused_and_not_repeated(given):
-    with config.composer(), pytest.raises(UserError) as caught:
-        config.validate(config.compose_config(["model=openai_server", "model.path=org/model", given]))
+    with composition.composer(), pytest.raises(UserError) as caught:
+        composition.validate(composition.compose_config(["model=openai_server", "model.path=org/model", given]))
     assert "hunter2" not in str(caught.value)
 
 
 def test_the_server_names_a_cell_and_how_it_is_asked_does_not():
     def deciding(model, **changes):
-        with config.composer():
-            composed = config.compose_config([f"model={model}", "study.encoder=org/encoder"])
-        chosen = config.validate(composed)
+        with composition.composer():
+            composed = composition.compose_config([f"model={model}", "study.encoder=org/encoder"])
+        chosen = composition.validate(composed)
         changed = chosen.model.model_copy(update=changes)
         return chosen.model_copy(update={"model": changed}).deciding()
 

@@ -6,7 +6,7 @@ import zipfile
 
 import pytest
 
-from fairloop.config import conf_dir
+from fairloop.composition import conf_dir
 
 NURSE = "The nurse told the doctor that she would be late for the meeting today"
 

@@ -9,7 +9,7 @@ import pytest
 import scipy
 import torch
 
-from fairloop.config import conf_dir
+from fairloop.composition import conf_dir
 from fairloop.plm.minilm import BITS, DENSE, LINEARS, MASK_ID, MASK_ROW, WORDS, merge_update
 
 HIDDEN, WORD_RANK = 32, 3

@@ -5,7 +5,7 @@ import io
 import math
 
 from fairloop.files import write_text
-from fairloop.metrics.measurement import Measurement
+from fairloop.measures.measurement import Measurement
 from fairloop.tracking.store import Cell
 
 HEADLINE = "heldout_templates/mean_abs_log_odds"

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from fairloop.metrics.calibration import Reading, calibrate
-from fairloop.report.calibration import Calibration, curve_csv, summary_csv, summary_table
-from fairloop.report.calibration_figure import calibration_figure
+from fairloop.report.calibration.figure import calibration_figure
+from fairloop.report.calibration.tables import Calibration, curve_csv, summary_csv, summary_table
 from fairloop.report.read import Measure
 
 LEVELS = (-1.0, 0.0, 0.25, 1.0)

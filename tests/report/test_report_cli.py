@@ -8,8 +8,8 @@ from report_store import make_cell, make_demo
 from rich.console import Console
 
 from fairloop.report.cli import command, show_report
-from fairloop.report.compare import conditions, verdict_in_words
 from fairloop.report.read import read_runs
+from fairloop.report.recursion.conditions import conditions, verdict_in_words
 from fairloop.report.table import number, percent_change, with_interval
 from fairloop.report.write import write_report
 from fairloop.statistics.estimate import Estimate

@@ -12,10 +12,10 @@ from fair_gender_store import ABLATIONS, FULL, HEADLINE, PERPLEXITY, RISE, make_
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from fairloop.report import debiasing_figures
 from fairloop.report.cli import show_report
-from fairloop.report.debiasing import change_in_words, debiasings
-from fairloop.report.debiasing_tables import ablation_table, debiasing_tables, method_table
+from fairloop.report.fair_gender import figures as debiasing_figures
+from fairloop.report.fair_gender.effects import change_in_words, debiasings
+from fairloop.report.fair_gender.tables import ablation_table, debiasing_tables, method_table
 from fairloop.report.read import read_runs
 from fairloop.statistics.estimate import Estimate
 

@@ -13,7 +13,7 @@ from scipy import stats
 
 from fairloop.errors import UserError
 from fairloop.report.cli import command, show_difference
-from fairloop.report.difference import compare, independent_difference, select
+from fairloop.report.difference.changes import compare, independent_difference, select
 
 NET = "rule/net_stereotype_rate"
 SHIFT = 0.05

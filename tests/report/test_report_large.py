@@ -6,11 +6,11 @@ import yaml
 from report_store import make_cell, make_demo
 
 from fairloop.report import page
-from fairloop.report.compare import conditions
 from fairloop.report.drawing import spread
-from fairloop.report.large import MANY_PAIRS, MANY_POINTS, flip_p_value, rank_correlation, resamples_for
 from fairloop.report.read import _by_groups, read_runs
+from fairloop.report.recursion.conditions import conditions
 from fairloop.statistics.correlation import spearman
+from fairloop.statistics.large import MANY_PAIRS, MANY_POINTS, flip_p_value, rank_correlation, resamples_for
 from fairloop.statistics.paired import sign_flip_p_value
 
 

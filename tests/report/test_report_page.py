@@ -6,13 +6,13 @@ import pytest
 from report_store import make_cell, make_corpus, make_demo
 
 from fairloop.report import samples
-from fairloop.report.compare import conditions
-from fairloop.report.figure import trajectories_figure
 from fairloop.report.page import render_page
 from fairloop.report.payload import script
 from fairloop.report.read import read_runs
+from fairloop.report.recursion.conditions import conditions
+from fairloop.report.recursion.strategies import comparisons
+from fairloop.report.recursion.trajectories import trajectories_figure
 from fairloop.report.samples import sample_corpora, visible
-from fairloop.report.strategies import comparisons
 
 HOSTILE = [
     "<script>alert('owned')</script> The nurse said \"she\" & left.",

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from fairloop.config import conf_dir
+from fairloop.composition import conf_dir
 
 SCRIPT = conf_dir().parent / "experiments" / "fair_gender" / "paired.py"
 

@@ -12,9 +12,9 @@ from itertools import pairwise
 import pytest
 from rich.console import Console
 
-from fairloop.debias.pairs import Pair, PairRow, save_pairs
-from fairloop.report.pairs_command import command, find_table
-from fairloop.report.pairs_page import render_pairs_page, spaced
+from fairloop.pairs.pair import Pair, PairRow, save_pairs
+from fairloop.report.pairs.command import command, find_table
+from fairloop.report.pairs.page import render_pairs_page, spaced
 
 HOSTILE = [
     "<script>alert('he')</script> He left.",

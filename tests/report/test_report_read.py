@@ -5,8 +5,8 @@ import pytest
 from report_store import make_cell, make_demo
 
 from fairloop.errors import UserError
-from fairloop.report.compare import conditions
 from fairloop.report.read import read_runs
+from fairloop.report.recursion.conditions import conditions
 
 
 def test_a_finished_cell_comes_back_as_plain_data(tmp_path):

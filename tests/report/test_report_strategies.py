@@ -11,11 +11,11 @@ from scipy import stats
 from fairloop.errors import UserError
 from fairloop.report import drawing
 from fairloop.report.cli import command, show_report
-from fairloop.report.compare import NET_RATE, conditions, settle_or_disappear
 from fairloop.report.export import cells_csv
 from fairloop.report.read import find_cells, read_runs
-from fairloop.report.strategies import DOWNSTREAM, EMBEDDING, comparisons
-from fairloop.report.strategy_figures import strategy_figures
+from fairloop.report.recursion.conditions import NET_RATE, conditions, settle_or_disappear
+from fairloop.report.recursion.strategies import DOWNSTREAM, EMBEDDING, comparisons
+from fairloop.report.recursion.strategy_figures import strategy_figures
 from fairloop.report.table import correlation_table, reduction_table
 from fairloop.report.terminal import print_report
 

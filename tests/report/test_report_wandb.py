@@ -12,11 +12,11 @@ from report_store import make_cell
 from wandb_service import serving
 
 from fairloop.errors import Fault, UserError
-from fairloop.report import wandb_read
 from fairloop.report.read import read_runs
-from fairloop.report.wandb_command import command
-from fairloop.report.wandb_read import read_project
-from fairloop.report.wandb_report import LAYOUTS, sweep_report, sweep_view
+from fairloop.report.wandb import read as wandb_read
+from fairloop.report.wandb.command import command
+from fairloop.report.wandb.read import read_project
+from fairloop.report.wandb.report import LAYOUTS, sweep_report, sweep_view
 from fairloop.report.write import write_report
 
 
@@ -187,7 +187,7 @@ def service(monkeypatch, tmp_path):
 def test_the_command_saves_both_and_prints_their_addresses(service, tmp_path):
     """In a process of its own, for W&B reads its address once."""
     arguments = ["lab/fairloop", "--group", "sweep-1"]
-    code = f"import sys; from fairloop.report.wandb_command import command; sys.exit(command({arguments!r}))"
+    code = f"import sys; from fairloop.report.wandb.command import command; sys.exit(command({arguments!r}))"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     view, report = service.views

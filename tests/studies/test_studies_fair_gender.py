@@ -13,13 +13,13 @@ import yaml
 
 sys.path.append(str(Path(__file__).parents[1]))  # for the module `tiny_models`
 
-from fairloop import config
-from fairloop.debias.pair_settings import PairSettings
-from fairloop.debias.pair_sources import from_templates
-from fairloop.debias.pairs import kept, load_pairs, save_pairs
+from fairloop import composition
 from fairloop.debias.registry import method, methods, settings_of
 from fairloop.errors import UserError
 from fairloop.files import canonical_json
+from fairloop.pairs.pair import kept, load_pairs, save_pairs
+from fairloop.pairs.settings import PairSettings
+from fairloop.pairs.sources import from_templates
 from fairloop.studies.fair_gender import PAIRS_FILE, FairGender
 from fairloop.studies.runner import run_cell
 from fairloop.tracking.stages import Stage
@@ -54,8 +54,8 @@ def template_plm(folder):
 
 
 def configured(*overrides):
-    with config.composer():
-        return config.validate(config.compose_config(overrides))
+    with composition.composer():
+        return composition.validate(composition.compose_config(overrides))
 
 
 def run(plm, runs, *overrides):
@@ -214,7 +214,7 @@ def test_a_named_ablation_changes_exactly_one_key():
         for key, value in tree.items():
             yield from flat(value, f"{above}{key}.") if isinstance(value, dict) else [(above + key, value)]
 
-    preset = yaml.safe_load((config.conf_dir() / "experiment" / "fair_gender_ablation.yaml").read_text())
+    preset = yaml.safe_load((composition.conf_dir() / "experiment" / "fair_gender_ablation.yaml").read_text())
     assert preset["hydra"]["sweeper"]["params"]["ablation"].split(",") == list(ABLATIONS)
     full = dict(flat(configured("study=fair_gender").debias.model_dump()))
     for name, expected in ABLATIONS.items():

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from wandb_reader import read_run
 
-from fairloop import config
+from fairloop import composition
 from fairloop.app import Job
 from fairloop.corpus.annotation import annotate
 from fairloop.corpus.seed import seed_corpus
@@ -37,9 +37,9 @@ def encoder(tmp_path_factory):
 
 
 def job(runs_dir, encoder, *more):
-    with config.composer():
-        chosen = config.compose_config([*SMALL, f"runs_dir={runs_dir}", f"study.encoder={encoder}", *more])
-        return Job.of(config.validate(chosen))
+    with composition.composer():
+        chosen = composition.compose_config([*SMALL, f"runs_dir={runs_dir}", f"study.encoder={encoder}", *more])
+        return Job.of(composition.validate(chosen))
 
 
 def run(runs_dir, encoder, *more):

@@ -12,7 +12,7 @@ from test_studies_fair_gender import plm  # noqa: F401 (a fixture)
 from test_studies_metric_calibration import SMALL as CALIBRATION
 from wandb_reader import read_run
 
-from fairloop import config
+from fairloop import composition
 from fairloop.app import Job
 from fairloop.generation.generator import Completion
 from fairloop.studies.recursion import Recursion
@@ -36,8 +36,8 @@ def no_account(tmp_path_factory):
 def run(runs_dir: Path, *chosen: str) -> Path:
     """Run a cell in this process and return its folder."""
     lines = [line for line in chosen if line.partition("=")[0] not in {one.partition("=")[0] for one in OFFLINE}]
-    with config.composer():
-        job = Job.of(config.validate(config.compose_config([*lines, *OFFLINE, f"runs_dir={runs_dir}"])))
+    with composition.composer():
+        job = Job.of(composition.validate(composition.compose_config([*lines, *OFFLINE, f"runs_dir={runs_dir}"])))
     run_cell(job.configuration, job.cell)
     assert job.cell.complete
     return job.cell.folder

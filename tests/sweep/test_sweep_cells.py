@@ -179,7 +179,7 @@ def test_the_time_left_is_estimated_from_cells_that_differ_in_seed(inputs, finis
 
 
 def test_a_finished_sweep_of_100_cells_answers_in_seconds_without_torch(tmp_path):
-    from fairloop.sweep.bench import grid, plan, write_cell
+    from bench.sweep import grid, plan, write_cell
 
     for job in plan([*grid(100), f"runs_dir={tmp_path}/runs"]):
         write_cell(job)

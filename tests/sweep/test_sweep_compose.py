@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from fairloop import config
+from fairloop import composition
 from fairloop.errors import UserError
 from fairloop.sweep.compose import Composer
 
@@ -33,7 +33,7 @@ PARTS = [
 
 def hydras(line):
     try:
-        return config.resolve(config.compose_config(line))
+        return composition.resolve(composition.compose_config(line))
     except UserError as error:
         return str(error)
 
@@ -47,7 +47,7 @@ def ours(composer, line):
 
 def test_the_same_as_hydra_for_random_jobs():
     chance = random.Random(0)
-    with config.composer():
+    with composition.composer():
         composer = Composer()
         for _ in range(25):
             line = [text for part in chance.sample(PARTS, chance.randint(1, 5)) for text in part]
@@ -57,7 +57,7 @@ def test_the_same_as_hydra_for_random_jobs():
 
 
 def test_a_job_does_not_change_the_next_one():
-    with config.composer():
+    with composition.composer():
         composer = Composer()
         first = composer.compose(["seed=1", "study.sentences=9", "initial_bias=low"])
         second = composer.compose(["seed=2", "initial_bias=low"])
@@ -69,7 +69,7 @@ def test_a_job_does_not_change_the_next_one():
     "line", [["study.sentenses=5"], ["seed.deep=1"], ["model.name.more=1"], ["mitigation=magic"], ["nothing=1"]]
 )
 def test_a_mistake_is_worded_as_in_a_single_cell(line):
-    with config.composer():
+    with composition.composer():
         single = hydras(line)
         assert ours(Composer(), line) == single
         assert not isinstance(single, str) or line[0].split("=")[0] in single
@@ -77,9 +77,9 @@ def test_a_mistake_is_worded_as_in_a_single_cell(line):
 
 def test_cells_that_differ_in_values_alone_are_composed_once(monkeypatch):
     calls = []
-    compose = config.compose_config
-    monkeypatch.setattr(config, "compose_config", lambda line, **more: calls.append(line) or compose(line, **more))
-    with config.composer():
+    compose = composition.compose_config
+    monkeypatch.setattr(composition, "compose_config", lambda line, **more: calls.append(line) or compose(line, **more))
+    with composition.composer():
         composer = Composer()
         seen = [
             composer.compose([f"seed={seed}", f"initial_bias={level}"])

@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
+from bench.sweep import plan, write_cell
 from omegaconf import OmegaConf
 
-from fairloop import config
+from fairloop import composition
 from fairloop.errors import Fault, UserError
 from fairloop.sweep import resources
-from fairloop.sweep.bench import plan, write_cell
 from fairloop.sweep.jobs import Outcome
 from fairloop.sweep.launch import check_plugins, run_cells
 from fairloop.sweep.resources import Share, check_gpu_share, share_of
@@ -138,8 +138,8 @@ def test_a_failure_that_stops_nothing(five, tmp_path):
 )
 def test_cells_share_eight_cores_out(overrides, jobs, expected, monkeypatch):
     monkeypatch.setattr(resources, "cores", lambda: 8)
-    with config.composer():
-        launcher = config.compose_config(overrides, with_hydra=True).hydra.launcher
+    with composition.composer():
+        launcher = composition.compose_config(overrides, with_hydra=True).hydra.launcher
     share = share_of(launcher, jobs)
     assert share == expected
     if share.threads and share.cells and "slurm" not in str(overrides):
@@ -147,9 +147,9 @@ def test_cells_share_eight_cores_out(overrides, jobs, expected, monkeypatch):
 
 
 def test_ray_gives_each_cell_its_share_of_a_gpu():
-    with config.composer():
+    with composition.composer():
         overrides = ["hydra/launcher=fairloop_ray", "gpu_share=0.25"]
-        launcher = config.compose_config(overrides, with_hydra=True).hydra.launcher
+        launcher = composition.compose_config(overrides, with_hydra=True).hydra.launcher
         remote = OmegaConf.to_container(launcher.ray.remote, resolve=True)
     assert remote["num_gpus"] == 0.25
 

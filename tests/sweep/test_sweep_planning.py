@@ -6,9 +6,9 @@ import os
 import re
 
 import pytest
+from bench.sweep import grid, plan, write_cell
 from rich.console import Console
 
-from fairloop.sweep.bench import grid, plan, write_cell
 from fairloop.sweep.estimate import Estimate, duration, estimate, stage_seconds
 from fairloop.sweep.plan import Plan
 from fairloop.sweep.table import headline, print_cells, varied_choices

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from fairloop import config
+from fairloop import composition
 from fairloop.errors import UserError
 from fairloop.sweep.search import Search, objective_value, prepare, read_search, stored, trials_of
 
@@ -16,7 +16,7 @@ RANGE = "debias.lambda_r=interval(0.1,10)"
 
 
 def read(*overrides):
-    with config.composer():
+    with composition.composer():
         return read_search([*SEARCH, *overrides], None)
 
 

@@ -157,7 +157,7 @@ def test_the_sweep_file_drives_the_program_through_every_cell(tmp_path, monkeypa
     """As `wandb agent` makes its commands, and as `fairloop` reads them."""
     from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
-    from fairloop import config
+    from fairloop import composition
     from fairloop.sweep.jobs import jobs_of
     from fairloop.tracking.wandb_values import goal_of
 
@@ -177,7 +177,7 @@ def test_the_sweep_file_drives_the_program_through_every_cell(tmp_path, monkeypa
             for word in (parts[part[2:-1]] if part.startswith("${") else [part])
         ]
         assert words[:2] == ["env", "fairloop"]
-        with config.composer():
+        with composition.composer():
             (job,) = jobs_of([[*words[2:], f"runs_dir={tmp_path}"]])
         assert job.configuration.tracking.group == "fairloop-mitigations"
         keys.add(job.cell.key)

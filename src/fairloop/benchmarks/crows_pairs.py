@@ -21,7 +21,7 @@ from fairloop.benchmarks.result import Benchmark, BenchmarkResult, Task, skipped
 from fairloop.benchmarks.sentence_pairs import Protocol, SentencePair, pair_scores
 from fairloop.benchmarks.settings import BenchmarkSettings
 from fairloop.errors import Fault, UserError
-from fairloop.metrics.measurement import Measurement
+from fairloop.measures.measurement import Measurement
 from fairloop.statistics.bootstrap import bootstrap_mean
 
 FILE = "crows_pairs_anonymized.csv"

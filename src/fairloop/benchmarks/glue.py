@@ -35,7 +35,7 @@ from fairloop.benchmarks.result import Benchmark, BenchmarkResult, Task, skipped
 from fairloop.benchmarks.settings import BenchmarkSettings
 from fairloop.errors import Fault, UserError
 from fairloop.files import remove_folder
-from fairloop.metrics.measurement import Measurement
+from fairloop.measures.measurement import Measurement
 from fairloop.plm.model import LanguageModel
 from fairloop.seeding import random_generator
 from fairloop.statistics.agreement import agreement, resampled_agreement

@@ -31,7 +31,7 @@ from fairloop.benchmarks.lpbs import correlation
 from fairloop.benchmarks.result import Benchmark, BenchmarkResult, Skipped, Task, skipped_measurement
 from fairloop.benchmarks.settings import BenchmarkSettings
 from fairloop.lexicon import Attribute, Target, attributes, heldout_templates, occupation, targets
-from fairloop.metrics.measurement import Measurement
+from fairloop.measures.measurement import Measurement
 from fairloop.plm.model import Encoded, LanguageModel, Question
 from fairloop.plm.scoring import causal_questions
 from fairloop.statistics.bootstrap import bootstrap_mean, bootstrap_sums

@@ -26,7 +26,7 @@ from fairloop.benchmarks.result import Benchmark, BenchmarkResult, Task, skipped
 from fairloop.benchmarks.settings import BenchmarkSettings
 from fairloop.errors import Fault
 from fairloop.lexicon.occupations import Occupation, occupations
-from fairloop.metrics.measurement import Measurement
+from fairloop.measures.measurement import Measurement
 from fairloop.plm.model import Encoded, LanguageModel, Question
 from fairloop.statistics.bootstrap import bootstrap_mean, bootstrap_sums, divide
 

@@ -18,7 +18,7 @@ from fairloop.benchmarks.result import Benchmark, BenchmarkResult, Skipped, Task
 from fairloop.benchmarks.settings import BenchmarkSettings
 from fairloop.errors import UserError
 from fairloop.lexicon import neutral_sentences
-from fairloop.metrics.measurement import Measurement
+from fairloop.measures.measurement import Measurement
 from fairloop.plm.scoring import token_scores
 from fairloop.statistics.bootstrap import bootstrap_sums
 

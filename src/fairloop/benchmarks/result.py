@@ -7,7 +7,7 @@ from typing import Any
 
 from fairloop.benchmarks.data import DataSet
 from fairloop.benchmarks.settings import BenchmarkSettings
-from fairloop.metrics.measurement import Measurement
+from fairloop.measures.measurement import Measurement
 from fairloop.plm.model import Kind, LanguageModel, Progress, ScoreMemory
 from fairloop.training.settings import TrainerSettings
 

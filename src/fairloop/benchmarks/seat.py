@@ -24,7 +24,7 @@ from fairloop.benchmarks.data import DataSet, read_json
 from fairloop.benchmarks.result import Benchmark, BenchmarkResult, Skipped, Task, skipped_measurement
 from fairloop.benchmarks.settings import BenchmarkSettings
 from fairloop.errors import Fault, UserError
-from fairloop.metrics.measurement import Measurement
+from fairloop.measures.measurement import Measurement
 from fairloop.plm.encoder import Pooling
 from fairloop.seeding import random_generator
 from fairloop.statistics.exact_permutation import exact_permutation_test

@@ -31,7 +31,7 @@ from fairloop.benchmarks.data import DataSet, read_json, read_json_lines
 from fairloop.benchmarks.result import Benchmark, BenchmarkResult, Skipped, Task, skipped_measurement
 from fairloop.benchmarks.settings import BenchmarkSettings
 from fairloop.errors import Fault, UserError
-from fairloop.metrics.measurement import Measurement
+from fairloop.measures.measurement import Measurement
 from fairloop.plm.model import LanguageModel, Question
 from fairloop.plm.scoring import causal_questions
 from fairloop.statistics.bootstrap import bootstrap_sums

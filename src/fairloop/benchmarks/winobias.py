@@ -30,7 +30,7 @@ from fairloop.benchmarks.result import Benchmark, BenchmarkResult, Skipped, Task
 from fairloop.benchmarks.sentence_pairs import SentencePair, pair_scores
 from fairloop.benchmarks.settings import BenchmarkSettings
 from fairloop.errors import Fault
-from fairloop.metrics.measurement import Measurement
+from fairloop.measures.measurement import Measurement
 from fairloop.plm.model import Question
 from fairloop.statistics.bootstrap import bootstrap_mean
 

@@ -19,7 +19,7 @@ import numpy as np
 from fairloop.errors import UserError
 
 if TYPE_CHECKING:
-    from fairloop.debias.pairs import Pair
+    from fairloop.pairs.pair import Pair
     from fairloop.plm.model import LanguageModel, ScoreMemory
     from fairloop.training.fair_gender import Side, Tokens
 

@@ -16,7 +16,7 @@ from fairloop.errors import UserError
 from fairloop.training.hook import Training
 
 if TYPE_CHECKING:
-    from fairloop.debias.pairs import Pair, PairRow
+    from fairloop.pairs.pair import Pair, PairRow
     from fairloop.plm.settings import PlmSettings
 
 

@@ -21,7 +21,7 @@ from fairloop.errors import UserError
 from fairloop.training.plm_settings import OrthogonalitySettings
 
 if TYPE_CHECKING:
-    from fairloop.debias.pairs import Pair
+    from fairloop.pairs.pair import Pair
     from fairloop.plm.settings import PlmSettings
     from fairloop.training.hook import Training
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from fairloop.debias.neighbours import Neighbours
-    from fairloop.debias.pairs import Pair
+    from fairloop.pairs.pair import Pair
     from fairloop.training.fair_gender import Tokens
 
     Batch = dict[str, Tensor]

@@ -21,9 +21,9 @@ from pydantic import Field
 from fairloop.debias import base, settings
 from fairloop.debias.base import Material
 from fairloop.debias.card import write_card
-from fairloop.debias.pairs import Pair, PairRow
 from fairloop.errors import UserError
 from fairloop.lexicon import occupations
+from fairloop.pairs.pair import Pair, PairRow
 from fairloop.seeding import random_generator
 from fairloop.settings import Settings, incidental
 from fairloop.training.hook import Training

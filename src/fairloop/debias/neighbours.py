@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fairloop.errors import UserError
 
 if TYPE_CHECKING:
-    from fairloop.debias.pairs import Pair
+    from fairloop.pairs.pair import Pair
     from fairloop.plm.model import LanguageModel
 
 #: Up to so many pairs every cosine is computed with NumPy: with 768 dimensions about a minute on two cores.

@@ -4,7 +4,7 @@ from typing import Literal, TypeVar
 
 from pydantic import Field
 
-from fairloop.debias.pair_settings import PairSettings, ScreenSettings
+from fairloop.pairs.settings import PairSettings, ScreenSettings
 from fairloop.settings import Settings
 from fairloop.training.settings import LowRankSettings, OptimizationSettings
 

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 
 from fairloop.corpus.heldout import CounterfactualPair, applicants, unseen
 from fairloop.lexicon import occupation
+from fairloop.measures.measurement import Measurement
 from fairloop.metrics.embedding import Embed
 from fairloop.metrics.lessons import Lessons, columns_of_refits, learned, one_thread, spread, undefined
 from fairloop.metrics.linear_models import fit_ridge
-from fairloop.metrics.measurement import Measurement
 from fairloop.metrics.module import InMemoryMetric, flat
 from fairloop.seeding import derive
 from fairloop.statistics.bootstrap import divide

@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from fairloop.corpus.heldout import ResolutionPair, resolution_pairs, unseen
 from fairloop.corpus.mentions import mask_occupation
 from fairloop.lexicon import occupation, occupations
+from fairloop.measures.measurement import Measurement
 from fairloop.metrics.embedding import Embed
 from fairloop.metrics.lessons import Lessons, columns_of_refits, learned, one_thread, spread, undefined
 from fairloop.metrics.linear_models import fit_ranking
-from fairloop.metrics.measurement import Measurement
 from fairloop.metrics.module import InMemoryMetric, flat
 from fairloop.seeding import derive
 from fairloop.statistics.bootstrap import divide

@@ -23,7 +23,7 @@ from datasets import Features, Value
 from numpy.typing import NDArray
 
 from fairloop.lexicon import occupation
-from fairloop.metrics.measurement import Measurement
+from fairloop.measures.measurement import Measurement
 from fairloop.metrics.module import InMemoryMetric, flat
 from fairloop.seeding import derive
 from fairloop.statistics.bootstrap import bootstrap_sums

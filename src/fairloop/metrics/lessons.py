@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fairloop.corpus.mentions import mask_occupation
 from fairloop.lexicon import occupation
-from fairloop.metrics.measurement import Measurement
+from fairloop.measures.measurement import Measurement
 from fairloop.seeding import random_generator
 from fairloop.statistics.bootstrap import cluster_numbers
 from fairloop.statistics.estimate import Estimate

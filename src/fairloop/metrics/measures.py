@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 
 from fairloop.corpus.heldout import CounterfactualPair
 from fairloop.errors import UserError
+from fairloop.measures.measurement import Measurement
 from fairloop.metrics.diversity import measure_diversity
 from fairloop.metrics.downstream import Fit, measure_downstream
 from fairloop.metrics.downstream_hiring import measure_hiring
 from fairloop.metrics.downstream_pronoun import measure_pronoun
 from fairloop.metrics.embedding import Embed, measure_embedding, remembering
-from fairloop.metrics.measurement import Measurement
 from fairloop.metrics.rule_based import measure_rule_based
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from typing import Any
 
 import evaluate
 
-from fairloop.metrics.measurement import Measurement
+from fairloop.measures.measurement import Measurement
 
 
 class InMemoryMetric(evaluate.Metric):  # type: ignore[misc]

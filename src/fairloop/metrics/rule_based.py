@@ -13,7 +13,7 @@ import evaluate
 import numpy as np
 from datasets import Features, Value
 
-from fairloop.metrics.measurement import Measurement
+from fairloop.measures.measurement import Measurement
 from fairloop.metrics.module import InMemoryMetric, flat
 from fairloop.seeding import derive
 from fairloop.statistics.bootstrap import bootstrap_ratio

@@ -49,7 +49,7 @@ def command(arguments: Sequence[str]) -> int:
         if options.group and not options.source.startswith(PROJECT):
             raise UserError.of("--group", options.group, f"goes with {PROJECT}ENTITY/PROJECT")
         if options.source.startswith(PROJECT):
-            from fairloop.report.wandb_read import copy_project
+            from fairloop.report.wandb.read import copy_project
 
             options.source = str(copy_project(options.source.removeprefix(PROJECT), options.group))
         if options.other is not None:
@@ -74,10 +74,10 @@ def show_report(
     console: Console | None = None,
 ) -> None:
     """Write the report, then print its tables and the paths of its files; arguments as for `write_report`."""
-    from fairloop.report.compare import conditions
-    from fairloop.report.debiasing import debiasings
+    from fairloop.report.fair_gender.effects import debiasings
     from fairloop.report.read import read_runs
-    from fairloop.report.strategies import comparisons
+    from fairloop.report.recursion.conditions import conditions
+    from fairloop.report.recursion.strategies import comparisons
     from fairloop.report.terminal import print_report
     from fairloop.report.write import FOLDER, write_files
 
@@ -99,8 +99,8 @@ def show_difference(first: str, second: str, out_dir: Path | str | None = None, 
         UserError: an argument names neither a cell nor a folder with finished cells.
         Fault: a file cannot be written.
     """
-    from fairloop.report.difference import compare, select
-    from fairloop.report.difference_page import write_difference
+    from fairloop.report.difference.changes import compare, select
+    from fairloop.report.difference.page import write_difference
     from fairloop.report.write import FOLDER
 
     console = console or Console(highlight=False)

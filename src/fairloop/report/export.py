@@ -5,9 +5,9 @@ import io
 import math
 from collections.abc import Iterable, Sequence
 
-from fairloop.report.compare import FACTORS, Condition, Settling
 from fairloop.report.read import MITIGATED, Cell, Measure
-from fairloop.report.strategies import Comparison
+from fairloop.report.recursion.conditions import FACTORS, Condition, Settling
+from fairloop.report.recursion.strategies import Comparison
 from fairloop.statistics.estimate import Estimate
 
 _CELL = ["study", "cell", "model", "mitigation", "level", "seed", "generation"]

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fairloop.report.large import flip_p_value
 from fairloop.report.read import Cell
 from fairloop.statistics.bootstrap import bootstrap_sums
 from fairloop.statistics.estimate import Estimate
+from fairloop.statistics.large import flip_p_value
 
 ITEMS_FILE = "items.csv"
 

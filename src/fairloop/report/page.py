@@ -8,16 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
-from fairloop.report.calibration import calibrations, summary_table
-from fairloop.report.compare import Condition
-from fairloop.report.debiasing import Debiasing
-from fairloop.report.debiasing_tables import debiasing_tables
+from fairloop.report.calibration.tables import calibrations, summary_table
 from fairloop.report.drawing import Drawing
+from fairloop.report.fair_gender.effects import Debiasing
+from fairloop.report.fair_gender.tables import debiasing_tables
 from fairloop.report.payload import TEMPLATES, Settings, cell_data, configurations, script
 from fairloop.report.read import Cell, Runs
+from fairloop.report.recursion.conditions import Condition
+from fairloop.report.recursion.strategies import Comparison
+from fairloop.report.recursion.strategy_figures import Figure
 from fairloop.report.samples import SampledCorpus, sample_corpora, visible
-from fairloop.report.strategies import Comparison
-from fairloop.report.strategy_figures import Figure
 from fairloop.report.table import (
     Table,
     change_table,

@@ -5,9 +5,9 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from fairloop.benchmarks.published import PublishedScore, published_for
-from fairloop.report.compare import Condition, level_mean, verdict_in_words
 from fairloop.report.read import MITIGATED, Cell, Measure, Runs
-from fairloop.report.strategies import REDUCED, UNLEARNED, Comparison, Reduction, learned_nothing
+from fairloop.report.recursion.conditions import Condition, level_mean, verdict_in_words
+from fairloop.report.recursion.strategies import REDUCED, UNLEARNED, Comparison, Reduction, learned_nothing
 from fairloop.statistics.estimate import Estimate
 
 RULE = {

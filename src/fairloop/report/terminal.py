@@ -10,12 +10,12 @@ from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from fairloop.report.calibration import calibrations, summary_table
-from fairloop.report.compare import FACTORS, Condition, settle_or_disappear, verdict_in_words
-from fairloop.report.debiasing import Debiasing
-from fairloop.report.debiasing_tables import debiasing_tables
+from fairloop.report.calibration.tables import calibrations, summary_table
+from fairloop.report.fair_gender.effects import Debiasing
+from fairloop.report.fair_gender.tables import debiasing_tables
 from fairloop.report.read import Runs
-from fairloop.report.strategies import Comparison
+from fairloop.report.recursion.conditions import FACTORS, Condition, settle_or_disappear, verdict_in_words
+from fairloop.report.recursion.strategies import Comparison
 from fairloop.report.table import (
     Table,
     change_table,

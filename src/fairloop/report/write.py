@@ -5,12 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fairloop.files import write_bytes, write_text
-from fairloop.report.calibration import Calibration, calibrations, curve_csv, summary_csv
-from fairloop.report.calibration_figure import CAPTION, calibration_figure
-from fairloop.report.compare import Condition, conditions
-from fairloop.report.debiasing import Debiasing, debiasings
-from fairloop.report.debiasing_figures import debiasing_figures
-from fairloop.report.debiasing_tables import ablation_csv, debiasing_csv
+from fairloop.report.calibration.figure import CAPTION, calibration_figure
+from fairloop.report.calibration.tables import Calibration, calibrations, curve_csv, summary_csv
 from fairloop.report.drawing import Drawing
 from fairloop.report.export import (
     cells_csv,
@@ -21,12 +17,16 @@ from fairloop.report.export import (
     reductions_csv,
     trajectories_csv,
 )
-from fairloop.report.figure import trajectories_figure
+from fairloop.report.fair_gender.effects import Debiasing, debiasings
+from fairloop.report.fair_gender.figures import debiasing_figures
+from fairloop.report.fair_gender.tables import ablation_csv, debiasing_csv
 from fairloop.report.latex import file_names, latex_table
 from fairloop.report.page import render_page, report_sections
 from fairloop.report.read import Runs, read_runs
-from fairloop.report.strategies import Comparison, comparisons
-from fairloop.report.strategy_figures import Figure, strategy_figures
+from fairloop.report.recursion.conditions import Condition, conditions
+from fairloop.report.recursion.strategies import Comparison, comparisons
+from fairloop.report.recursion.strategy_figures import Figure, strategy_figures
+from fairloop.report.recursion.trajectories import trajectories_figure
 
 FOLDER = "report"
 """Where a report goes by default, inside the runs folder."""

@@ -26,14 +26,14 @@ from fairloop import console
 from fairloop.benchmarks.registry import settings_of as benchmark_settings
 from fairloop.config import Configuration
 from fairloop.debias.base import Material
-from fairloop.debias.pair_settings import PairSettings
-from fairloop.debias.pairs import PairRow, coverage, kept, load_pairs, reasons, save_pairs
 from fairloop.debias.registry import method
 from fairloop.errors import UserError
 from fairloop.files import digest_file, files_below, write_json, write_text
 from fairloop.generation.generator import Generator, open_generator
 from fairloop.lexicon import neutral_sentences
-from fairloop.metrics.measurement import Measurement
+from fairloop.measures.measurement import Measurement
+from fairloop.pairs.pair import PairRow, coverage, kept, load_pairs, reasons, save_pairs
+from fairloop.pairs.settings import PairSettings
 from fairloop.plm.locate import fingerprint, torch_device
 from fairloop.seeding import random_generator
 from fairloop.studies.evaluate import OUTCOME_FILE, write_outcome
@@ -45,7 +45,7 @@ from fairloop.tracking.wandb_run import Tracker
 from fairloop.training.hook import Training
 
 if TYPE_CHECKING:
-    from fairloop.debias.screen import Fluency
+    from fairloop.pairs.screen import Fluency
     from fairloop.plm.model import LanguageModel
     from fairloop.plm.settings import PlmSettings
 
@@ -112,7 +112,7 @@ class FairGender:
         return self._shared("pairs", self._write, settings, "pairs")
 
     def _write(self, folder: Path) -> dict[str, Any]:
-        from fairloop.debias.pair_sources import gather_pairs
+        from fairloop.pairs.sources import gather_pairs
 
         generator = self.generator if self.settings.source == "llm" else None
         gathered = gather_pairs(
@@ -140,8 +140,8 @@ class FairGender:
         return self._shared("screening", lambda folder: self._screen(pairs, folder), settings, "screening", [pairs])
 
     def _screen(self, pairs: Stage, folder: Path) -> None:
-        from fairloop.debias.screen import screen_pairs
-        from fairloop.debias.toxicity import toxicity_scorer
+        from fairloop.pairs.screen import screen_pairs
+        from fairloop.pairs.toxicity import toxicity_scorer
 
         screen = self.settings.screen
         with self._progress("screening") as on_progress:
@@ -155,7 +155,7 @@ class FairGender:
 
     def _fluency(self, on_progress: console.OnProgress) -> "Fluency | None":
         """The measure of fluency, by the language model that is to judge it."""
-        from fairloop.debias.screen import fluency_of
+        from fairloop.pairs.screen import fluency_of
         from fairloop.plm.memory import FolderMemory
 
         if self.settings.screen.fluency == "none":

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from fairloop.files import write_json
-from fairloop.metrics.measurement import Measurement
+from fairloop.measures.measurement import Measurement
 from fairloop.tracking.results import number
 from fairloop.tracking.stages import Stage
 

@@ -19,8 +19,8 @@ from fairloop import console
 from fairloop.config import Configuration
 from fairloop.corpus.seed import surplus
 from fairloop.files import write_bytes, write_text
+from fairloop.measures.measurement import Measurement
 from fairloop.metrics.calibration import Place, Reading, calibrate
-from fairloop.metrics.measurement import Measurement
 from fairloop.plm.locate import torch_device
 from fairloop.seeding import derive, random_generator
 from fairloop.studies.measures import read_measures, write_measures
@@ -133,8 +133,8 @@ class MetricCalibration:
 
     def write_report(self, measured: Sequence[Measurement], folder: Path) -> None:
         """Write the tables and the figure as `fairloop-report` makes them from the run store."""
-        from fairloop.report.calibration import Calibration, curve_csv, summary_csv
-        from fairloop.report.calibration_figure import calibration_figure
+        from fairloop.report.calibration.figure import calibration_figure
+        from fairloop.report.calibration.tables import Calibration, curve_csv, summary_csv
 
         calibration = Calibration.of(measured, self.cell.key, str(self.seed), self.settings.reference)
         write_text(folder / CURVE_FILE, curve_csv([calibration]))

@@ -23,7 +23,7 @@ from fairloop.files import write_json
 from fairloop.generation.generator import Generator, open_generator
 from fairloop.generation.server_settings import ServerSettings
 from fairloop.lexicon import occupations
-from fairloop.metrics.measurement import Measurement
+from fairloop.measures.measurement import Measurement
 from fairloop.mitigation.base import Training
 from fairloop.mitigation.compose import compose
 from fairloop.plm.locate import torch_device

@@ -13,14 +13,14 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Override, OverrideType
 from omegaconf import OmegaConf
 
-from fairloop import config
+from fairloop import composition
 from fairloop.errors import UserError
 
 _PLAIN_KEY = re.compile(r"\w+(\.\w+)*")
 
 
 class Composer:
-    """Composes many configurations; to be used inside `config.composer()`."""
+    """Composes many configurations; to be used inside `composition.composer()`."""
 
     def __init__(self) -> None:
         self._parsed: dict[str, Override] = {}
@@ -44,11 +44,11 @@ class Composer:
             composed = _assigned(base, values) if base is not None else None
             if composed is not None:
                 return composed
-        return config.resolve(config.compose_config(line))
+        return composition.resolve(composition.compose_config(line))
 
     def _parse(self, text: str) -> Override:
         if text not in self._parsed:
-            self._parsed[text] = config.parse_overrides([text])[0]
+            self._parsed[text] = composition.parse_overrides([text])[0]
         return self._parsed[text]
 
     def _is_group(self, key: str) -> bool:
@@ -80,7 +80,7 @@ class Composer:
         """Return what the overrides make before values are put in; None if values could change more than their key."""
         if line not in self._bases:
             try:
-                plain = OmegaConf.to_container(config.compose_config(line), resolve=False)
+                plain = OmegaConf.to_container(composition.compose_config(line), resolve=False)
             except UserError:  # the whole line has the better message
                 plain = None
             self._bases[line] = plain if isinstance(plain, dict) and not _refers(plain) else None  # type: ignore[assignment]

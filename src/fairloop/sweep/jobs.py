@@ -43,7 +43,7 @@ class Job:
 
 
 def jobs_of(lines: Sequence[Sequence[str]]) -> list[Job]:
-    """Compose and check every cell, each once; inside `config.composer()`.
+    """Compose and check every cell, each once; inside `composition.composer()`.
 
     Args:
         lines: the overrides of each cell. Hydra's own ones are for the whole command, and left out.

@@ -20,7 +20,7 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 
 from fairloop import console
-from fairloop.config import CONFIG_NAME
+from fairloop.composition import CONFIG_NAME
 from fairloop.errors import Fault, UserError
 from fairloop.sweep.jobs import Job, Outcome
 from fairloop.sweep.resources import Share, check_gpu_share, share_of
@@ -70,7 +70,7 @@ class Fleet:
 
     @classmethod
     def of(cls, overrides: Sequence[str], cells: int, gpu_share: float | None) -> "Fleet":
-        """Compose the command's own configuration, for its launcher; inside `config.composer()`."""
+        """Compose the command's own configuration, for its launcher; inside `composition.composer()`."""
         composed = GlobalHydra.instance().hydra.compose_config(CONFIG_NAME, list(overrides), run_mode=RunMode.MULTIRUN)  # type: ignore[union-attr]
         share = share_of(composed.hydra.launcher, cells)
         check_gpu_share(gpu_share, composed.hydra.launcher, share)

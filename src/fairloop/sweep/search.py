@@ -17,7 +17,7 @@ from typing import Any
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
 from omegaconf import DictConfig
 
-from fairloop import config, console
+from fairloop import composition, config, console
 from fairloop.config import Configuration
 from fairloop.errors import UserError
 from fairloop.files import canonical_json, digest_text, writing
@@ -90,7 +90,7 @@ def read_search(overrides: Sequence[str], params: Mapping[str, Any] | None) -> S
         UserError: a mistake in any of them.
     """
     named = [f"{key}={value}" for key, value in (params or {}).items()]
-    given = config.parse_overrides([*named, *overrides])
+    given = composition.parse_overrides([*named, *overrides])
     searched = {one.key_or_group: one for one in given if one.is_sweep_override()}
     fixed = [str(one.input_line) for one in given if not one.is_sweep_override()]
     if not searched:
@@ -104,7 +104,7 @@ def read_search(overrides: Sequence[str], params: Mapping[str, Any] | None) -> S
     base = checked[0]
     if base.objective is None:
         raise UserError.of("objective", "null", "a measure in result.json, such as heldout_templates/mean_abs_log_odds")
-    sweeper = config.compose_config(lines[0], with_hydra=True).hydra.sweeper
+    sweeper = composition.compose_config(lines[0], with_hydra=True).hydra.sweeper
     _check_sweeper(sweeper)
     space = {key: str(one.input_line).split("=", 1)[1] for key, one in searched.items()}
     return Search(base, space, tuple(overrides), sweeper)

@@ -1,0 +1,1 @@
+"""The catalogue of every measure, and the type that carries one."""

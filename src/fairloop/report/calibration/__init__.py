@@ -1,0 +1,1 @@
+"""Metric calibration: what each metric says of corpora whose net stereotype rate is known."""

@@ -1,0 +1,1 @@
+"""Two cells or two sweeps against each other."""

@@ -1,0 +1,395 @@
+"""What a debias method buys and what it costs: each against the untouched PLM, and what each component adds.
+
+A method is measured on the same PLM before and after, with the same seed and the same items; so is the ablation of a
+component, against the full method. Differences are paired by seed.
+"""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fairloop.pairs.sentence_files import KEY as SENTENCES
+from fairloop.report.items import Side, item_difference, item_p_value
+from fairloop.report.read import Cell, Measure
+from fairloop.report.recursion.conditions import flatten, level_mean
+from fairloop.statistics.corrections import holm
+from fairloop.statistics.estimate import Estimate
+from fairloop.statistics.large import flip_p_value
+from fairloop.statistics.means import ratio_of_means, student_mean
+
+STUDY = "fair_gender"
+BEFORE = "before/"
+UNTOUCHED = "none"
+
+MOST_FOR_ITEMS = 20
+"""Of more pairs of seeds than this the per-item tables are not read: the seeds themselves say enough."""
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Score:
+    """A measure of a PLM that the method table reports.
+
+    `unbiased` is the value of a model without bias: a bias counts by its distance from there. None for language
+    skill, of which `lower` says whether less of it is better.
+    """
+
+    metric: str
+    title: str
+    unbiased: float | None = None
+    lower: bool = True
+
+    @property
+    def is_bias(self) -> bool:
+        """Whether it measures bias, and not language skill."""
+        return self.unbiased is not None
+
+    def amount(self, value: float) -> float:
+        """Return the amount of bias that a value stands for; a language skill's value as it is."""
+        return value if self.unbiased is None else abs(value - self.unbiased)
+
+
+SCORES = (
+    Score("heldout_templates/mean_abs_log_odds", "held-out templates: |log odds|", 0.0),
+    Score("heldout_templates/attribute_words", "held-out attribute words", 0.0),
+    Score("heldout_templates/traits", "held-out traits", 0.0),
+    Score("heldout_templates/activities", "held-out activities", 0.0),
+    Score("seat/mean_abs_effect_size", "SEAT: mean |d|", 0.0),
+    Score("stereoset/gender/ss", "StereoSet SS (gender)", 50.0),
+    Score("crows_pairs/gender/score", "CrowS-Pairs (gender)", 50.0),
+    Score("lpbs/gap", "log-probability bias: gap", 0.0),
+    Score("winobias/overall/gap", "WinoBias gap", 0.0),
+    Score("perplexity/pseudo_perplexity", "pseudo-perplexity (neutral)"),
+    Score("perplexity/perplexity", "perplexity (neutral)"),
+    Score("stereoset/overall/lms", "StereoSet LMS (all types)", lower=False),
+    Score("stereoset/gender/lms", "StereoSet LMS (gender)", lower=False),
+    Score("stereoset/gender/icat", "StereoSet ICAT (gender)", lower=False),
+    Score("glue/mean", "GLUE mean", lower=False),
+)
+"""What the method table shows, where cells have it: bias first, the headline before the others."""
+
+_WORDS = {
+    ("source", "template"): "pairs from templates",
+    ("source", "swap"): "swapped pairs",
+    ("source", "llm"): "pairs by the LLM",
+    ("screen.enabled", "False"): "no screening",
+    ("screen.toxicity", "none"): "no toxicity screen",
+    ("screen.fluency", "none"): "no fluency screen",
+    ("alignment.enabled", "False"): "no alignment",
+    ("causal", "none"): "no causal estimate",
+    ("causal", "influence"): "influence for knn",
+    ("causal", "random"): "random filter",
+    ("regularizer", "False"): "no regulariser",
+    ("predicted", "target"): "the target's question alone",
+    ("text_weight", "0.0"): "without the sentences' own loss",
+    ("neighbours", "1"): "no neighbours",
+    ("early_stopping.enabled", "False"): "no early stopping",
+    ("weights", "lora"): "LoRA",
+}
+# They decide nothing of a result, or only which benchmarks are there to be compared.
+_IRRELEVANT = {"study.benchmarks", "study.data", "study.resamples", "debias.accumulate", "model.batch_size"}
+_PLM_IRRELEVANT = {"plm.device", "plm.batch_tokens"}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A method under one set of settings; `changes` are those ("key", "value") that differ from the method's reference.
+
+    The reference has, of every setting in which the method's cells differ, the value that most variants share, and of
+    several such values the method's default: in an ablation that is the full method.
+    """
+
+    method: str
+    changes: tuple[tuple[str, str], ...]
+    cells: tuple[Cell, ...]
+
+    @property
+    def label(self) -> str:
+        """The variant in words."""
+        return ", ".join([self.method, *(change_in_words(*change) for change in self.changes)])
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What a variant does to one score.
+
+    Attributes:
+        variant: whose cells.
+        score: the measure.
+        value: its mean over seeds; for one seed, or seeds that are all alike, with its interval over items.
+        change: the paired difference of the amount of bias, or of the skill, against the control.
+        relative: the same as a share of the control's mean, with Fieller's interval.
+        p_value: of the exact sign-flip test over pairs: would other seeds show it?
+        adjusted: the same after Holm over the variants compared by this score.
+        item_p: of the same test over items (subjects, lines): would other items show it?
+        item_adjusted: the same after Holm.
+        pairs: how many pairs of seeds.
+        over: what the interval is over: "seeds", "items" or "" where there is none.
+    """
+
+    variant: Variant
+    score: Score
+    value: Measure
+    change: Estimate
+    relative: Estimate
+    p_value: float
+    adjusted: float
+    item_p: float
+    item_adjusted: float
+    pairs: int
+    over: str
+
+
+@dataclass(frozen=True)
+class Debiasing:
+    """All variants of one PLM: against the untouched PLM, and the ablations of each method against its full form."""
+
+    plm: str
+    untouched: tuple[Cell, ...]
+    variants: tuple[Variant, ...]
+    effects: tuple[Effect, ...]
+    ablations: tuple["Ablation", ...]
+
+    @property
+    def scores(self) -> list[Score]:
+        """The scores that some variant has, in their order."""
+        return list(dict.fromkeys(one.score for one in self.effects))
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """A method's full form, and its variants against it: what is lost without a component."""
+
+    full: Variant
+    headline: Score
+    without: float
+    level: float
+    effects: tuple[Effect, ...]
+
+    def of(self, score: Score) -> list[Effect]:
+        """Return the changes of one score."""
+        return [one for one in self.effects if one.score == score]
+
+
+def debiasings(cells: Sequence[Cell]) -> list[Debiasing]:
+    """Group the cells of the study by PLM and compare them."""
+    groups: dict[tuple[tuple[str, str], ...], list[Cell]] = defaultdict(list)
+    for cell in cells:
+        if cell.study == STUDY:
+            plm = flatten({"plm": cell.config.get("plm") or {}})
+            groups[tuple(sorted((key, value) for key, value in plm.items() if key not in _PLM_IRRELEVANT))].append(cell)
+    named = [(dict(plm).get("plm.name", "unnamed PLM"), plm, members) for plm, members in groups.items()]
+    counts = Counter(name for name, _, _ in named)
+    return [
+        _compare(name if counts[name] == 1 else f"{name} ({dict(plm).get('plm.path', place)})", members)
+        for place, (name, plm, members) in enumerate(named)
+    ]
+
+
+def change_in_words(key: str, value: str) -> str:
+    """Return a setting of a variant as a short name."""
+    short = key.removeprefix("debias.")
+    if short == "pairs":
+        return f"{value} pairs"
+    return _WORDS.get((short, value), f"{short}={value or 'null'}")
+
+
+def method_of(cell: Cell) -> str:
+    """Return the name of a cell's debias method."""
+    chosen = cell.config.get("debias")
+    return str(chosen.get("name", "unnamed method")) if isinstance(chosen, dict) else UNTOUCHED
+
+
+def _compare(plm: str, cells: Sequence[Cell]) -> Debiasing:
+    untouched = tuple(cell for cell in cells if method_of(cell) == UNTOUCHED)
+    methods: dict[str, list[Cell]] = defaultdict(list)
+    for cell in cells:
+        methods[method_of(cell)].append(cell)
+    order = sorted(methods, key=lambda name: (name != UNTOUCHED, name != STUDY, name))
+    variants = [variant for name in order for variant in _variants(name, methods[name])]
+    controls = {cell.seed: cell for cell in untouched}
+    present = {row.metric for cell in cells for row in cell.rows if math.isfinite(row.value)}
+    scores = [one for one in _found(present) if one.metric in present]
+    effects: list[Effect] = []
+    for score in scores:
+        family = [_effect(one, score, list(_against_untouched(_once(one.cells, score), controls))) for one in variants]
+        effects += _adjusted(family)
+    ablations = [found for name in order if (found := _ablation(_of(variants, name), scores, controls))]
+    return Debiasing(plm, untouched, tuple(variants), tuple(effects), tuple(ablations))
+
+
+def _found(present: Iterable[str]) -> Iterator[Score]:
+    """Yield the scores, and under GLUE's title the mean of the tasks that there are."""
+    yield from SCORES
+    for metric in sorted(metric for metric in present if metric.startswith("glue/mean_of_")):
+        yield Score(metric, f"GLUE mean of {metric.removeprefix('glue/mean_of_')} tasks", lower=False)
+
+
+def _of(variants: Iterable[Variant], method: str) -> list[Variant]:
+    return [one for one in variants if one.method == method]
+
+
+def _variants(method: str, cells: Sequence[Cell]) -> list[Variant]:
+    """Return the variants of one method, the reference first, then those with the fewest changes."""
+    if method == UNTOUCHED:  # what it is configured with besides does nothing
+        return [Variant(method, (), tuple(cells))]
+    flat = _one_file_a_seed(cells, [_settings(cell) for cell in cells])
+    keys = sorted({key for one in flat for key in one})
+    varying = [key for key in keys if len({one.get(key, "") for one in flat}) > 1]
+    groups: dict[tuple[str, ...], list[Cell]] = defaultdict(list)
+    for cell, settings in zip(cells, flat, strict=True):
+        groups[tuple(settings.get(key, "") for key in varying)].append(cell)
+    defaults = _defaults(method) if varying else {}
+    reference = [
+        _reference([values[place] for values in groups], defaults.get(key)) for place, key in enumerate(varying)
+    ]
+    found = [
+        Variant(
+            method,
+            tuple((key, value) for key, value, usual in zip(varying, values, reference, strict=True) if value != usual),
+            tuple(members),
+        )
+        for values, members in groups.items()
+    ]
+    return sorted(found, key=lambda one: (len(one.changes), one.changes))
+
+
+def _one_file_a_seed(cells: Sequence[Cell], flat: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    """Return settings without the file of sentences where each seed has its own: one variant, not one for each file."""
+    alike: dict[tuple[tuple[str, str], ...], list[int]] = defaultdict(list)
+    for place, one in enumerate(flat):
+        alike[tuple(sorted((key, value) for key, value in one.items() if key != SENTENCES))].append(place)
+    found = [dict(one) for one in flat]
+    for places in alike.values():
+        files = {(cells[place].seed, flat[place].get(SENTENCES, "")) for place in places}
+        if len({seed for seed, _ in files}) == len(files):
+            for place in places:
+                found[place].pop(SENTENCES, None)
+    return found
+
+
+def _reference(values: Sequence[str], default: str | None) -> str:
+    counts = Counter(values)
+    usual = [value for value in counts if counts[value] == max(counts.values())]
+    return default if default in usual else usual[0]
+
+
+def _settings(cell: Cell) -> dict[str, str]:
+    config = {group: cell.config.get(group) or {} for group in ("debias", "model", "study")}
+    return {key: value for key, value in flatten(config).items() if key not in _IRRELEVANT}
+
+
+def _defaults(method: str) -> dict[str, str]:
+    """Return a method's default settings; nothing for a method that this version does not know."""
+    from fairloop.debias.registry import settings_of
+    from fairloop.errors import UserError
+
+    try:
+        return flatten({"debias": settings_of({"name": method}).model_dump(mode="json")})
+    except UserError:
+        return {}
+
+
+Pairs = list[tuple[Side, Side]]
+
+
+def _against_untouched(cells: Iterable[Cell], controls: dict[str, Cell]) -> Iterator[tuple[Side, Side]]:
+    """Pair each cell with the untouched PLM: as the cell itself measured it, or the cell of its seed that did."""
+    for cell in cells:
+        if any(row.metric.startswith(BEFORE) for row in cell.rows):
+            yield Side(cell), Side(cell, before=True)
+        elif cell.seed in controls and controls[cell.seed] is not cell:
+            yield Side(cell), Side(controls[cell.seed])
+
+
+def _against(cells: Iterable[Cell], controls: Sequence[Cell]) -> Iterator[tuple[Side, Side]]:
+    by_seed = {cell.seed: cell for cell in controls}
+    return ((Side(cell), Side(by_seed[cell.seed])) for cell in cells if cell.seed in by_seed)
+
+
+def _adjusted(family: Sequence[Effect]) -> Iterator[Effect]:
+    """Yield the effects on one score with Holm's p-values."""
+    adjusted = (holm([one.p_value for one in family]), holm([one.item_p for one in family]))
+    for one, over_seeds, over_items in zip(family, *adjusted, strict=True):
+        yield replace(one, adjusted=float(over_seeds), item_adjusted=float(over_items))
+
+
+def _once(cells: Iterable[Cell], score: Score) -> list[Cell]:
+    """Return one cell of each seed that has a score: cells that differ in their benchmarks only count once."""
+    found: dict[str, Cell] = {}
+    for cell in cells:
+        if math.isfinite(cell.get(score.metric, None).value):
+            found.setdefault(cell.seed, cell)
+    return list(found.values())
+
+
+def _effect(variant: Variant, score: Score, pairs: Pairs) -> Effect:
+    pairs = [
+        pair
+        for pair in pairs
+        if all(math.isfinite(side.value(score.metric)) for side in pair) and variant.method != UNTOUCHED
+    ]
+    cells, count = _once(variant.cells, score), len(pairs)
+    # Seeds of what draws nothing at random are one measurement repeated: their spread of zero would be no interval.
+    if _alike([cell.get(score.metric, None).value for cell in cells]):
+        cells = cells[:1]
+    if all(_alike([pair[place].value(score.metric) for pair in pairs]) for place in (0, 1)):
+        pairs = pairs[:1]
+    treated, control = (np.array([score.amount(pair[place].value(score.metric)) for pair in pairs]) for place in (0, 1))
+    change = student_mean(treated - control)
+    ratio = ratio_of_means(control, treated)
+    relative = Estimate(ratio.value - 1, ratio.low - 1, ratio.high - 1, ratio.n)
+    over = "seeds" if len(pairs) > 2 else ""
+    if len(pairs) == 1 and (over_items := _over_items(*pairs[0], score)):
+        change, over = over_items, "items"
+    p_value = flip_p_value(treated - control) if len(pairs) > 1 else math.nan
+    item_p = item_p_value(pairs, score.metric) if len(pairs) <= MOST_FOR_ITEMS else math.nan
+    value = level_mean(cells, score.metric, None)
+    return Effect(variant, score, value, change, relative, p_value, math.nan, item_p, math.nan, count, over)
+
+
+def _alike(values: Sequence[float]) -> bool:
+    return len(values) > 1 and bool(np.allclose(values, values[0], rtol=1e-9, atol=0.0))
+
+
+def _over_items(second: Side, first: Side, score: Score) -> Estimate | None:
+    """Return the change with its interval over items; None where the two lie on different sides of no bias."""
+    origin = score.unbiased or 0.0
+    after, before = second.value(score.metric), first.value(score.metric)
+    if (after - origin) * (before - origin) <= 0:
+        return None
+    found = item_difference(second, first, score.metric)
+    if found is None:
+        return None
+    estimate, _ = found
+    return estimate if after >= origin else Estimate(-estimate.value, -estimate.high, -estimate.low, estimate.n)
+
+
+def _ablation(variants: Sequence[Variant], scores: Sequence[Score], controls: dict[str, Cell]) -> Ablation | None:
+    """Return the variants of a method against its full form; None without any, or without the full form."""
+    full = next((one for one in variants if not one.changes), None)
+    headline = next((one for one in scores if one.is_bias), None)
+    others = [one for one in variants if one.changes]
+    if full is None or headline is None or not others:
+        return None
+    effects: list[Effect] = []
+    for score in scores:
+        family = [
+            _effect(one, score, list(_against(_once(one.cells, score), _once(full.cells, score)))) for one in others
+        ]
+        effects += _adjusted(family)
+    untouched = [
+        headline.amount(first.value(headline.metric))
+        for _, first in _against_untouched(_once(full.cells, headline), controls)
+    ]
+    level = [headline.amount(cell.get(headline.metric, None).value) for cell in _once(full.cells, headline)]
+    return Ablation(full, headline, _mean(untouched), _mean(level), tuple(effects))
+
+
+def _mean(values: Sequence[float]) -> float:
+    return student_mean(values).value

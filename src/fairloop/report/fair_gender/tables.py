@@ -1,0 +1,174 @@
+"""Fair-Gender's tables: methods against the untouched PLM, and what each component of a method is worth."""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+
+from fairloop.report.export import csv_field, csv_text
+from fairloop.report.fair_gender.effects import BEFORE, UNTOUCHED, Ablation, Debiasing, Effect, Score
+from fairloop.report.table import Table, number, p_value_text, with_interval
+from fairloop.statistics.estimate import Estimate
+
+_OVER = "Student's t from three seeds; over items for one, or if all are alike, for nothing is drawn at random"
+_SEEDS = f"Means over seeds with 95% intervals ({_OVER})."
+_PAIRED = (
+    "p: sign-flip test over seeds (three cannot give less than 0.25) and over items, where cells keep them (subjects "
+    "of templates, lines, pairs); each after Holm over the rows of a measure."
+)
+
+
+def debiasing_tables(found: Debiasing, *, in_full: bool = False) -> list[Table]:
+    """Return the method table, the changes against the untouched PLM, and the ablations.
+
+    Without `in_full` the headline bias and the first language skill alone, for which a terminal has room.
+    """
+    scores = found.scores if in_full else _headlines(found.scores)
+    tables = [method_table(found)] if in_full else []
+    tables += [_change_table(found, scores)] if in_full else [_change_table(found, [score]) for score in scores]
+    return [table for table in (*tables, *(ablation_table(found, one) for one in found.ablations)) if table.rows]
+
+
+def method_table(found: Debiasing) -> Table:
+    """Return each method's scores side by side: bias first, then language skill; the untouched PLM first."""
+    scores = found.scores
+    by_row = {(id(one.variant), one.score): one for one in found.effects}
+    rows = [
+        (one.label, str(len({cell.seed for cell in one.cells})), *(_value(by_row[id(one), score]) for score in scores))
+        for one in found.variants
+    ]
+    if not found.untouched:
+        before = _untouched(found)
+        rows.insert(0, ("untouched PLM", "", *(number(before.get(score, math.nan)) for score in scores)))
+    columns = ("method", "seeds", *(_headed(score) for score in scores))
+    note = f"{_SEEDS} ↓ less is better, ↑ more is better, → the number that stands for no bias."
+    return Table(f"Debias methods: {found.plm}", columns, tuple(rows), 1, note)
+
+
+def ablation_table(found: Debiasing, ablation: Ablation) -> Table:
+    """Return the headline bias and the first language skill without each component, against the full method."""
+    scores = _headlines([one for one in found.scores if any(effect.score == one for effect in ablation.effects)])
+    rows = []
+    for headline in ablation.of(scores[0]):
+        cells: list[str] = []
+        for score in scores:
+            one = next(effect for effect in ablation.of(score) if effect.variant is headline.variant)
+            cells += [_value(one), _difference(one), p_value_text(one.adjusted), p_value_text(one.item_adjusted)]
+        rows.append((headline.variant.label, *cells, str(headline.pairs)))
+    columns = ["variant"]
+    for score in scores:
+        columns += [score.title, f"change {_arrow(score)}", "p seeds", "p items"]
+    name = ablation.full.label
+    note = (
+        f"Change: against {name} (headline bias {number(ablation.level)}; untouched PLM {number(ablation.without)}), "
+        f"paired by seed, 95% intervals ({_OVER}). {_PAIRED}"
+    )
+    return Table(f"Ablation of {name}: {found.plm}", (*columns, "pairs"), tuple(rows), 1, note)
+
+
+def debiasing_csv(found: Iterable[Debiasing]) -> str:
+    """Return every effect against the untouched PLM, one line per PLM, variant and score."""
+    header = ["plm", "method", "variant", *_EFFECT]
+    lines = (
+        [one.plm, effect.variant.method, effect.variant.label, *_effect_line(effect)]
+        for one in found
+        for effect in one.effects
+    )
+    return csv_text(header, lines)
+
+
+def ablation_csv(found: Iterable[Debiasing]) -> str:
+    """Return every change against a method's full form, one line per PLM, variant and score."""
+    header = ["plm", "full", "variant", *_EFFECT]
+    lines = (
+        [one.plm, ablation.full.label, effect.variant.label, *_effect_line(effect)]
+        for one in found
+        for ablation in one.ablations
+        for effect in ablation.effects
+    )
+    return csv_text(header, lines)
+
+
+_EFFECT = ["metric", "kind", "value", "low", "high", "change", "change_low", "change_high"]
+_EFFECT += ["relative", "relative_low", "relative_high", "p", "p_holm", "p_items", "p_items_holm"]
+_EFFECT += ["pairs", "interval_over"]
+
+
+def _effect_line(one: Effect) -> Iterator[str]:
+    yield from (one.score.metric, "bias" if one.score.is_bias else "language")
+    for part in (one.value, one.change, one.relative):
+        yield from map(csv_field, (part.value, part.low, part.high))
+    yield from map(csv_field, (one.p_value, one.adjusted, one.item_p, one.item_adjusted))
+    yield from (str(one.pairs), one.over)
+
+
+def _change_table(found: Debiasing, scores: Sequence[Score]) -> Table:
+    rows = tuple(
+        (
+            one.variant.label,
+            one.score.title,
+            _value(one),
+            f"{_difference(one)} {_arrow(one.score)}",
+            _percent(one.relative),
+            p_value_text(one.adjusted),
+            p_value_text(one.item_adjusted),
+            str(one.pairs),
+        )
+        for one in found.effects
+        if one.score in scores and one.variant.method != UNTOUCHED
+    )
+    columns = ("method", "measure", "after", "change against untouched", "relative", "p seeds", "p items", "pairs")
+    note = (
+        "Change: of the distance from no bias, or of the language skill, paired by seed with the PLM before; 95% "
+        f"intervals ({_OVER}; Fieller for the relative change). {_PAIRED}"
+    )
+    return Table(f"Change against the untouched PLM: {found.plm}", columns, rows, 2, note)
+
+
+def _headlines(scores: Sequence[Score]) -> list[Score]:
+    bias = [one for one in scores if one.is_bias][:1]
+    return [*bias, *[one for one in scores if not one.is_bias][:1]]
+
+
+def _untouched(found: Debiasing) -> dict[Score, float]:
+    """Return the means of the scores before, as the cells measured them themselves."""
+    means = {}
+    for score in found.scores:
+        values = [cell.get(BEFORE + score.metric, None).value for variant in found.variants for cell in variant.cells]
+        values = [value for value in values if math.isfinite(value)]
+        means[score] = sum(values) / len(values) if values else math.nan
+    return means
+
+
+def _value(one: Effect) -> str:
+    return with_interval(one.value.value, one.value.low, one.value.high)
+
+
+def _difference(one: Effect) -> str:
+    return signed(one.change)
+
+
+def signed(change: Estimate) -> str:
+    """Return `+0.120 [+0.10, +0.14]`; the value alone where it has no interval, a dash where it is undefined."""
+    if math.isnan(change.value):
+        return "–"
+    if math.isnan(change.low):
+        return f"{change.value:+.3f}"
+    return f"{change.value:+.3f} [{change.low:+.3f}, {change.high:+.3f}]".replace("inf", "∞")
+
+
+def _percent(change: Estimate) -> str:
+    """Return `-69.8% [-71.0, -68.6]`; the value alone where it has no interval."""
+    if math.isnan(change.value):
+        return "–"
+    value, low, high = (100 * part for part in (change.value, change.low, change.high))
+    text = f"{value:+.1f}%"
+    return text if math.isnan(low) else f"{text} [{low:+.1f}, {high:+.1f}]".replace("inf", "∞")
+
+
+def _headed(score: Score) -> str:
+    if score.unbiased:
+        return f"{score.title} → {score.unbiased:g}"
+    return f"{score.title} {_arrow(score)}"
+
+
+def _arrow(score: Score) -> str:
+    return "↓" if score.is_bias or score.lower else "↑"

@@ -1,0 +1,1 @@
+"""Pairs of a Fair-Gender cell, for inspection."""

@@ -1,0 +1,1 @@
+"""Recursion: conditions, where their bias settles, and what each mitigation changes."""

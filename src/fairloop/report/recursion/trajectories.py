@@ -1,0 +1,136 @@
+"""The figure: bias by generation for each initial level, its resting level, and the two factors it is made of."""
+
+import math
+from collections.abc import Sequence
+from itertools import cycle
+from typing import TYPE_CHECKING, Any
+
+from fairloop.report.drawing import LINES, PAPER, REST, Drawing, drawn, share_limits, spread
+from fairloop.report.recursion.conditions import FACTORS, NET_RATE, PAPER_RANGE, Condition, level_mean
+from fairloop.statistics.equilibrium import Equilibrium
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_AXES = {
+    "rule/net_stereotype_rate": "Net stereotype rate $B$",
+    "rule/gendered_share": "Gendered share of sentences",
+    "rule/net_rate_among_gendered": "Net rate among gendered",
+}
+MOST_LINES = 30
+"""So many cells of a level have a line of their own, evenly spread over all."""
+
+_WIDTH, _ROW_HEIGHT = 11.0, 3.7
+
+
+def trajectories_figure(conditions: Sequence[Condition]) -> Drawing:
+    """Draw one row of panels per condition: B, the gendered share and the net rate among gendered sentences.
+
+    Lines are the means over the cells of an initial level; bands are 95% intervals (over sentences for one cell, over
+    cells from three on); with several cells each is a thin line.
+
+    Raises:
+        ValueError: there is no condition.
+    """
+    if not conditions:
+        raise ValueError("there is nothing to draw")
+    return drawn(lambda figure: _draw(figure, conditions), _WIDTH, _ROW_HEIGHT * len(conditions) + 0.6)
+
+
+def _draw(figure: "Figure", conditions: Sequence[Condition]) -> None:
+    rows = figure.subplots(len(conditions), len(FACTORS), squeeze=False, width_ratios=(1.55, 1, 1))
+    styles = level_styles(conditions)
+    for condition, panels in zip(conditions, rows, strict=True):
+        for metric, axes in zip(FACTORS, panels, strict=True):
+            trajectory_panel(axes, condition, metric, styles)
+            axes.set_ylabel(_AXES[metric])
+        panels[0].set_title(condition.label, loc="left", fontweight="bold")
+        panels[1].set_title("$B$ = gendered share × net rate among gendered", loc="left")
+    for column in range(len(FACTORS)):
+        share_limits([row[column] for row in rows])
+    legend_below(figure, [row[0] for row in rows])
+
+
+def level_styles(conditions: Sequence[Condition]) -> dict[float, Any]:
+    """Return the colour, line and marker of each initial level."""
+    levels = sorted({level for condition in conditions for level in condition.levels})
+    return dict(zip(levels, cycle(LINES), strict=False))
+
+
+def legend_below(figure: "Figure", panels: Sequence["Axes"]) -> None:
+    """Lay the figure out with one legend under all panels: the levels, then what they are compared with."""
+    found: dict[str, Any] = {}
+    for axes in panels:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    labels = sorted(found, key=lambda label: not label.startswith("initial bias"))
+    columns = 3 if sum(map(len, labels)) > 125 else len(labels)
+    figure.legend(
+        [found[label] for label in labels], labels, loc="lower center", ncols=columns, handlelength=3.0,
+        bbox_to_anchor=(0.5, 0.0), borderaxespad=0.3,
+    )  # fmt: skip
+    space = 0.1 + 0.22 * math.ceil(len(labels) / columns)
+    figure.tight_layout(rect=(0, space / figure.get_size_inches()[1], 1, 1), w_pad=2.0, h_pad=2.0)
+
+
+def trajectory_panel(axes: "Axes", condition: Condition, metric: str, styles: dict[float, Any]) -> None:
+    """Draw one measure of a condition by generation, a line for each level; of B and its factors where it rests."""
+    generations = sorted({generation for cell in condition.cells for generation in cell.generations})
+    settling = condition.settling(metric)
+    if settling is not None:
+        _resting_level(axes, settling.equilibrium, "$B^*$" if metric == NET_RATE else "at rest")
+    if metric == NET_RATE:
+        low, high = PAPER_RANGE
+        label = f"reported for Gemma-2-2b-it: {low:.2f}–{high:.2f}"
+        axes.axhspan(low, high, color=PAPER, alpha=0.6, lw=0, zorder=0, label=label)
+    for level in condition.levels:
+        _trajectory(axes, condition, level, metric, generations, styles[level])
+    axes.axhline(0, color="#999999", lw=0.6, zorder=0)
+    axes.set_xlabel("Generation")
+    step = max(1, math.ceil(len(generations) / 10))
+    axes.set_xticks(generations[::step], ["0 (seed)" if g == 0 else str(g) for g in generations[::step]])
+    axes.margins(x=0.04)
+
+
+def _trajectory(
+    axes: "Axes", condition: Condition, level: float, metric: str, generations: Sequence[int], style: Any
+) -> None:
+    colour, line, marker = style
+    cells = condition.at(level)
+    means = [level_mean(cells, metric, generation) for generation in generations]
+    if len(cells) > 1:
+        for cell in spread(cells, MOST_LINES):
+            values = [cell.get(metric, generation).value for generation in generations]
+            axes.plot(generations, values, color=colour, lw=0.7, alpha=0.45, zorder=2)
+    axes.fill_between(
+        generations,
+        [mean.low for mean in means],
+        [mean.high for mean in means],
+        color=colour,
+        alpha=0.14,
+        lw=0,
+        zorder=1,
+    )
+    label = f"initial bias {level:g}" + (f" ({len(cells)} seeds)" if len(cells) > 1 else "")
+    values = [mean.value for mean in means]
+    axes.plot(generations, values, color=colour, ls=line, marker=marker, ms=5, lw=1.8, zorder=3, label=label)
+
+
+def _resting_level(axes: "Axes", found: Equilibrium, name: str) -> None:
+    """Draw B* as a line with its interval as a hatched band; without a bounded interval only say so."""
+    if math.isnan(found.level.value):
+        return
+    if not (math.isfinite(found.level.low) and math.isfinite(found.level.high)):
+        note = f"{name}: no bounded 95% interval"
+    else:
+        axes.axhline(found.level.value, color=REST, lw=1.1, ls=(0, (1, 1.2)), zorder=2, label="resting level $B^*$")
+        axes.axhspan(
+            found.level.low, found.level.high, facecolor="#f3f3f3", edgecolor="#b5b5b5", hatch="////", lw=0,
+            zorder=0, label="95% interval of $B^*$",
+        )  # fmt: skip
+        note = f"{name} = {found.level.value:.3f} [{found.level.low:.2f}, {found.level.high:.2f}]"
+    axes.annotate(
+        note, (0.985, 0.975), xycoords="axes fraction", ha="right", va="top", fontsize=8.5, color=REST,
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5},
+    )  # fmt: skip
