@@ -9,6 +9,7 @@ import pytest
 TESTS = Path(__file__).parents[1]
 sys.path += [str(TESTS / room) for room in ("plm", "tracking", "benchmarks")]
 
+from fairloop import composition  # noqa: E402
 from fairloop.app import Job  # noqa: E402
 from fairloop.plm.model import LanguageModel  # noqa: E402
 from fairloop.studies.runner import run_cell  # noqa: E402
