@@ -32,7 +32,17 @@ def test_relative_change_from_a_constant_start_has_the_ordinary_t_interval():
 def test_relative_change_from_zero_is_undefined_and_from_about_zero_unbounded():
     assert math.isnan(relative_changes([Trajectory(0.0, (0.0, 0.1))])[0].change.value)
     around = [Trajectory(0.1, (0.1, value, 0.2)) for value in (-0.1, 0.2, 0.05)]
-    assert relative_changes(around, since=1)[0].change.high == math.inf
+    change = relative_changes(around, since=1)[0].change
+    assert change.high == math.inf
+    assert math.isnan(change.value)
+
+
+def test_cells_that_agree_to_the_last_digit_have_no_interval_of_width_zero():
+    """Three cells of 500 sentences each ended with B = 0.088: the committed table said -0.853 [-0.853, -0.853]."""
+    change = relative_changes([Trajectory(0.6, (0.6, 0.2, 0.088))] * 3)[0].change
+    assert change.value == pytest.approx(0.088 / 0.6 - 1)
+    assert math.isnan(change.low)
+    assert math.isnan(change.high)
 
 
 def test_the_change_of_a_single_cell_has_the_interval_of_its_sentences():

@@ -35,7 +35,8 @@ def relative_changes(
 
     The change of a level is that of the mean over its cells. Its interval is Fieller's (1954, Journal of the Royal
     Statistical Society B 16:175-185) with Student's t over cells, which for a constant start (the seed corpus) is the
-    ordinary t interval; it is unbounded where the start cannot be told from zero. A single cell has the interval that
+    ordinary t interval. Where the start cannot be told from zero the change is undefined (NaN), and its interval unbounded;
+    equal cells have none, for that they agree to the last digit is chance. A single cell has the interval that
     its sentences give: that of this recursion, without what another seed would have changed.
     """
     changes = []
@@ -66,4 +67,6 @@ def _relative_change(
             quantile = float(stats.norm.ppf((1 + confidence) / 2))
             low, high = ratio_interval(float(first[0]), float(last[0]), np.diag(variances), quantile)
             over = "sentences"
-    return RelativeChange(level, since, until, Estimate(ratio.value - 1, low - 1, high - 1, len(ends)), over)
+    # A start that may be zero bounds nothing: what the division gives is no change that could be reported.
+    value = math.nan if math.isinf(low) else ratio.value - 1
+    return RelativeChange(level, since, until, Estimate(value, low - 1, high - 1, len(ends)), over)
