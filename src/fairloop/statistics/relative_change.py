@@ -35,7 +35,7 @@ def relative_changes(
 
     The change of a level is that of the mean over its cells. Its interval is Fieller's (1954, Journal of the Royal
     Statistical Society B 16:175-185) with Student's t over cells, which for a constant start (the seed corpus) is the
-    ordinary t interval. Where the start cannot be told from zero the change is undefined (NaN), and its interval unbounded;
+    ordinary t interval. Where the start cannot be told from zero the change is undefined (NaN), its interval unbounded;
     equal cells have none, for that they agree to the last digit is chance. A single cell has the interval that
     its sentences give: that of this recursion, without what another seed would have changed.
     """
