@@ -100,10 +100,14 @@ class Cell:
         missing = Measure(generation, metric, math.nan, math.nan, math.nan, math.nan)
         return self.measures.get((metric, generation), missing)
 
+    def course(self, metric: str) -> list[Measure]:
+        """Return a metric at generation 0, 1, …, nan throughout where it is missing."""
+        last = self.generations[-1] if self.generations else -1
+        return [self.get(metric, generation) for generation in range(last + 1)]
+
     def values(self, metric: str) -> tuple[float, ...]:
         """Return a metric's values for generation 0, 1, …, nan where it is missing."""
-        last = self.generations[-1] if self.generations else -1
-        return tuple(self.get(metric, generation).value for generation in range(last + 1))
+        return tuple(one.value for one in self.course(metric))
 
     def _at(self, group: str, key: str) -> Any:
         inner = self.config.get(group)
