@@ -9,7 +9,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundEr
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from fairloop.errors import Fault, UserError
-from fairloop.plm import embedded, locate
+from fairloop.plm import embedded, loading, locate
 
 
 @pytest.fixture
@@ -143,13 +143,13 @@ def test_a_folder_without_a_model(tmp_path):
 def test_pickled_weights_are_refused(folder):
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(UserError, match="safetensors"):
-        locate.load_causal_lm(str(folder))
+        loading.load_causal_lm(str(folder))
 
 
 def test_a_folder_with_damaged_weights_gives_one_line(folder):
     (folder / "model.safetensors").write_bytes(b"not weights")
     with pytest.raises(Fault) as caught:
-        locate.load_causal_lm(str(folder))
+        loading.load_causal_lm(str(folder))
     assert str(folder) in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -161,20 +161,20 @@ def test_only_hub_models_have_revisions(folder):
 
 def test_a_device_that_is_not_there(folder):
     with pytest.raises(UserError, match="device"):
-        locate.load_causal_lm(str(folder), device="quantum")
+        loading.load_causal_lm(str(folder), device="quantum")
     if not torch.cuda.is_available():
         with pytest.raises(UserError, match="no CUDA"):
-            locate.load_causal_lm(str(folder), device="cuda")
+            loading.load_causal_lm(str(folder), device="cuda")
 
 
 def test_no_network_and_no_such_model_are_told_apart():
     response = type("Response", (), {"headers": {}, "request": None, "status_code": 404})()
     missing = OSError("x")
     missing.__cause__ = RepositoryNotFoundError("404", response=response)
-    assert isinstance(locate.explain(missing, "org/none"), UserError)
+    assert isinstance(loading.explain(missing, "org/none"), UserError)
     offline = OSError("We couldn't connect to 'https://huggingface.co'")
     offline.__cause__ = LocalEntryNotFoundError("not cached")
-    fault = locate.explain(offline, "org/model")
+    fault = loading.explain(offline, "org/model")
     assert isinstance(fault, Fault)
     assert "network" in str(fault)
 
@@ -182,13 +182,13 @@ def test_no_network_and_no_such_model_are_told_apart():
 def test_without_network_loading_a_hub_model_gives_one_line(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(Fault, match="cannot reach") as caught:
-        locate.load_causal_lm("fairloop-test/no-such-model-here")
+        loading.load_causal_lm("fairloop-test/no-such-model-here")
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.embedded
 def test_the_packaged_generator_loads_and_knows_english():
-    model, tokenizer = locate.load_causal_lm("embedded:gemma-3-270m")
+    model, tokenizer = loading.load_causal_lm("embedded:gemma-3-270m")
     assert model.dtype == torch.bfloat16
     ids = torch.tensor([tokenizer("Monday, Tuesday, Wednesday,")["input_ids"]])
     assert tokenizer.decode(model(ids).logits[0, -1].argmax()).strip() == "Thursday"

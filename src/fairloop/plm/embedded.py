@@ -188,27 +188,17 @@ def _assemble(model: EmbeddedModel, target: Path) -> None:
 
 def _unpack(source: Path, target: Path) -> None:
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-    from transformers.utils import logging
 
-    where = {"pretrained_model_name_or_path": str(source.parent), "gguf_file": source.name}
-    bars = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        # The unpacking has a progress bar of its own that nothing switches off.
-        with contextlib.redirect_stderr(io.StringIO()):
-            model = AutoModelForCausalLM.from_pretrained(
-                **where, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
-            )
-        tokenizer = AutoTokenizer.from_pretrained(**where)
+    from fairloop.plm.loading import load_causal_lm, quiet
+
+    # The unpacking has a progress bar of its own that nothing switches off.
+    with quiet(), contextlib.redirect_stderr(io.StringIO()):
+        model, tokenizer = load_causal_lm(str(source.parent))
         # The weights are plain now; a leftover mention of the packed form would make loading ask for it again.
         if hasattr(model.config, "quantization_config"):
             del model.config.quantization_config
         model.to(torch.bfloat16).save_pretrained(target)
         tokenizer.save_pretrained(target)
-    finally:
-        if bars:
-            logging.enable_progress_bar()
 
 
 def verify_manifest(folder: Path) -> None:
