@@ -1,13 +1,12 @@
 """The one place that loads: a Hub id, a folder or an `embedded:` name becomes a model, a tokenizer, a configuration.
 
-No code from a model's repository is run (`trust_remote_code=False`), and only safetensors weights are read, or for a
-generator GGUF. A model that the checkpoint does not hold is refused: transformers would draw a missing head at random.
+No code from a model's repository is run (`trust_remote_code=False`), and only safetensors weights are read, or GGUF,
+which `plm.gguf` converts. A head that the checkpoint does not hold is refused: transformers would draw it at random.
 """
 
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,16 +38,16 @@ _HEADS = {
 
 @dataclass(frozen=True)
 class _Source:
-    """Where a model comes from, and what its path is called in the configuration."""
+    """Where a model comes from (`where`: a folder or a Hub id), and what the configuration calls its path."""
 
     path: str
     revision: str | None
     key: str
+    where: Path | str
 
-    @cached_property
-    def where(self) -> Path | str:
-        """The folder, or the Hub id; what is packaged is found, verified and converted once."""
-        return resolve(self.path, self.revision, self.key)
+    @classmethod
+    def of(cls, path: str, revision: str | None, key: str) -> "_Source":
+        return cls(path, revision, key, resolve(path, revision, key))
 
     def refused(self, why: str) -> UserError:
         return UserError.of(self.key, self.path, why)
@@ -60,7 +59,7 @@ class HeadError(UserError):
 
 def load_config(path: str, revision: str | None = None, key: str = "plm.path") -> Any:
     """Load the configuration of `path`; errors as of `load_model`."""
-    return _read("AutoConfig", _Source(path, revision, key))
+    return _read("AutoConfig", _Source.of(path, revision, key))
 
 
 def load_tokenizer(path: str, revision: str | None = None, key: str = "plm.path") -> Any:
@@ -69,7 +68,7 @@ def load_tokenizer(path: str, revision: str | None = None, key: str = "plm.path"
     Raises:
         UserError: if there is no tokenizer at `path`, or it has no fast implementation.
     """
-    tokenizer = _read("AutoTokenizer", _Source(path, revision, key))
+    tokenizer = _read("AutoTokenizer", _Source.of(path, revision, key))
     if not tokenizer.is_fast:
         raise UserError.of(key, path, "its tokenizer has no fast implementation, which scoring needs")
     return tokenizer
@@ -107,7 +106,7 @@ def load_model(
     """
     import torch
 
-    source = _Source(path, revision, key)
+    source = _Source.of(path, revision, key)
     config = _read("AutoConfig", source) if config is None else config
     _require_head(config, head, source)
     options = {"config": config, "dtype": getattr(torch, dtype), "attn_implementation": attention}
@@ -140,7 +139,7 @@ def load_causal_lm(
         key: the configuration key of the path, for messages.
     """
     _require_device(device)
-    tokenizer = _read("AutoTokenizer", _Source(path, revision, key))
+    tokenizer = _read("AutoTokenizer", _Source.of(path, revision, key))
     precision: Any = "bfloat16" if dtype == "auto" else dtype
     model = load_model(path, "causal", dtype=precision, device=device, revision=revision, key=key)
     return model.requires_grad_(False), tokenizer
@@ -166,15 +165,9 @@ def _read(auto_class: str, source: _Source, **options: Any) -> Any:
     """Call `from_pretrained` of one of transformers' auto classes, with what holds for every model."""
     import transformers
 
-    folder = Path(source.where) if Path(source.where).is_dir() else None
-    packed = sorted(folder.glob("*.gguf")) if folder is not None and not any(folder.glob("*.safetensors")) else []
-    if packed:
-        options["gguf_file"] = packed[0].name
-    if packed and auto_class.startswith("AutoModel"):
-        options["quantization_config"] = transformers.GgufConfig(dequantize=True)
-    elif auto_class.startswith("AutoModel"):
+    if auto_class.startswith("AutoModel"):
         options["use_safetensors"] = True
-    with _one_line_errors(source), quiet(bars=folder is None):
+    with _one_line_errors(source), quiet(bars=not Path(source.where).is_dir()):
         return getattr(transformers, auto_class).from_pretrained(
             source.where, revision=source.revision, trust_remote_code=False, **options
         )

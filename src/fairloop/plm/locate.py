@@ -6,7 +6,14 @@ from functools import lru_cache
 from pathlib import Path
 
 from fairloop.errors import UserError
-from fairloop.plm.embedded import embedded_model, file_sha256, is_embedded, locate_embedded, package_folder
+from fairloop.plm.embedded import (
+    convert_gguf,
+    embedded_model,
+    file_sha256,
+    is_embedded,
+    locate_embedded,
+    require_embedded,
+)
 
 _WEIGHTS = ("*.safetensors", "*.gguf")
 
@@ -28,20 +35,33 @@ def resolve(path: str, revision: str | None = None, key: str = "path") -> Path |
             raise UserError.of(
                 key.replace("path", "revision"), revision, f"only models from the Hub have revisions, not {path}"
             )
-        return locate_embedded(path) if is_embedded(path) else _model_folder(Path(path).expanduser(), key)
+        return locate_embedded(path) if is_embedded(path) else _unpacked(Path(path).expanduser(), key)
     if path.startswith((".", "/", "~")) or path.count("/") > 1 or not path.strip():
         raise UserError.of(key, path, "no such folder (and not a Hub id such as google/gemma-2-2b-it)")
     return path
 
 
-def _model_folder(folder: Path, key: str) -> Path:
+def _unpacked(folder: Path, key: str) -> Path:
+    """Return the folder, or for one that holds a GGUF file that file's conversion in the cache."""
+    packed = _model_folder(folder, key)
+    return folder if packed is None else convert_gguf(packed)
+
+
+def _model_folder(folder: Path, key: str) -> Path | None:
+    """Check a user's folder; return its GGUF file if there are no other weights."""
     if not (folder / "config.json").is_file() and not any(folder.glob("*.gguf")):
         raise UserError.of(key, folder, "the folder holds no config.json: not a Hugging Face model")
     if not any(file for pattern in _WEIGHTS for file in folder.glob(pattern)):
         raise UserError.of(key, folder, "the folder holds no *.safetensors or *.gguf; other weights are not loaded")
     if _needs_own_code(folder / "config.json"):
         raise UserError.of(key, folder, "it needs the code in its folder, and code of a model is never run")
-    return folder
+    if any(folder.glob("*.safetensors")):
+        return None
+    packed = sorted(folder.glob("*.gguf"))
+    if len(packed) > 1:
+        names = ", ".join(file.name for file in packed)
+        raise UserError.of(key, folder, f"the folder holds several GGUF files ({names}): leave one")
+    return packed[0]
 
 
 def _needs_own_code(config: Path) -> bool:
@@ -94,7 +114,9 @@ def require(path: str, revision: str | None = None, key: str = "path") -> None:
         UserError: as `resolve`.
     """
     if is_embedded(path) and revision is None:
-        package_folder(embedded_model(path, key))
+        require_embedded(path, key)
+    elif Path(path).expanduser().is_dir() and revision is None:
+        _model_folder(Path(path).expanduser(), key)
     else:
         resolve(path, revision, key)
 
