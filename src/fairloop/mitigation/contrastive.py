@@ -81,6 +81,7 @@ class Strategy(Mitigation):
             stage=f"contrastive {generation}",
             on_progress=training.on_progress,
             on_saved=training.on_saved,
+            on_logged=training.on_logged,
         )
         shutil.copytree(trained.folder, folder, dirs_exist_ok=True)
         return str(folder)

@@ -21,6 +21,7 @@ class Training:
         work: a folder that outlives a kill; its checkpoints are gone on with. Other than the hook's output folder.
         on_progress: called with (steps done, all steps).
         on_saved: called after each checkpoint.
+        on_logged: called with each point of a loss curve: the curve, the steps done, the values by name.
     """
 
     trainer: TrainerSettings
@@ -28,3 +29,4 @@ class Training:
     work: Path
     on_progress: Callable[[int, int], None] | None = None
     on_saved: "Callable[[Saved], None] | None" = None
+    on_logged: Callable[[str, int, dict[str, float]], None] | None = None
