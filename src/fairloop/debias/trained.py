@@ -42,7 +42,6 @@ def train(
             stage=f"debias {task}",
             revision=plm.revision,
             on_progress=training.on_progress,
-            on_saved=training.on_saved,
             on_logged=training.on_logged,
         )
     except UserError as error:

@@ -6,7 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fairloop.errors import Fault, UserError
-from fairloop.plm.embedded import embedded_model, file_sha256, is_embedded, locate_embedded, package_folder
+from fairloop.plm.embedded import (
+    convert_gguf,
+    embedded_model,
+    file_sha256,
+    is_embedded,
+    locate_embedded,
+    require_embedded,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -31,18 +38,31 @@ def resolve(path: str, revision: str | None = None, key: str = "path") -> Path |
             raise UserError.of(
                 key.replace("path", "revision"), revision, f"only models from the Hub have revisions, not {path}"
             )
-        return locate_embedded(path) if is_embedded(path) else _model_folder(Path(path).expanduser(), key)
+        return locate_embedded(path) if is_embedded(path) else _unpacked(Path(path).expanduser(), key)
     if path.startswith((".", "/", "~")) or path.count("/") > 1 or not path.strip():
         raise UserError.of(key, path, "no such folder (and not a Hub id such as google/gemma-2-2b-it)")
     return path
 
 
-def _model_folder(folder: Path, key: str) -> Path:
+def _unpacked(folder: Path, key: str) -> Path:
+    """Return the folder, or for one that holds a GGUF file that file's conversion in the cache."""
+    packed = _model_folder(folder, key)
+    return folder if packed is None else convert_gguf(packed)
+
+
+def _model_folder(folder: Path, key: str) -> Path | None:
+    """Check a user's folder; return its GGUF file if there are no other weights."""
     if not (folder / "config.json").is_file() and not any(folder.glob("*.gguf")):
         raise UserError.of(key, folder, "the folder holds no config.json: not a Hugging Face model")
     if not any(file for pattern in _WEIGHTS for file in folder.glob(pattern)):
         raise UserError.of(key, folder, "the folder holds no *.safetensors or *.gguf; other weights are not loaded")
-    return folder
+    if any(folder.glob("*.safetensors")):
+        return None
+    packed = sorted(folder.glob("*.gguf"))
+    if len(packed) > 1:
+        names = ", ".join(file.name for file in packed)
+        raise UserError.of(key, folder, f"the folder holds several GGUF files ({names}): leave one")
+    return packed[0]
 
 
 def fingerprint(path: str, revision: str | None = None, key: str = "path") -> str:
@@ -82,7 +102,9 @@ def require(path: str, revision: str | None = None, key: str = "path") -> None:
         UserError: as `resolve`.
     """
     if is_embedded(path) and revision is None:
-        package_folder(embedded_model(path, key))
+        require_embedded(path, key)
+    elif Path(path).expanduser().is_dir() and revision is None:
+        _model_folder(Path(path).expanduser(), key)
     else:
         resolve(path, revision, key)
 
@@ -126,9 +148,6 @@ def load_causal_lm(
     where = str(resolve(path, revision))
     _require_device(device)
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
-    packed = sorted(Path(where).glob("*.gguf")) if Path(where).is_dir() else []
-    if packed and not any(Path(where).glob("*.safetensors")):
-        options["gguf_file"] = packed[0].name
     precision: torch.dtype = torch.bfloat16 if dtype == "auto" else getattr(torch, dtype)
     bars = logging.is_progress_bar_enabled()
     if Path(where).is_dir():
@@ -149,10 +168,6 @@ def _attention(where: str, options: dict[str, Any]) -> dict[str, Any]:
     """Choose attention: SDPA cannot soften its scores as Gemma 2 does (`attn_logit_softcapping`)."""
     from transformers import AutoConfig
 
-    if "gguf_file" in options:
-        from transformers import GgufConfig
-
-        return {"quantization_config": GgufConfig(dequantize=True)}
     config = AutoConfig.from_pretrained(where, **options)
     capped = getattr(config.get_text_config(), "attn_logit_softcapping", None) is not None
     return {"attn_implementation": "eager" if capped else "sdpa", "use_safetensors": True}

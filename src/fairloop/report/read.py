@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from fairloop.errors import UserError
+from fairloop.statistics.means import student_mean
 
 _GROUP = re.compile(r"^(?=[^\s#-])", re.MULTILINE)
 
@@ -182,6 +183,31 @@ def find_cells(runs_dir: Path | str, names: Sequence[str]) -> list[Path]:
             raise UserError.of("cell", name, allowed)
         found += named
     return found
+
+
+def level_mean(cells: Sequence[Cell], metric: str, generation: int | None) -> Measure:
+    """Return a metric's mean over the cells of one level, with its 95% interval.
+
+    One cell: its own interval, over its sentences. Three and more: Student's t over cells. Two: no interval, for two
+    values say too little about their spread.
+    """
+    measures = [cell.get(metric, generation) for cell in cells]
+    present = [measure for measure in measures if math.isfinite(measure.value)]
+    if len(present) == 1:
+        return present[0]
+    mean = student_mean([measure.value for measure in present])
+    return Measure(generation, metric, mean.value, mean.low, mean.high, mean.n)
+
+
+def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """Return a configuration as {"group.key": "value"}."""
+    flat: dict[str, str] = {}
+    for key, value in config.items():
+        if isinstance(value, dict) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = "" if value is None else str(value)
+    return flat
 
 
 class _NotUsableError(Exception):

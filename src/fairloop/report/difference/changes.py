@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairloop.errors import UserError
+from fairloop.report.evaluate import is_headline
 from fairloop.report.fair_gender.effects import BEFORE
 from fairloop.report.items import Side, item_difference
 from fairloop.report.payload import HEADLINE
-from fairloop.report.read import MITIGATED, Cell, find_cells, read_cells, read_runs
-from fairloop.report.recursion.conditions import flatten
-from fairloop.report.table import OTHERS, RULE, TASKS, is_headline
+from fairloop.report.read import MITIGATED, Cell, find_cells, flatten, read_cells, read_runs
+from fairloop.report.recursion.tables import OTHERS, RULE, TASKS
 from fairloop.statistics.bootstrap import bootstrap_mean
 from fairloop.statistics.corrections import holm
 from fairloop.statistics.estimate import Estimate

@@ -4,11 +4,10 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from fairloop.report.read import Cell, Measure
+from fairloop.report.read import Cell, Measure, flatten
 from fairloop.statistics.equilibrium import (
     Equilibrium,
     RelativeChange,
@@ -120,20 +119,6 @@ def conditions(cells: Iterable[Cell]) -> list[Condition]:
     return sorted(found, key=lambda one: (one.model, one.mitigation != "none", one.mitigation, one.settings))
 
 
-def level_mean(cells: Sequence[Cell], metric: str, generation: int | None) -> Measure:
-    """Return a metric's mean over the cells of one level, with its 95% interval.
-
-    One cell: its own interval, over its sentences. Three and more: Student's t over cells. Two: no interval, for two
-    values say too little about their spread.
-    """
-    measures = [cell.get(metric, generation) for cell in cells]
-    present = [measure for measure in measures if math.isfinite(measure.value)]
-    if len(present) == 1:
-        return present[0]
-    mean = student_mean([measure.value for measure in present])
-    return Measure(generation, metric, mean.value, mean.low, mean.high, mean.n)
-
-
 def other_settings(cell: Cell) -> dict[str, str]:
     """Return the settings of a cell other than its level, seed, mitigation and length, and what decides no result."""
     return {
@@ -141,17 +126,6 @@ def other_settings(cell: Cell) -> dict[str, str]:
         for key, value in flatten(cell.config).items()
         if key.split(".")[0] not in _NOT_A_CONDITION and key != _LENGTH
     }
-
-
-def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    """Return a configuration as {"group.key": "value"}."""
-    flat: dict[str, str] = {}
-    for key, value in config.items():
-        if isinstance(value, dict) and value:
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = "" if value is None else str(value)
-    return flat
 
 
 def verdict_in_words(settling: Settling) -> str:
