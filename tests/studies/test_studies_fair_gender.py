@@ -229,14 +229,14 @@ WORK = {
     "debias.screen.toxicity=none": ["debias.toxicity.wordlist_toxicity"],
     "debias.screen.fluency=none": ["debias.screen.fluency_of"],
     "debias.alignment.enabled=false": ["debias.alignment.align"],
-    "debias.causal=none": ["debias.effect.Absorption.__init__"],
-    "debias.causal=none debias.neighbours=1": ["debias.neighbours.represent"],
-    "debias.early_stopping.enabled=false": ["training.fair_gender.FairGenderModule.validation_step"],
+    "debias.causal=none": ["debias.fair_gender.effect.Absorption.__init__"],
+    "debias.causal=none debias.neighbours=1": ["debias.fair_gender.neighbours.represent"],
+    "debias.early_stopping.enabled=false": ["debias.fair_gender.loss.FairGenderModule.validation_step"],
     "debias.text_weight=0 debias.early_stopping.enabled=false": [
-        "training.fair_gender.FairGenderModule.language_losses",
+        "debias.fair_gender.loss.FairGenderModule.language_losses",
     ],
     "debias.regularizer=false debias.early_stopping.enabled=false": [
-        "training.fair_gender.FairGenderModule.drifts", "training.fair_gender.FairGenderModule.language_losses",
+        "debias.fair_gender.loss.FairGenderModule.drifts", "debias.fair_gender.loss.FairGenderModule.language_losses",
     ],
 }  # fmt: skip
 FUNCTIONS = sorted({name for names in WORK.values() for name in names})

@@ -157,8 +157,8 @@ def train_plm(
     """Train a PLM with a loss of its own; the result is a whole model, adapters merged.
 
     Args:
-        task: the module of this room with that loss. It has `SETTINGS`, the class of its settings, and `build(job)`,
-            which returns module, data module and tokenizer; the module's `model` is what is written.
+        task: the dotted name of the module with that loss. It has `SETTINGS`, the class of its settings, and
+            `build(job)`, which returns module, data module and tokenizer; the module's `model` is what is written.
         model: folder or Hub id of the PLM to start from.
         data: plain data, as that module's `build` wants it.
         settings: of that class; fields that it does not know are ignored.
@@ -317,7 +317,7 @@ def build(job: Job) -> Built:
 
 
 def _plm_task(task: str) -> Any:
-    return importlib.import_module(f"fairloop.training.{task}")
+    return importlib.import_module(task)
 
 
 def _causal_lm(job: Job) -> Built:
