@@ -317,7 +317,8 @@ def broken(folder: Path, record: dict[str, Any], *, by_content: bool = False) ->
     `by_content`: of the files in the cell's folder itself, by their checksums whatever their size and time of change;
     for who reads them all anyway.
     """
-    seals = record.get("seal") or {}
+    seals = record.get("seal")
+    seals = seals if isinstance(seals, dict) else {}
     names = [name for name in sorted(seals) if not (by_content and "/" in name)]
     return [name for name in names if not _is_intact(f"{folder}/{name}", seals[name], by_content=by_content)]
 
@@ -328,7 +329,7 @@ def _is_intact(path: str, seal: list[Any], *, by_content: bool) -> bool:
         stat = os.stat(path)  # noqa: PTH116 (a sweep asks for thousands of files)
         if (stat.st_size, stat.st_mtime_ns) == (size, changed) and not by_content:
             return True
-        return stat.st_size == size and digest_file(Path(path)) == checksum
+        return bool(stat.st_size == size and digest_file(Path(path)) == checksum)
     except (OSError, TypeError, ValueError):
         return False
 
