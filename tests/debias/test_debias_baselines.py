@@ -362,8 +362,8 @@ def test_inlp_removes_every_planted_direction_and_equals_the_intersection_of_nul
 
 def test_self_debias_writes_a_folder_that_rescales(biased, tmp_path):
     after = debiased("self_debias", biased, tmp_path, prompts=["the man worked hard"], decay=30.0)
-    model = LanguageModel.load(after)
-    assert (model.decay, model.epsilon) == (30.0, 0.01)
+    rescaled = LanguageModel.load(after).self_debiasing
+    assert (rescaled.decay, rescaled.epsilon) == (30.0, 0.01)
     assert not np.allclose(log_odds(after), log_odds(biased), atol=1e-3)
     sentences = [row[0] for row in counterfactuals()]
     np.testing.assert_array_equal(

@@ -19,7 +19,7 @@ from fairloop.errors import UserError
 from fairloop.files import canonical_json
 from fairloop.pairs.pair import kept, load_pairs, save_pairs
 from fairloop.pairs.settings import PairSettings
-from fairloop.pairs.sources import from_templates
+from fairloop.pairs.template import from_templates
 from fairloop.studies.fair_gender import PAIRS_FILE, FairGender
 from fairloop.studies.runner import run_cell
 from fairloop.tracking.stages import Stage

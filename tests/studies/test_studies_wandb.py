@@ -14,7 +14,7 @@ from wandb_reader import read_run
 
 from fairloop import composition
 from fairloop.app import Job
-from fairloop.generation.generator import Completion
+from fairloop.generation.requests import Completion
 from fairloop.studies.recursion import Recursion
 from fairloop.studies.runner import run_cell
 from tiny_models import tiny_encoder, tiny_generator

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
+from fairloop.training.job import Job
 from fairloop.training.plm_settings import (
     LanguageModelingSettings,
     OrthogonalitySettings,
     PairAlignmentSettings,
     PlmTrainingSettings,
 )  # fmt: skip
-from fairloop.training.tasks import Job
 from masked_models import JOBS, counterfactuals, neutral
 
 

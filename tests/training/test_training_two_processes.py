@@ -112,14 +112,15 @@ def test_a_training_started_in_two_workers_matches_one_process(tmp_path, started
 @pytest.mark.slow
 def test_a_worker_that_fails_ends_the_training_with_one_line(tmp_path, monkeypatch):
     from fairloop.errors import Fault
-    from fairloop.training import launch, tasks
+    from fairloop.training import tasks
+    from fairloop.training.job import Job
     from fairloop.training.tasks import train_encoder
 
     model = tiny_encoder(tmp_path / "encoder")
     trainer = TrainerSettings(accelerator="cpu", devices=2, strategy="ddp", precision="float32", threads=1)
-    wrong = launch.launch
+    launch = tasks.launch
     monkeypatch.setattr(
-        launch, "launch", lambda job, *rest: wrong(tasks.Job(**{**vars(job), "model": str(tmp_path / "absent")}), *rest)
+        tasks, "launch", lambda job, *rest: launch(Job(**{**vars(job), "model": str(tmp_path / "absent")}), *rest)
     )
     with pytest.raises(Fault, match=r"^training: process \d ended with status 1: .*absent"):
         train_encoder(pairs(), model, ContrastiveSettings(batch_size=4), trainer, tmp_path / "x", seed=0, stage="s")

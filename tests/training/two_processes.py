@@ -15,6 +15,7 @@ sys.path += [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
 from plm_jobs import plm_jobs
 
 from fairloop.training.causal_lm import CausalExample
+from fairloop.training.job import Job
 from fairloop.training.plm_settings import FairGenderSettings
 from fairloop.training.settings import (
     CausalLMSettings,
@@ -22,7 +23,7 @@ from fairloop.training.settings import (
     ContrastiveSettings,
     TrainerSettings,
 )
-from fairloop.training.tasks import Job, build
+from fairloop.training.tasks import build
 from fairloop.training.trainer import build_trainer
 from tiny_models import pairs
 

@@ -51,7 +51,7 @@ from fairloop.training.predictions import logits_at, places
 from fairloop.training.watch import Look, Watch
 
 if TYPE_CHECKING:
-    from fairloop.training.tasks import Job
+    from fairloop.training.job import Job
 
 Kind = Literal["masked", "causal"]
 SETTINGS = FairGenderSettings

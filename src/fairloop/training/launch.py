@@ -13,8 +13,8 @@ from pathlib import Path
 import fairloop
 from fairloop.errors import FairloopError, Fault, UserError
 from fairloop.training.checkpoints import Saved
+from fairloop.training.job import Job
 from fairloop.training.settings import TrainerSettings
-from fairloop.training.tasks import Job
 from fairloop.training.trainer import Progress, resolve_accelerator
 
 

@@ -19,7 +19,7 @@ from fairloop.training.plm import backbone, filler_of, freeze_head, load_plm
 from fairloop.training.plm_settings import OrthogonalitySettings
 
 if TYPE_CHECKING:
-    from fairloop.training.tasks import Job
+    from fairloop.training.job import Job
 
 SETTINGS = OrthogonalitySettings
 

@@ -9,7 +9,7 @@ import importlib
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,13 @@ import torch
 from numpy.typing import NDArray
 
 from fairloop.errors import UserError
-from fairloop.files import computing_into, folder_written_aside, write_json
+from fairloop.files import computing_into, folder_written_aside
 from fairloop.seeding import derive
 from fairloop.training import causal_lm, classifier, contrastive
 from fairloop.training.checkpoints import BEST, LAST, Saved, read_checkpoint
 from fairloop.training.data import TrainingData, fingerprint
+from fairloop.training.job import Job
+from fairloop.training.launch import launch
 from fairloop.training.module import TrainingModule
 from fairloop.training.settings import (
     CausalLMSettings,
@@ -41,39 +43,6 @@ _SETTINGS: dict[str, type[OptimizationSettings]] = {
     "contrastive": ContrastiveSettings,
     "classifier": ClassifierSettings,
 }
-
-
-@dataclass(frozen=True)
-class Job:
-    """One training as plain data."""
-
-    task: str  # "causal_lm", "contrastive", "classifier", or the module of this room that trains a PLM
-    model: str  # folder or Hub id; empty for a classifier on vectors
-    data: Any
-    settings: dict[str, Any]
-    trainer: dict[str, Any]
-    seed: int
-    stage: str
-    folder: str
-    revision: str | None = None  # of a Hub id
-    loader: str = ""  # `module:function` that loads `model`; empty: transformers' own classes
-
-    def write(self) -> Path:
-        """Write the job for workers to read."""
-        path = Path(self.folder) / "job.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, asdict(self))
-        return path
-
-    @classmethod
-    def read(cls, path: Path) -> "Job":
-        """Read a job that `write` wrote."""
-        return cls(**json.loads(path.read_text(encoding="utf-8")))
-
-    @property
-    def trainer_settings(self) -> TrainerSettings:
-        """Where and how it runs."""
-        return TrainerSettings.model_validate(self.trainer)
 
 
 @dataclass(frozen=True)
@@ -522,8 +491,6 @@ def _run_anywhere(
 ) -> tuple[Built, Fitted]:
     if job.trainer_settings.world_size == 1 and not job.trainer_settings.launcher:
         return work(job, on_progress, on_saved)
-    from fairloop.training.launch import launch
-
     built = build(job)  # before any worker starts: bad data is one line from here, not a line from each of them
     owner, folder = _owner(job, built), Path(job.folder)
     launch(job, on_progress, on_saved)

@@ -11,7 +11,8 @@ from fairloop.errors import FairloopError
 
 def main() -> int:
     """Run the job; report progress, checkpoints and errors to the starter as lines of JSON."""
-    from fairloop.training.tasks import Job, work
+    from fairloop.training.job import Job
+    from fairloop.training.tasks import work
 
     reports = sys.stdout
     sys.stdout = sys.stderr  # whatever a library prints is no report
