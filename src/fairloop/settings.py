@@ -140,7 +140,9 @@ def _one_allowed(schema: dict[str, Any]) -> str:
         return "one of " + ", ".join(map(str, schema.get("enum", [schema.get("const")])))
     if schema.get("type") == "array":
         fewest = f" of at least {schema['minItems']}" if schema.get("minItems") else ""
-        return f"a list{fewest}, each {_one_allowed(schema['items'])}" if schema.get("items") else f"a list{fewest}"
+        items = schema.get("items", {})
+        each = " or ".join(map(_one_allowed, items.get("anyOf", [items] if items else [])))
+        return f"a list{fewest}, each {each}" if each else f"a list{fewest}"
     words = "non-empty text" if schema.get("minLength") else _TYPE_WORDS[schema.get("type", "object")]
     limits = [
         ("minimum", "at least"),

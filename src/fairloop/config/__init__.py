@@ -3,23 +3,20 @@
 Nothing here imports torch, so that a wrong override is answered at once.
 """
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, Union
 
-from pydantic import Field, SerializeAsAny, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from fairloop.benchmarks.registry import benchmark, settings_of
 from fairloop.benchmarks.settings import BenchmarkSettings
+from fairloop.config.choices import Choices, InitialBiasSettings
 from fairloop.config.study import Models, StudySettings, studies
-from fairloop.debias.registry import settings_of as debias_settings
 from fairloop.debias.settings import MethodSettings
 from fairloop.errors import FairloopError, UserError
 from fairloop.generation.server_settings import ServerSettings, settings_class
 from fairloop.generation.settings import ModelSettings
-from fairloop.mitigation.compose import compose as compose_strategies
-from fairloop.mitigation.compose import validate as validate_strategies
 from fairloop.plm.locate import fingerprint
 from fairloop.plm.settings import PlmSettings
-from fairloop.settings import Settings, incidental, mistake
+from fairloop.settings import Settings, mistake
 from fairloop.tracking.settings import TrackingSettings
 from fairloop.training.settings import TrainerSettings
 
@@ -31,69 +28,10 @@ else:  # every study that declares itself in a file beside this one
 S = TypeVar("S", bound=StudySettings)
 
 
-class InitialBiasSettings(Settings):
-    """Group `initial_bias`: the net stereotype rate of the seed corpus."""
-
-    level: float = Field(ge=0, le=1, description="net stereotype rate of generation 0")
-    neutral_share: float = Field(ge=0, le=1, description="share of the other sentences that has no gendered words")
-
-
-class Configuration(Settings):
+class Configuration(Choices):
     """One resolved cell."""
 
     study: AnyStudy
-    model: ModelSettings | ServerSettings
-    initial_bias: InitialBiasSettings
-    mitigation: dict[str, Any] = Field(description="strategies by name, whose order decides nothing; empty for none")
-    plm: PlmSettings
-    benchmark: SerializeAsAny[BenchmarkSettings]
-    debias: SerializeAsAny[MethodSettings]
-    trainer: TrainerSettings = incidental()
-    tracking: TrackingSettings = incidental()
-    seed: int = Field(ge=0, lt=2**31, description="seed of every random number of the cell")
-    runs_dir: str = incidental(min_length=1, description="folder of the run store")
-    on_failure: Literal["continue", "stop"] = incidental(
-        "continue", description="after a cell failed: continue with the others, or stop and start no other"
-    )
-    retry_failed: bool = incidental(True, description="true: failed cells are tried again; false: they are listed")
-    objective: str | None = incidental(
-        None, min_length=1, description="measure in result.json that a search (hydra/sweeper=optuna) improves"
-    )
-    gpu_share: float | None = incidental(
-        None, gt=0, le=1, description="share of one GPU for each cell beside others on a machine; null: not shared out"
-    )
-
-    @field_validator("model", mode="before")
-    @classmethod
-    def _generator_has_its_own_settings(cls, chosen: Any) -> Any:
-        if not isinstance(chosen, dict):
-            return chosen
-        generator = settings_class(chosen)
-        try:
-            return generator.model_validate(chosen)
-        except ValidationError as error:
-            raise UserError(mistake(error, generator, "model.")) from error
-
-    @field_validator("mitigation", mode="before")
-    @classmethod
-    def _strategies_are_known(cls, chosen: Any) -> Any:
-        return validate_strategies(chosen) if isinstance(chosen, dict) else chosen
-
-    @field_validator("benchmark", mode="before")
-    @classmethod
-    def _benchmark_has_its_own_settings(cls, chosen: Any) -> Any:
-        if not isinstance(chosen, dict):
-            return chosen
-        try:
-            return settings_of(chosen)
-        except ValidationError as error:
-            chosen_class = benchmark(chosen["name"]).settings
-            raise UserError(mistake(error, chosen_class, "benchmark.")) from error
-
-    @field_validator("debias", mode="before")
-    @classmethod
-    def _method_has_its_own_settings(cls, chosen: Any) -> Any:
-        return debias_settings(chosen) if isinstance(chosen, dict) else chosen
 
     @model_validator(mode="after")
     def _choices_go_together(self) -> "Configuration":
@@ -107,21 +45,9 @@ class Configuration(Settings):
         return self.study
 
     @property
-    def local_model(self) -> ModelSettings:
-        """The settings of a generator in this process; only where the generator is one."""
-        if not isinstance(self.model, ModelSettings):
-            raise TypeError(f"{self.model.name} runs on a server")
-        return self.model
-
-    @property
     def generates(self) -> bool:
         """Whether the study asks the generator (group `model`)."""
         return self.study.generates(self)
-
-    @property
-    def strategies(self) -> str:
-        """The mitigation as one word for names and tables: `none`, or its strategies joined by `+`."""
-        return compose_strategies(self.mitigation).name
 
     @property
     def models(self) -> Models:

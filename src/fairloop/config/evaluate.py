@@ -1,12 +1,10 @@
 """The study `evaluate`: its settings, and what it declares of itself."""
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from fairloop.benchmarks.registry import benchmark, contents
+from fairloop.config.choices import Choices
 from fairloop.config.study import Models, StudySettings, plm_model, refuse_kind
-
-if TYPE_CHECKING:
-    from fairloop.config import Configuration
 
 
 class EvaluateSettings(StudySettings):
@@ -16,19 +14,19 @@ class EvaluateSettings(StudySettings):
 
     name: Literal["evaluate"]
 
-    def check(self, cell: "Configuration") -> None:
+    def check(self, cell: Choices) -> None:
         """Refuse a benchmark that cannot measure this kind of PLM."""
         refuse_kind("benchmark", cell.benchmark.name, benchmark(cell.benchmark.name).kinds, cell.plm)
 
-    def models(self, cell: "Configuration") -> Models:
+    def models(self, cell: Choices) -> Models:
         """The PLM."""
         return plm_model(cell.plm)
 
-    def contents(self, cell: "Configuration") -> dict[str, str]:
+    def contents(self, cell: Choices) -> dict[str, str]:
         """The benchmark's data, where it is not the publisher's."""
         return {f"benchmark.{key}": digest for key, digest in contents(cell.benchmark).items()}
 
-    def names(self, cell: "Configuration") -> dict[str, str]:
+    def names(self, cell: Choices) -> dict[str, str]:
         """PLM and benchmark."""
         return {"plm_name": cell.plm.name, "benchmark_name": cell.benchmark.name}
 

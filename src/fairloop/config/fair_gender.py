@@ -1,12 +1,13 @@
 """The study `fair_gender`: its settings, and what it declares of itself."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, ValidationError
 
 from fairloop.benchmarks.registry import benchmark, contents, settings_of
 from fairloop.benchmarks.settings import BenchmarkSettings
+from fairloop.config.choices import Choices
 from fairloop.config.study import Models, StudySettings, file_contents, plm_model, refuse_kind
 from fairloop.debias.registry import method
 from fairloop.debias.settings import PairMethodSettings
@@ -16,9 +17,6 @@ from fairloop.pairs.sentence_files import KEY as SENTENCES
 from fairloop.pairs.sentence_files import check_sentences
 from fairloop.pairs.settings import PairSettings
 from fairloop.settings import incidental, mistake
-
-if TYPE_CHECKING:
-    from fairloop.config import Configuration
 
 HELD_OUT_NEUTRAL = "study.held_out_neutral"
 
@@ -47,7 +45,7 @@ class FairGenderSettings(StudySettings):
         """Return what decides a result; of each benchmark its name, and what it sets in `decides_also`."""
         return {**super().deciding(), "benchmarks": [_name(given) for given in self.benchmarks]}
 
-    def decides_also(self, cell: "Configuration") -> dict[str, Any]:
+    def decides_also(self, cell: Choices) -> dict[str, Any]:
         """Return what benchmarks set unlike their defaults."""
         changed: dict[str, Any] = {}
         for name, settings in self.measured_by(cell).items():
@@ -56,11 +54,11 @@ class FairGenderSettings(StudySettings):
             changed |= {name: own} if own else {}
         return {"benchmarks": changed} if changed else {}
 
-    def groups(self, cell: "Configuration") -> tuple[str, ...]:
+    def groups(self, cell: Choices) -> tuple[str, ...]:
         """The PLM, the method and, where it is asked, the generator; of `benchmark` only what one of ours takes."""
         return ("plm", "debias", "model") if self.generates(cell) else ("plm", "debias")
 
-    def measured_by(self, cell: "Configuration") -> dict[str, BenchmarkSettings]:
+    def measured_by(self, cell: Choices) -> dict[str, BenchmarkSettings]:
         """Return the settings of each benchmark, in the order of the list.
 
         The group `benchmark` counts for the benchmark that it chooses, in what it sets unlike the default; what stands
@@ -84,7 +82,7 @@ class FairGenderSettings(StudySettings):
                 raise UserError(wrong) from error
         return chosen
 
-    def check(self, cell: "Configuration") -> None:
+    def check(self, cell: Choices) -> None:
         """Refuse a method or a benchmark that this PLM does not allow, and files that are not there."""
         method(cell.debias).check(cell.plm)
         for name in self.measured_by(cell):
@@ -104,21 +102,21 @@ class FairGenderSettings(StudySettings):
         if SENTENCES in files:
             check_sentences(files[SENTENCES])  # before a cell is there that the broken row would end
 
-    def generates(self, cell: "Configuration") -> bool:
+    def generates(self, cell: Choices) -> bool:
         """Tell whether pairs are written or judged by the generator."""
         debias = cell.debias
         return isinstance(debias, PairMethodSettings) and (
             debias.source == "llm" or (debias.screen.enabled and debias.screen.fluency == "generator")
         )
 
-    def models(self, cell: "Configuration") -> Models:
+    def models(self, cell: Choices) -> Models:
         """The PLM, and the classifier of toxicity where one is used."""
         screen = cell.debias.screen if isinstance(cell.debias, PairMethodSettings) else None
         if screen is None or not screen.enabled or screen.toxicity != "classifier" or screen.toxicity_model is None:
             return plm_model(cell.plm)
         return {**plm_model(cell.plm), "debias.screen.toxicity_model": (screen.toxicity_model, None)}
 
-    def contents(self, cell: "Configuration") -> dict[str, str]:
+    def contents(self, cell: Choices) -> dict[str, str]:
         """The files of sentences, and of each benchmark the files that are not its publisher's."""
         read = {key: file_contents(path) for key, path in self._files(cell).items()}
         for name, settings in self.measured_by(cell).items():
@@ -128,12 +126,12 @@ class FairGenderSettings(StudySettings):
             read |= {f"study.benchmarks.{name}.{key}": digest for key, digest in own.items()}
         return read
 
-    def names(self, cell: "Configuration") -> dict[str, str]:
+    def names(self, cell: Choices) -> dict[str, str]:
         """PLM, method and, where it is asked, the generator."""
         generator = {"model_name": cell.model.name} if self.generates(cell) else {}
         return {"plm_name": cell.plm.name, "debias_name": cell.debias.name, **generator}
 
-    def _files(self, cell: "Configuration") -> dict[str, str]:
+    def _files(self, cell: Choices) -> dict[str, str]:
         """Return the files of sentences that are read, by the configuration key."""
         debias = cell.debias
         swapped = debias.swap_file if isinstance(debias, PairSettings) and debias.source == "swap" else None

@@ -1,16 +1,14 @@
 """The study `metric_calibration`: its settings, and what it declares of itself."""
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from fairloop.config.choices import Choices
 from fairloop.config.study import Models, StudySettings
 from fairloop.corpus.seed import surplus
 from fairloop.errors import UserError
 from fairloop.settings import incidental
-
-if TYPE_CHECKING:
-    from fairloop.config import Configuration
 
 NetRate = Annotated[float, Field(ge=-1, le=1)]
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -48,11 +46,11 @@ class MetricCalibrationSettings(StudySettings):
                 raise UserError.of("study.sizes", size, f"enough sentences to tell the levels {self.levels} apart")
         return self
 
-    def models(self, cell: "Configuration") -> Models:
+    def models(self, cell: Choices) -> Models:
         """The sentence encoder."""
         return {"study.encoder": (self.encoder, None)}
 
-    def names(self, cell: "Configuration") -> dict[str, str]:
+    def names(self, cell: Choices) -> dict[str, str]:
         """The sentence encoder."""
         return {"encoder_name": self.encoder}
 

@@ -1,17 +1,15 @@
 """The study `recursion`: its settings, and what it declares of itself."""
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from fairloop.config.choices import Choices
 from fairloop.config.study import Models, StudySettings
 from fairloop.errors import UserError
 from fairloop.generation.server_settings import ServerSettings
 from fairloop.mitigation.compose import compose
 from fairloop.settings import incidental
-
-if TYPE_CHECKING:
-    from fairloop.config import Configuration
 
 
 class RecursionSettings(StudySettings):
@@ -30,7 +28,7 @@ class RecursionSettings(StudySettings):
     encoder: str = incidental(min_length=1, description="sentence encoder: embedded:NAME, a Hub id or a folder")
     resamples: int = Field(ge=100, le=1_000_000, description="bootstrap resamples of every interval")
 
-    def check(self, cell: "Configuration") -> None:
+    def check(self, cell: Choices) -> None:
         """Refuse a mitigation that the generator or the number of sentences does not allow."""
         if self.examples > self.sentences:
             allowed = f"at most study.sentences ({self.sentences}), which they are drawn from"
@@ -44,15 +42,15 @@ class RecursionSettings(StudySettings):
             )
         strategies.check(cell.model, self.sentences)
 
-    def models(self, cell: "Configuration") -> Models:
+    def models(self, cell: Choices) -> Models:
         """The sentence encoder."""
         return {"study.encoder": (self.encoder, None)}
 
-    def names(self, cell: "Configuration") -> dict[str, str]:
+    def names(self, cell: Choices) -> dict[str, str]:
         """Generator and mitigation."""
         return {"model_name": cell.model.name, "strategies": cell.strategies}
 
-    def run_name(self, cell: "Configuration") -> str:
+    def run_name(self, cell: Choices) -> str:
         """Return the name of the cell's run, with the level."""
         names = " ".join(self.names(cell).values())
         return f"{names} level {cell.initial_bias.level:g} seed {cell.seed}"

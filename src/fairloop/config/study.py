@@ -8,15 +8,13 @@ import importlib
 import pkgutil
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
+from fairloop.config.choices import Choices
 from fairloop.errors import UserError
 from fairloop.files import digest_file
 from fairloop.plm.settings import PlmSettings
 from fairloop.settings import Settings
-
-if TYPE_CHECKING:
-    from fairloop.config import Configuration
 
 Models = dict[str, tuple[str, str | None]]
 """Models by the configuration key of their path: path and revision."""
@@ -36,34 +34,34 @@ class StudySettings(Settings):
 
     name: str
 
-    def check(self, cell: "Configuration") -> None:
+    def check(self, cell: Choices) -> None:
         """Raise UserError, before anything is loaded, for choices that do not go together."""
 
-    def generates(self, cell: "Configuration") -> bool:
+    def generates(self, cell: Choices) -> bool:
         """Tell whether the cell asks the generator (group `model`)."""
         return "model" in self.reads
 
-    def groups(self, cell: "Configuration") -> tuple[str, ...]:
+    def groups(self, cell: Choices) -> tuple[str, ...]:
         """Return the groups whose settings decide the cell's result."""
         return self.reads
 
-    def decides_also(self, cell: "Configuration") -> dict[str, Any]:
+    def decides_also(self, cell: Choices) -> dict[str, Any]:
         """Return what decides the cell's result beside these groups, by a name that no group has."""
         return {}
 
-    def models(self, cell: "Configuration") -> Models:
+    def models(self, cell: Choices) -> Models:
         """Return the models that the cell loads beside the generator."""
         return {}
 
-    def contents(self, cell: "Configuration") -> dict[str, str]:
+    def contents(self, cell: Choices) -> dict[str, str]:
         """Return what names the contents of the files that the cell reads, by the configuration key of their path."""
         return {}
 
-    def names(self, cell: "Configuration") -> dict[str, str]:
+    def names(self, cell: Choices) -> dict[str, str]:
         """Return the names of the choices by which runs are grouped and found."""
         return {}
 
-    def run_name(self, cell: "Configuration") -> str:
+    def run_name(self, cell: Choices) -> str:
         """Return the name of the cell's run."""
         return f"{' '.join(self.names(cell).values())} seed {cell.seed}"
 
