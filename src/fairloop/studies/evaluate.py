@@ -26,7 +26,9 @@ def run(configuration: Configuration, cell: Cell, tracker: Tracker) -> None:
     """
     plm, benchmark = configuration.plm, configuration.benchmark
     what = f"{benchmark.name} of {plm.name}"
-    scores = cell.stage("scores", lambda folder: measure_plm(plm, benchmark, configuration, cell, what, folder))
+    scores = cell.stage(
+        "scores", lambda folder: measure_plm(plm, benchmark, configuration, cell, tracker, what, folder)
+    )
     measured = read_measures(scores)
     outcome = json.loads((scores.folder / OUTCOME_FILE).read_text())
     for line in [*outcome["notes"], *(f"skipped: {item['item']}: {item['reason']}" for item in outcome["skipped"])]:

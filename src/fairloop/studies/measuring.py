@@ -8,7 +8,9 @@ from fairloop import console
 from fairloop.config import Configuration
 from fairloop.files import write_json, write_text
 from fairloop.studies.measures import write_measures
+from fairloop.tracking.curves import Curves
 from fairloop.tracking.store import Cell
+from fairloop.tracking.wandb_run import Tracker
 
 if TYPE_CHECKING:
     from fairloop.benchmarks.settings import BenchmarkSettings
@@ -23,6 +25,7 @@ def measure_plm(
     benchmark: "BenchmarkSettings",
     configuration: Configuration,
     cell: Cell,
+    tracker: Tracker,
     what: str,
     folder: Path,
 ) -> dict[str, Any]:
@@ -35,6 +38,7 @@ def measure_plm(
         benchmark: the benchmark with its protocol and data.
         configuration: of the cell; its seed and its group `trainer` count.
         cell: the cell, whose stage this is.
+        tracker: where loss curves are logged, if the benchmark trains.
         what: what the progress bar says.
         folder: where the stage's outputs go.
 
@@ -46,7 +50,7 @@ def measure_plm(
     from fairloop.plm.memory import FolderMemory
     from fairloop.plm.model import LanguageModel
 
-    model = LanguageModel.load(plm)
+    model, curves = LanguageModel.load(plm), Curves(cell.scratch(), tracker.log_curve)
     with console.progress(what) as on_progress:
         result = measure(
             model,
@@ -56,7 +60,9 @@ def measure_plm(
             memory=FolderMemory(cell.scratch()),
             scratch=cell.scratch(),
             trainer=configuration.trainer,
+            on_logged=curves,
         )
+    curves.keep(folder)
     write_measures(result.measurements, folder)
     write_text(folder / ITEMS_FILE, _table(result.items))
     outcome = {
