@@ -45,7 +45,6 @@ from fairloop.training.settings import ClassifierSettings, LoraSettings
 
 POOLING = {"masked": "cls", "causal": "last", "encoder": "mean"}
 LEARNING_RATES = {"full": 2e-5, "lora": 5e-4, "frozen": 1e-2}
-LOADER = "fairloop.plm.loading:load_encoder"
 
 
 def _known_tasks(value: Any) -> Any:
@@ -221,7 +220,6 @@ def _answers(
         validation=(_texts(splits[0]), [one.label for one in splits[0]]),
         encoder=task.plm.path,
         revision=task.plm.revision,
-        loader=LOADER,
         seed=task.seed,
         stage=f"glue/{name}/{seed}",
         on_progress=on_progress,
