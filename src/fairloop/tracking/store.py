@@ -3,11 +3,13 @@
     <runs_dir>/.stages/<name>-<hash>/  the stages that several cells share; may be removed when no study runs
     <runs_dir>/<study>/<cell>/
         config.yaml          the resolved configuration of the command that last worked on the cell
+        deciding.json        what of it decides the result, and the study's version: what the cell's name is a hash of
         environment.json     package versions, git revision, hardware
         stages/<nn>-<name>/  each finished stage's outputs and its stage.json
         metrics.csv          generation,metric,value,low,high,n
         result.json          {"metric@generation": number}
-        status.json          running, complete or failed, with the reason; when complete, a seal of every result file
+        status.json          running, complete or failed, with the reason; when complete, a seal of what the cell is
+                             and of its result: every other file but environment.json
 
 A process works on a cell while it holds the lock `.lock` in the cell's folder. The system releases the lock when the
 process ends, however it ends, so a cell that says `running` without a held lock was interrupted and can go on.
@@ -44,7 +46,10 @@ from fairloop.tracking.stages import Compute, Stage, obtain, obtain_shared, stag
 LOCK_FILE = ".lock"
 STATUS_FILE = "status.json"
 SHARED_FOLDER = ".stages"
+CONFIG_FILE = "config.yaml"
+DECIDING_FILE = "deciding.json"
 RESULT_FILES = ("metrics.csv", "result.json")
+SEALED_FILES = (CONFIG_FILE, DECIDING_FILE, *RESULT_FILES)
 KEY_LENGTH = 16  # hex digits: 64 bits, so that 100,000 cells share a key with probability 3e-10
 
 INTERRUPTED = "interrupted"  # the reason of a cell that a signal ended, which is no fault of its own
@@ -122,6 +127,7 @@ class Cell:
     study: str
     key: str
     config: dict[str, Any]
+    deciding: dict[str, Any]
     _position: int = field(default=0, init=False, repr=False)
     _scratch: Path | None = field(default=None, init=False, repr=False)
     _finished: bool = field(default=False, init=False, repr=False)
@@ -140,7 +146,7 @@ class Cell:
             method: the version of the study's method.
         """
         key = cell_key(study, deciding, method)
-        return cls(Path(runs_dir) / study / key, study, key, config)
+        return cls(Path(runs_dir) / study / key, study, key, config, {**deciding, "version": method})
 
     @property
     def complete(self) -> bool:
@@ -270,7 +276,8 @@ class Cell:
         from fairloop.tracking.environment import environment
 
         try:
-            write_text(self.folder / "config.yaml", yaml.safe_dump(self.config, sort_keys=False, allow_unicode=True))
+            write_text(self.folder / CONFIG_FILE, yaml.safe_dump(self.config, sort_keys=False, allow_unicode=True))
+            write_text(self.folder / DECIDING_FILE, canonical_json(self.deciding) + "\n")
             write_json(self.folder / "environment.json", environment())
             self._write_status("running", started=_now())
         except OSError as error:
@@ -303,8 +310,8 @@ class Cell:
 
 
 def _seal(folder: Path) -> dict[str, list[Any]]:
-    """Return checksum, size and time of change of every file that carries the cell's result."""
-    paths = [folder / name for name in RESULT_FILES] + files_below(folder / "stages")
+    """Return checksum, size and time of change of every file that says what the cell is or carries its result."""
+    paths = [folder / name for name in SEALED_FILES] + files_below(folder / "stages")
     stats = [(path, path.stat()) for path in paths]
     return {
         path.relative_to(folder).as_posix(): [digest_file(path), stat.st_size, stat.st_mtime_ns] for path, stat in stats
