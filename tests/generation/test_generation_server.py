@@ -24,10 +24,9 @@ import conftest
 from fairloop import composition
 from fairloop.errors import Fault, UserError
 from fairloop.generation import server as server_module
-from fairloop.generation.generator import Completion
 from fairloop.generation.in_process import InProcessGenerator
 from fairloop.generation.prompts import base_prompt, chat_messages, chat_prompt
-from fairloop.generation.requests import Ask, Example, Form, Request, plan_requests
+from fairloop.generation.requests import Ask, Completion, Example, Form, Request, plan_requests
 from fairloop.generation.server import JOURNAL_FILE, ServerGenerator, request_body
 from fairloop.generation.server_settings import ENGINES, ServerSettings
 from fairloop.generation.settings import ModelSettings

@@ -6,9 +6,8 @@ import pytest
 
 import conftest
 from fairloop.errors import Fault, UserError
-from fairloop.generation.generator import Completion
 from fairloop.generation.prompts import base_prompt, chat_prompt, tokenize
-from fairloop.generation.requests import Ask, Example, Request, plan_requests
+from fairloop.generation.requests import Ask, Completion, Example, Request, plan_requests
 from fairloop.generation.settings import ModelSettings
 from fairloop.generation.writer import ENOUGH_ASKS, write_corpus
 

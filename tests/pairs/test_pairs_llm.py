@@ -8,9 +8,8 @@ import pytest
 from fairloop.corpus.counterfactual import swap_gender
 from fairloop.corpus.words import gendered_spans
 from fairloop.errors import Fault
-from fairloop.generation.generator import Completion
 from fairloop.generation.prompts import base_prompt, chat_prompt
-from fairloop.generation.requests import Example, Request
+from fairloop.generation.requests import Completion, Example, Request
 from fairloop.generation.writer import ENOUGH_ASKS
 from fairloop.lexicon import Target, attributes
 from fairloop.pairs.coverage_plan import Plan, plan_pairs

@@ -10,8 +10,9 @@ import yaml
 from rich.console import Console
 
 from fairloop.report.cli import show_report
+from fairloop.report.evaluate import benchmark_table
+from fairloop.report.page import other_studies
 from fairloop.report.read import read_runs
-from fairloop.report.table import benchmark_table, other_studies
 from fairloop.report.write import write_report
 
 

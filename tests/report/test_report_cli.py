@@ -10,7 +10,8 @@ from rich.console import Console
 from fairloop.report.cli import command, show_report
 from fairloop.report.read import read_runs
 from fairloop.report.recursion.conditions import conditions, verdict_in_words
-from fairloop.report.table import number, percent_change, with_interval
+from fairloop.report.recursion.tables import percent_change
+from fairloop.report.table import number, with_interval
 from fairloop.report.write import write_report
 from fairloop.statistics.estimate import Estimate
 

@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 from report_store import make_cell, make_demo
 
-from fairloop.report.read import read_runs
-from fairloop.report.recursion.conditions import conditions, level_mean
+from fairloop.report.read import level_mean, read_runs
+from fairloop.report.recursion.conditions import conditions
 from fairloop.report.recursion.trajectories import trajectories_figure
 
 NET = "rule/net_stereotype_rate"

@@ -16,7 +16,7 @@ from fairloop.report.read import find_cells, read_runs
 from fairloop.report.recursion.conditions import NET_RATE, conditions, settle_or_disappear
 from fairloop.report.recursion.strategies import DOWNSTREAM, EMBEDDING, comparisons
 from fairloop.report.recursion.strategy_figures import strategy_figures
-from fairloop.report.table import correlation_table, reduction_table
+from fairloop.report.recursion.tables import correlation_table, reduction_table
 from fairloop.report.terminal import print_report
 
 MITIGATIONS = STRATEGIES[1:]

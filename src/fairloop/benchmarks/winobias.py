@@ -25,13 +25,13 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
+from fairloop.benchmarks.candidates import Candidate, candidate_scores
 from fairloop.benchmarks.data import DataSet, read_text
 from fairloop.benchmarks.result import Benchmark, BenchmarkResult, Skipped, Task, skipped_measurement
 from fairloop.benchmarks.sentence_pairs import SentencePair, pair_scores
 from fairloop.benchmarks.settings import BenchmarkSettings
 from fairloop.errors import Fault
 from fairloop.measures.measurement import Measurement
-from fairloop.plm.model import Question
 from fairloop.statistics.bootstrap import bootstrap_mean
 
 PRONOUNS = frozenset({"he", "she", "him", "her", "his", "hers", "himself", "herself"})
@@ -147,7 +147,16 @@ def run(task: Task, settings: WinoBiasSettings) -> BenchmarkResult:
         task, [SentencePair(pair.item, pair.pro.sentence, pair.anti.sentence) for pair in pairs], "meade2022"
     )
     skipped += left_out
-    candidates, left_out = _candidate_scores(task, [pair for pair in pairs if pair.item in pronouns])
+    candidates, left_out = candidate_scores(
+        task,
+        {
+            pair.item: [
+                candidate(version, name) for version in (pair.pro, pair.anti) for name in (pair.referent, pair.other)
+            ]
+            for pair in pairs
+            if pair.item in pronouns
+        },
+    )
     skipped += left_out
     items = [
         WinoItem(
@@ -157,8 +166,7 @@ def run(task: Task, settings: WinoBiasSettings) -> BenchmarkResult:
             pair.other,
             pair.pro.sentence,
             pair.anti.sentence,
-            *candidates[pair.item],
-            *pronouns[pair.item],
+            *(*candidates[pair.item], *pronouns[pair.item]),
         )
         for pair in pairs
         if pair.item in candidates
@@ -168,55 +176,9 @@ def run(task: Task, settings: WinoBiasSettings) -> BenchmarkResult:
     return BenchmarkResult("winobias", "referent by likelihood, after zhao2018", measurements, items, skipped)
 
 
-def prompt(version: Version, candidate: str) -> tuple[str, int, int]:
-    """Return (text, where the candidate begins in it, the space before it included, where it ends)."""
-    before = f'{version.sentence} "{version.pronoun.capitalize()}" refers to the'
-    return f"{before} {candidate}.", len(before), len(before) + 1 + len(candidate)
-
-
-def _candidate_scores(
-    task: Task, pairs: list[WinoPair]
-) -> tuple[dict[str, tuple[float, float, float, float]], list[Skipped]]:
-    """Return mean log probabilities of (pro referent, pro other, anti referent, anti other) by item."""
-    plm = task.plm
-    prompts = [
-        prompt(version, candidate)
-        for pair in pairs
-        for version in (pair.pro, pair.anti)
-        for candidate in (pair.referent, pair.other)
-    ]
-    if not prompts:
-        return {}, []
-    out = plm.tokenizer([text for text, _, _ in prompts], return_offsets_mapping=True, verbose=False)
-    questions: list[Question] = []
-    sizes: dict[str, list[int]] = {}
-    skipped = []
-    for number, pair in enumerate(pairs):
-        asked: list[list[Question]] = []
-        for row in range(4 * number, 4 * number + 4):
-            _, start, end = prompts[row]
-            ids = tuple(out["input_ids"][row])
-            places = [p for p, (left, right) in enumerate(out["offset_mapping"][row]) if right > start and left < end]
-            asked.append(_candidate_questions(task, ids, places, pair.item))
-        longest = max((len(question.ids) for some in asked for question in some), default=0)
-        if plm.window is not None and longest > plm.window:
-            skipped.append(Skipped(pair.item, f"{longest} tokens, and the model takes {plm.window}"))
-        else:
-            sizes[pair.item] = [len(some) for some in asked]
-            questions += [question for some in asked for question in some]
-    answers = iter(task.ask(questions))
-    scores = {}
-    for item, counts in sizes.items():
-        means = [float(np.concatenate([next(answers) for _ in range(count)]).mean()) for count in counts]
-        scores[item] = (means[0], means[1], means[2], means[3])
-    return scores, skipped
-
-
-def _candidate_questions(task: Task, ids: tuple[int, ...], places: list[int], item: str) -> list[Question]:
-    if task.plm.kind == "causal":
-        return [Question(ids, tuple(place - 1 for place in places), tuple(ids[place] for place in places), item)]
-    mask = task.plm.mask_id
-    return [Question((*ids[:place], mask, *ids[place + 1 :]), (place,), (ids[place],), item) for place in places]
+def candidate(version: Version, name: str) -> Candidate:
+    """Return an occupation as the referent of a version's pronoun."""
+    return Candidate.after(f'{version.sentence} "{version.pronoun.capitalize()}" refers to the', name)
 
 
 def _measurements(items: list[WinoItem], seed: int, resamples: int) -> list[Measurement]:

@@ -20,9 +20,8 @@ import torch
 from transformers.cache_utils import Cache
 
 from fairloop.errors import UserError
-from fairloop.generation.generator import Completion
 from fairloop.generation.prompts import Tokens, base_prompt, chat_prompt, tokenize
-from fairloop.generation.requests import Ask
+from fairloop.generation.requests import Ask, Completion
 from fairloop.generation.sampler import Sampling, sample
 from fairloop.generation.screening import sentence_end
 from fairloop.generation.settings import ModelSettings
@@ -145,8 +144,8 @@ class InProcessGenerator:
 
     @classmethod
     def load(cls, settings: ModelSettings, device: str = "cpu") -> "InProcessGenerator":
-        """Load model and tokenizer as the settings say; errors as `fairloop.plm.locate.load_causal_lm`."""
-        from fairloop.plm.locate import load_causal_lm
+        """Load model and tokenizer as the settings say; errors as `fairloop.plm.loading.load_causal_lm`."""
+        from fairloop.plm.loading import load_causal_lm
 
         model, tokenizer = load_causal_lm(
             settings.path, revision=settings.revision, dtype=settings.dtype, device=device

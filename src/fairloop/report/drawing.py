@@ -12,7 +12,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure as Canvas
 
 Item = TypeVar("Item")
 
@@ -54,22 +54,31 @@ class Drawing:
     svg: bytes
 
 
-def drawn(draw: Callable[["Figure"], None], width: float, height: float) -> Drawing:
+@dataclass(frozen=True)
+class Figure:
+    """A figure of the report: the name of its files, what it shows, and the drawing."""
+
+    name: str
+    caption: str
+    drawing: Drawing
+
+
+def drawn(draw: Callable[["Canvas"], None], width: float, height: float) -> Drawing:
     """Let `draw` fill a figure of this size (inches) and return it; a user's own matplotlibrc changes nothing."""
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure as Canvas
 
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(_SETTINGS)
-        figure = Figure(figsize=(width, height))
+        figure = Canvas(figsize=(width, height))
         FigureCanvasAgg(figure)
         draw(figure)
         return render(figure)
 
 
-def render(figure: "Figure") -> Drawing:
+def render(figure: "Canvas") -> Drawing:
     """Return a figure's files, without a date or a version in them."""
     png, svg = io.BytesIO(), io.BytesIO()
     figure.savefig(png, format="png", dpi=_DPI, metadata={"Software": None})

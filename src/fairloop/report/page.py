@@ -9,27 +9,24 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 from fairloop.report.calibration.tables import calibrations, summary_table
-from fairloop.report.drawing import Drawing
+from fairloop.report.drawing import Drawing, Figure
+from fairloop.report.evaluate import benchmark_table
 from fairloop.report.fair_gender.effects import Debiasing
 from fairloop.report.fair_gender.tables import debiasing_tables
 from fairloop.report.payload import TEMPLATES, Settings, cell_data, configurations, script
 from fairloop.report.read import Cell, Runs
 from fairloop.report.recursion.conditions import Condition
 from fairloop.report.recursion.strategies import Comparison
-from fairloop.report.recursion.strategy_figures import Figure
-from fairloop.report.samples import SampledCorpus, sample_corpora, visible
-from fairloop.report.table import (
-    Table,
+from fairloop.report.recursion.tables import (
     change_table,
     correlation_table,
     decomposition_table,
     equilibrium_table,
     metric_tables,
-    number,
-    other_studies,
     reduction_table,
-    unusable_table,
 )
+from fairloop.report.samples import SampledCorpus, sample_corpora, visible
+from fairloop.report.table import Table, cells_table, number, unusable_table
 
 MOST_CONDITIONS, MOST_COMPARISONS = 40, 8
 """So many conditions, and comparisons of mitigations, have tables; the CSV files have all."""
@@ -169,6 +166,18 @@ def report_sections(
         if pictures or filled:
             found.append(Section(id_, title, pictures, filled, tuple(remarks) if not found else ()))
     return found
+
+
+def other_studies(cells: Sequence[Cell], *, debiased: bool = False) -> tuple[Table | None, Table | None]:
+    """Return the scores of evaluated models, and the cells of studies that have no tables of their own.
+
+    `debiased`: whether the cells of Fair-Gender have.
+    """
+    scores = benchmark_table(cells)
+    shown = {"recursion", "metric_calibration"} | ({"evaluate"} if scores else set())
+    shown |= {"fair_gender"} if debiased else set()
+    others = [cell for cell in cells if cell.study not in shown]
+    return scores, cells_table(others) if others else None
 
 
 def _untabled(conditions: Sequence[Condition], comparisons: Sequence[Comparison]) -> list[str]:

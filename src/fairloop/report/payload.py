@@ -11,8 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from fairloop.report.fair_gender.effects import SCORES, STUDY, method_of
-from fairloop.report.read import Cell, Measure
-from fairloop.report.recursion.conditions import flatten
+from fairloop.report.read import Cell, Measure, flatten
 from fairloop.report.samples import visible
 
 TEMPLATES = Path(__file__).parent / "templates"

@@ -13,20 +13,12 @@ from rich.text import Text
 from fairloop.report.calibration.tables import calibrations, summary_table
 from fairloop.report.fair_gender.effects import Debiasing
 from fairloop.report.fair_gender.tables import debiasing_tables
+from fairloop.report.page import other_studies
 from fairloop.report.read import Runs
 from fairloop.report.recursion.conditions import FACTORS, Condition, settle_or_disappear, verdict_in_words
 from fairloop.report.recursion.strategies import Comparison
-from fairloop.report.table import (
-    Table,
-    change_table,
-    correlation_table,
-    metric_tables,
-    number,
-    other_studies,
-    reduction_table,
-    unusable_table,
-    with_interval,
-)
+from fairloop.report.recursion.tables import change_table, correlation_table, metric_tables, reduction_table
+from fairloop.report.table import Table, number, unusable_table, with_interval
 
 MOST_CELLS = 12
 """Up to this many cells in all the terminal shows each; above, the means of each level."""

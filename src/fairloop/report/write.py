@@ -7,16 +7,8 @@ from pathlib import Path
 from fairloop.files import write_bytes, write_text
 from fairloop.report.calibration.figure import CAPTION, calibration_figure
 from fairloop.report.calibration.tables import Calibration, calibrations, curve_csv, summary_csv
-from fairloop.report.drawing import Drawing
-from fairloop.report.export import (
-    cells_csv,
-    changes_csv,
-    correlations_csv,
-    decomposition_csv,
-    equilibrium_csv,
-    reductions_csv,
-    trajectories_csv,
-)
+from fairloop.report.drawing import Drawing, Figure
+from fairloop.report.export import cells_csv
 from fairloop.report.fair_gender.effects import Debiasing, debiasings
 from fairloop.report.fair_gender.figures import debiasing_figures
 from fairloop.report.fair_gender.tables import ablation_csv, debiasing_csv
@@ -24,8 +16,16 @@ from fairloop.report.latex import file_names, latex_table
 from fairloop.report.page import render_page, report_sections
 from fairloop.report.read import Runs, read_runs
 from fairloop.report.recursion.conditions import Condition, conditions
+from fairloop.report.recursion.export import (
+    changes_csv,
+    correlations_csv,
+    decomposition_csv,
+    equilibrium_csv,
+    reductions_csv,
+    trajectories_csv,
+)
 from fairloop.report.recursion.strategies import Comparison, comparisons
-from fairloop.report.recursion.strategy_figures import Figure, strategy_figures
+from fairloop.report.recursion.strategy_figures import strategy_figures
 from fairloop.report.recursion.trajectories import trajectories_figure
 
 FOLDER = "report"

@@ -76,6 +76,13 @@ def _left_out_keeping_ranks(columns: Sequence[Floats], numbers: NDArray[np.int64
     return divide(n * xy - x * y, np.sqrt(spread))
 
 
+def correlation_of_sums(sums: Floats) -> Floats:
+    """Return Pearson's correlation from the sums [..., 6] of x, y, xy, x², y² and 1; NaN where one does not vary."""
+    x, y, xy, xx, yy, n = (sums[..., column] for column in range(6))
+    spread = np.maximum(n * xx - x**2, 0) * np.maximum(n * yy - y**2, 0)
+    return divide(n * xy - x * y, np.sqrt(spread))
+
+
 def _weighted(columns: Sequence[Floats], weights: Floats) -> Floats:
     """Return the correlation of the weighted mid-ranks for each row of `weights` [rows, n]."""
     total = weights.sum(axis=1, keepdims=True)

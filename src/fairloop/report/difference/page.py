@@ -9,12 +9,11 @@ from rich.text import Text
 from fairloop.files import write_text
 from fairloop.report.difference.changes import Change, Difference
 from fairloop.report.export import csv_field, csv_text
-from fairloop.report.fair_gender.tables import signed
 from fairloop.report.latex import latex_table
 from fairloop.report.page import environment
 from fairloop.report.payload import script
 from fairloop.report.samples import sample_corpora
-from fairloop.report.table import Table, number, p_value_text
+from fairloop.report.table import Table, number, p_value_text, signed
 from fairloop.report.terminal import print_table
 
 MOST_LINES = 12

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from fairloop.pairs.sentence_files import KEY as SENTENCES
 from fairloop.report.items import Side, item_difference, item_p_value
-from fairloop.report.read import Cell, Measure
-from fairloop.report.recursion.conditions import flatten, level_mean
+from fairloop.report.read import Cell, Measure, flatten, level_mean
 from fairloop.statistics.corrections import holm
 from fairloop.statistics.estimate import Estimate
 from fairloop.statistics.large import flip_p_value

@@ -4,9 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from fairloop.report.drawing import LINES, REST, Drawing, drawn
+from fairloop.report.drawing import LINES, REST, Drawing, Figure, drawn
 from fairloop.report.fair_gender.effects import UNTOUCHED, Ablation, Debiasing, Effect, Score
-from fairloop.report.recursion.strategy_figures import Figure
 from fairloop.report.table import number
 
 if TYPE_CHECKING:

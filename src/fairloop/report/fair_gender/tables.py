@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from fairloop.report.export import csv_field, csv_text
 from fairloop.report.fair_gender.effects import BEFORE, UNTOUCHED, Ablation, Debiasing, Effect, Score
-from fairloop.report.table import Table, number, p_value_text, with_interval
+from fairloop.report.table import Table, number, p_value_text, signed, with_interval
 from fairloop.statistics.estimate import Estimate
 
 _OVER = "Student's t from three seeds; over items for one, or if all are alike, for nothing is drawn at random"
@@ -144,15 +144,6 @@ def _value(one: Effect) -> str:
 
 def _difference(one: Effect) -> str:
     return signed(one.change)
-
-
-def signed(change: Estimate) -> str:
-    """Return `+0.120 [+0.10, +0.14]`; the value alone where it has no interval, a dash where it is undefined."""
-    if math.isnan(change.value):
-        return "–"
-    if math.isnan(change.low):
-        return f"{change.value:+.3f}"
-    return f"{change.value:+.3f} [{change.low:+.3f}, {change.high:+.3f}]".replace("inf", "∞")
 
 
 def _percent(change: Estimate) -> str:

@@ -4,11 +4,11 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from fairloop.report.read import Cell, Measure
+from fairloop.report.read import Cell, flatten
+from fairloop.statistics.differences import split_product, standard_error
 from fairloop.statistics.equilibrium import (
     Equilibrium,
     RelativeChange,
@@ -37,7 +37,6 @@ PAPER_RANGE = (0.11, 0.13)
 
 _NOT_A_CONDITION = {"seed", "initial_bias", "mitigation", "runs_dir", "tracking", "trainer", "experiment", "hydra"}
 _LENGTH = "study.generations"
-_NORMAL_95 = 1.959964
 # Sign patterns of the wild bootstrap; of hundreds of cells fewer are enough, and each costs more.
 _PATTERNS, _FEWER_PATTERNS, _MANY_CELLS = 1999, 499, 300
 
@@ -58,11 +57,9 @@ class Settling:
 class Decomposition:
     """What moved B from generation `since` to the last one: fewer gendered words, or less stereotyping among them.
 
-    B is the product s r of the gendered share and the net rate among gendered sentences, so that in each cell
-
-        B' - B = (s' - s) (r + r') / 2 + (r' - r) (s + s') / 2        (by_share + by_net_rate).
-
-    Means over the cells of a level; `level` is None for all cells together.
+    B is the product of the gendered share and the net rate among gendered sentences, and each cell's change of B the
+    sum of what either factor made of it (`split_product`). Means over the cells of a level; `level` is None for all
+    cells together.
     """
 
     level: float | None
@@ -120,20 +117,6 @@ def conditions(cells: Iterable[Cell]) -> list[Condition]:
     return sorted(found, key=lambda one: (one.model, one.mitigation != "none", one.mitigation, one.settings))
 
 
-def level_mean(cells: Sequence[Cell], metric: str, generation: int | None) -> Measure:
-    """Return a metric's mean over the cells of one level, with its 95% interval.
-
-    One cell: its own interval, over its sentences. Three and more: Student's t over cells. Two: no interval, for two
-    values say too little about their spread.
-    """
-    measures = [cell.get(metric, generation) for cell in cells]
-    present = [measure for measure in measures if math.isfinite(measure.value)]
-    if len(present) == 1:
-        return present[0]
-    mean = student_mean([measure.value for measure in present])
-    return Measure(generation, metric, mean.value, mean.low, mean.high, mean.n)
-
-
 def other_settings(cell: Cell) -> dict[str, str]:
     """Return the settings of a cell other than its level, seed, mitigation and length, and what decides no result."""
     return {
@@ -141,17 +124,6 @@ def other_settings(cell: Cell) -> dict[str, str]:
         for key, value in flatten(cell.config).items()
         if key.split(".")[0] not in _NOT_A_CONDITION and key != _LENGTH
     }
-
-
-def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    """Return a configuration as {"group.key": "value"}."""
-    flat: dict[str, str] = {}
-    for key, value in config.items():
-        if isinstance(value, dict) and value:
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = "" if value is None else str(value)
-    return flat
 
 
 def verdict_in_words(settling: Settling) -> str:
@@ -232,7 +204,7 @@ def _parts(cell: Cell, since: int) -> tuple[int, float, float, float] | None:
     (bias, later), (share, later_share), (rate, later_rate) = (
         (cell.get(metric, since).value, cell.get(metric, until).value) for metric in FACTORS
     )
-    by_share, by_rate = (later_share - share) * (rate + later_rate) / 2, (later_rate - rate) * (share + later_share) / 2
+    by_share, by_rate = split_product((share, rate), (later_share, later_rate))
     if until <= since or not all(map(math.isfinite, (later - bias, by_share, by_rate))):
         return None
     return until, later - bias, by_share, by_rate
@@ -240,7 +212,7 @@ def _parts(cell: Cell, since: int) -> tuple[int, float, float, float] | None:
 
 def _settling(cells: Sequence[Cell], metric: str) -> Settling | None:
     trajectories = [
-        Trajectory(cell.level, values, tuple(_error(cell.get(metric, generation)) for generation in range(len(values))))
+        Trajectory(cell.level, values, tuple(standard_error(one.low, one.high) for one in cell.course(metric)))
         for cell in cells
         if (values := cell.values(metric))
     ]
@@ -255,8 +227,3 @@ def _settling(cells: Sequence[Cell], metric: str) -> Settling | None:
         from_seed=tuple(relative_changes(trajectories, since=0)),
         from_first=tuple(relative_changes(trajectories, since=1)),
     )
-
-
-def _error(measure: Measure) -> float:
-    """Return the standard error that an interval stands for."""
-    return (measure.high - measure.low) / (2 * _NORMAL_95)

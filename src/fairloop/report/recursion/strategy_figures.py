@@ -2,13 +2,12 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fairloop.report.drawing import LINES, PAPER, REST, Drawing, drawn, share_limits, spread
+from fairloop.report.drawing import LINES, PAPER, REST, Drawing, Figure, drawn, share_limits, spread
 from fairloop.report.read import MITIGATED
 from fairloop.report.recursion.conditions import GENDERED_SHARE, NET_RATE, NET_RATE_AMONG_GENDERED, Condition
 from fairloop.report.recursion.strategies import (
@@ -35,15 +34,6 @@ _PARTS = (("by_share", "by gendered share", "#56B4E9", ""), ("by_net_rate", "by 
 _MOST_POINTS, _MOST_DOTS = 600, 60
 _FURTHEST = -1.5
 """Where the axis of reductions ends at the latest: a bias two and a half times that without mitigation."""
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A figure of a comparison: the name of its files, what it shows, and the drawing."""
-
-    name: str
-    caption: str
-    drawing: Drawing
 
 
 def strategy_figures(comparison: Comparison, place: int = 0) -> list[Figure]:

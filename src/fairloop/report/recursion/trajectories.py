@@ -6,7 +6,8 @@ from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 from fairloop.report.drawing import LINES, PAPER, REST, Drawing, drawn, share_limits, spread
-from fairloop.report.recursion.conditions import FACTORS, NET_RATE, PAPER_RANGE, Condition, level_mean
+from fairloop.report.read import level_mean
+from fairloop.report.recursion.conditions import FACTORS, NET_RATE, PAPER_RANGE, Condition
 from fairloop.statistics.equilibrium import Equilibrium
 
 if TYPE_CHECKING:

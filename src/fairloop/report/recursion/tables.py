@@ -1,0 +1,262 @@
+"""The recursion's tables: measures by generation, equilibria, relative changes, and what mitigations buy."""
+
+import math
+from collections.abc import Collection, Iterable, Iterator, Sequence
+
+from fairloop.report.read import MITIGATED, Cell, Measure, level_mean
+from fairloop.report.recursion.conditions import Condition, verdict_in_words
+from fairloop.report.recursion.strategies import REDUCED, UNLEARNED, Comparison, Reduction, learned_nothing
+from fairloop.report.table import Table, number, p_value_text, with_interval
+from fairloop.statistics.estimate import Estimate
+
+RULE = {
+    "rule/net_stereotype_rate": "net rate B",
+    "rule/gendered_share": "gendered share",
+    "rule/net_rate_among_gendered": "net among gendered",
+    "rule/male_share": "male",
+}
+OTHERS = {
+    "embedding/effect_size": "WEAT d",
+    "downstream/bias": "downstream bias",
+    "downstream/accuracy": "accuracy",
+    "diversity/distinct_2": "distinct-2",
+    "generation/yield": "yield",
+}
+TASKS = {
+    "downstream_pronoun/bias": "pronoun bias",
+    "downstream_pronoun/accuracy": "pronoun accuracy",
+    "downstream_hiring/bias": "hiring bias",
+    "downstream_hiring/accuracy": "hiring accuracy",
+}
+_WITHOUT_INTERVAL = {"rule/male_share", "downstream/accuracy", "diversity/distinct_2", "generation/yield"}
+
+_LEARNED_NOTHING = "a classifier learned nothing: its bias says nothing about the corpus"
+_MARKED = f"{UNLEARNED} In some of these pairs {_LEARNED_NOTHING}."
+
+
+def percent_change(change: Estimate) -> str:
+    """Return `+36% [+20, +52]`; the value alone where it has no interval."""
+    if math.isnan(change.value):
+        return "–"
+    if math.isnan(change.low):
+        return f"{100 * change.value:+.0f}%"
+    low, high = (
+        f"{100 * end:+.0f}" if math.isfinite(end) else ("-∞" if end < 0 else "+∞") for end in (change.low, change.high)
+    )
+    return f"{100 * change.value:+.0f}% [{low}, {high}]"
+
+
+def percent_reduction(reduction: Reduction) -> str:
+    """Return `91% [80, 97]`, marked if a classifier learned nothing; the value alone where it has no interval."""
+    found = reduction.reduction
+    if math.isnan(found.value):
+        return "–"
+    mark = UNLEARNED if reduction.unlearned else ""
+    value, low, high = (number(100 * end, 0) for end in (found.value, found.low, found.high))
+    return f"{value}%{mark}" if math.isnan(found.low) else f"{value}% [{low}, {high}]{mark}"
+
+
+def metric_tables(condition: Condition, *, single: bool, in_full: bool = False) -> list[Table]:
+    """Return the condition's measures by level, seed and generation: the rule-based ones, then the others.
+
+    `single`: a row for each cell and generation; otherwise the means over the cells of a level. `in_full`: with the
+    further downstream tasks, and with the intervals of secondary measures, for which a terminal is too narrow.
+    """
+    groups = [(cell.level, cell.seed, [cell]) for cell in condition.cells]
+    if not single:
+        groups = [(level, f"{len(condition.at(level))} seeds", condition.at(level)) for level in condition.levels]
+    chosen = [("Bias and its factors", RULE), ("Further measures", OTHERS)]
+    if in_full:
+        chosen.append(("Further downstream tasks", TASKS))
+    tables = []
+    for name, metrics in chosen:
+        shown = {metric: title for metric, title in metrics.items() if _measured(condition.cells, metric)}
+        rows = tuple(_metric_rows(groups, list(shown), () if in_full else _WITHOUT_INTERVAL))
+        if shown and rows:
+            title = f"{name}: {condition.label}"
+            note = _interval_note(single)
+            if any(row[2].endswith("after") for row in rows):
+                note += "; after: with the mitigation's change to the corpus"
+            if any(UNLEARNED in text for row in rows for text in row):
+                note += f"; {UNLEARNED} {_LEARNED_NOTHING}"
+            tables.append(Table(title, ("level", "seed", "gen", *shown.values()), rows, 3, note))
+    return tables
+
+
+def equilibrium_table(conditions: Sequence[Condition]) -> Table | None:
+    """Return B*, slope and verdict of every condition, for B and for its two factors."""
+    rows = []
+    for condition in conditions:
+        for settling in condition.settlings:
+            found = settling.equilibrium
+            level, slope = (with_interval(one.value, one.low, one.high) for one in (found.level, found.slope))
+            if math.isinf(found.level.low):
+                level = f"{number(found.level.value)} (unbounded)"
+            counts = f"{found.cells} / {found.transitions}"
+            rows.append((condition.label, settling.label, level, slope, counts, verdict_in_words(settling)))
+    if not rows:
+        return None
+    note = (
+        "B of the next generation = c + rho x B; at rest B* = c / (1 - rho). 95% intervals: wild bootstrap over cells "
+        "(over transitions where there are fewer than six cells). Paper (Gemma-2-2b-it): 0.11 to 0.13."
+    )
+    columns = ("condition", "measure", "resting level B*", "slope rho", "cells / transitions", "verdict")
+    return Table("Equilibrium", columns, tuple(rows), 2, note)
+
+
+def change_table(conditions: Sequence[Condition]) -> Table | None:
+    """Return the relative changes from the seed and from generation 1, per initial level."""
+    rows = []
+    for condition in conditions:
+        for settling in condition.settlings:
+            later = {change.level: change for change in settling.from_first}
+            for change in settling.from_seed:
+                first = later.get(change.level)
+                rows.append(
+                    (
+                        condition.label,
+                        settling.label,
+                        f"{change.level:g}",
+                        str(change.until),
+                        percent_change(change.change),
+                        percent_change(first.change) if first else "–",
+                        str(change.change.n),
+                    )
+                )
+    if not rows:
+        return None
+    columns = ("condition", "measure", "level", "last gen", "since the seed", "since gen 1", "cells")
+    over = {change.over for one in conditions for settling in one.settlings for change in settling.from_seed}
+    spans = [name for key, name in (("cells", "seeds"), ("sentences", "a single cell's sentences")) if key in over]
+    note = f"95% intervals over {' or '.join(spans)}. " if spans else ""
+    return Table("Relative change", columns, tuple(rows), 2, f"{note}Paper: +36% from 0.1, -26% from 0.6.")
+
+
+def decomposition_table(conditions: Sequence[Condition]) -> Table | None:
+    """Return what moved B since the seed and since generation 1: the gendered share or the net rate among gendered."""
+    rows = tuple(
+        (
+            condition.label,
+            "all" if one.level is None else f"{one.level:g}",
+            f"{one.since} to {one.until}",
+            *(with_interval(part.value, part.low, part.high) for part in (one.change, one.by_share, one.by_net_rate)),
+            str(one.change.n),
+        )
+        for condition in conditions
+        for one in condition.decompositions
+    )
+    columns = ("condition", "level", "generations", "change of B", "by gendered share", "by net rate among", "cells")
+    note = "The parts add up to the change of B. Means over cells, 95% intervals over cells (from three)."
+    return Table("Does bias settle, or do gendered words disappear?", columns, rows, 3, note) if rows else None
+
+
+def reduction_table(comparison: Comparison, *, in_full: bool = False) -> Table | None:
+    """Return each strategy's reduction of every measure, over all levels and at the lowest one alone.
+
+    After the mitigation and at the last generation; `in_full` also as written, and over all generations from 1 on.
+    """
+    names, lowest = comparison.names(), comparison.lowest
+    whole = [one for one in comparison.reductions if one.level is None and (in_full or (one.after and one.last))]
+    at_lowest = {_variant(one): one for one in comparison.reductions if one.level == lowest}
+    rows = []
+    for one in whole:
+        low = at_lowest[_variant(one)]
+        variant = ("after" if one.after else "as written", "last" if one.last else "from 1 on") if in_full else ()
+        numbers = (percent_reduction(one), p_value_text(one.adjusted), f"{one.pairs} of {one.possible}")
+        more = (p_value_text(low.adjusted),) if in_full else ()
+        at = (percent_reduction(low), *more, f"{low.pairs} of {low.possible}")
+        rows.append((names[id(one.condition)], REDUCED[one.metric], *variant, *numbers, *at))
+    if not rows:
+        return None
+    variant = ("measured", "generations") if in_full else ()
+    more = ("p",) if in_full else ()
+    columns = ("mitigation", "measure", *variant, "all levels", "p", "pairs", f"level {lowest:g}", *more, "pairs")
+    marked = any(UNLEARNED in text for row in rows for text in row)
+    shown = [low for one in whole for low in (one, at_lowest[_variant(one)])]
+    note = " ".join(filter(None, [_reduction_note(in_full), _undefined(shown, names), _MARKED if marked else ""]))
+    return Table(f"Reduction against no mitigation: {comparison.model}", columns, tuple(rows), len(variant) + 2, note)
+
+
+def correlation_table(comparison: Comparison, *, in_full: bool = False) -> Table | None:
+    """Return the rank correlations of embedding effect size and downstream bias; `in_full` also per strategy."""
+    names = comparison.names()
+    rows = tuple(
+        (
+            one.of,
+            names[id(one.condition)] if one.condition else "all",
+            with_interval(one.estimate.value, one.estimate.low, one.estimate.high),
+            str(one.estimate.n),
+            str(one.clusters),
+        )
+        for one in comparison.correlations
+        if one.estimate.n and (in_full or one.condition is None)
+    )
+    columns = ("points", "mitigation", "Spearman's rho", "n", "starts")
+    note = (
+        "Points: cells and generations from 1 on; 95% bootstrap intervals over starts (level and seed). Paper: the "
+        "strategy with the lowest downstream bias has the higher embedding score."
+    )
+    title = f"Embedding effect size and downstream bias: {comparison.model}"
+    return Table(title, columns, rows, 2, note) if rows else None
+
+
+def _metric_rows(
+    groups: Iterable[tuple[float, str, list[Cell]]], metrics: Sequence[str], brief: Collection[str]
+) -> Iterator[tuple[str, ...]]:
+    for level, seed, cells in groups:
+        generations = sorted({generation for cell in cells for generation in cell.generations})
+        for generation in generations:
+            for prefix, mark in (("", ""), (MITIGATED, " after")):
+                measures = [level_mean(cells, prefix + metric, generation) for metric in metrics]
+                if prefix and all(math.isnan(measure.value) for measure in measures):
+                    continue
+                texts = (
+                    _shown(measure, metric not in brief)
+                    + UNLEARNED * any(learned_nothing(prefix + metric, cell, generation) for cell in cells)
+                    for measure, metric in zip(measures, metrics, strict=True)
+                )
+                yield (f"{level:g}", seed, f"{generation}{mark}", *texts)
+
+
+def _variant(one: Reduction) -> tuple[int, str, bool, bool]:
+    return id(one.condition), one.metric, one.after, one.last
+
+
+def _reduction_note(in_full: bool) -> str:
+    measured = "" if in_full else " At the last generation, after the mitigation's change of the corpus."
+    return (
+        "1 - |with| / |without| over pairs of the same level and seed; 95% intervals (Fieller, t over pairs)."
+        f"{measured} p: exact sign-flip test, Holm over strategies. "
+        "Paper: contrastive reduces downstream bias by 91% on average, by 98.8% at 0.1."
+    )
+
+
+def _undefined(shown: Iterable[Reduction], names: dict[int, str]) -> str:
+    """Return a sentence for each reason why some of these reductions are undefined."""
+    where: dict[str, list[str]] = {}
+    for one in shown:
+        if math.isnan(one.reduction.value):
+            rows = where.setdefault(one.note, [])
+            row = f"{names[id(one.condition)]}, {REDUCED[one.metric]}"
+            rows += [] if row in rows else [row]
+    return " ".join(f"– is {note} ({'; '.join(rows)})." for note, rows in where.items())
+
+
+def _shown(measure: Measure, in_full: bool) -> str:
+    if not in_full:
+        return number(measure.value, 2)
+    return with_interval(measure.value, measure.low, measure.high)
+
+
+def _measured(cells: Iterable[Cell], metric: str) -> bool:
+    return any(
+        row.metric in (metric, MITIGATED + metric) and math.isfinite(row.value) for cell in cells for row in cell.rows
+    )
+
+
+def _interval_note(single: bool) -> str:
+    return (
+        "95% intervals over sentences (by groups that share a prompt's examples)"
+        if single
+        else "means over cells, 95% intervals over cells (from three)"
+    )
