@@ -71,9 +71,7 @@ def _left_out_keeping_ranks(columns: Sequence[Floats], numbers: NDArray[np.int64
     first, second = (rankdata(column) - (len(column) + 1) / 2 for column in columns)
     table = np.column_stack([first, second, first * second, first**2, second**2, np.ones(len(first))])
     sums = np.stack([np.bincount(numbers, weights=column) for column in table.T], axis=1)
-    x, y, xy, xx, yy, n = (sums.sum(axis=0) - sums).T
-    spread = np.maximum(n * xx - x**2, 0) * np.maximum(n * yy - y**2, 0)
-    return divide(n * xy - x * y, np.sqrt(spread))
+    return correlation_of_sums(sums.sum(axis=0) - sums)
 
 
 def correlation_of_sums(sums: Floats) -> Floats:
