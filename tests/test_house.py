@@ -13,6 +13,7 @@ ORDER = [
     "sweep",
     "studies",
     "report",
+    "catalogue",
     "composition",
     "config",
     "mitigation",

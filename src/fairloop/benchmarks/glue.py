@@ -35,6 +35,7 @@ from fairloop.benchmarks.result import Benchmark, BenchmarkResult, Task, skipped
 from fairloop.benchmarks.settings import BenchmarkSettings
 from fairloop.errors import Fault, UserError
 from fairloop.files import remove_folder
+from fairloop.measures.catalogue import Declared
 from fairloop.measures.measurement import Measurement
 from fairloop.plm.model import LanguageModel
 from fairloop.seeding import random_generator
@@ -334,4 +335,11 @@ def _protocol(plm: LanguageModel, settings: GlueSettings) -> str:
     )
 
 
-BENCHMARK = Benchmark(GlueSettings, ("masked", "causal", "encoder"), None, run)
+MEASURES = (
+    Declared("glue/mean", "GLUE mean", "GLUE", goal="maximize", headline=True, place=63),
+    Declared("glue/mean_*", goal="maximize", headline=True, place=63),  # of some tasks, or of less training
+    Declared("glue/*/seed_sd"),
+    Declared("glue/*", goal="maximize"),
+)
+
+BENCHMARK = Benchmark(GlueSettings, ("masked", "causal", "encoder"), None, run, MEASURES)

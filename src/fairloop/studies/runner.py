@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from fairloop.catalogue import catalogue
 from fairloop.config import Configuration
 from fairloop.studies import evaluate, fair_gender, metric_calibration, recursion
 from fairloop.tracking.store import Cell
@@ -30,7 +31,8 @@ def run_cell(configuration: Configuration, cell: Cell) -> None:
         _limit_threads(configuration.trainer.threads)
         choices = {**configuration.deciding(), **_names(configuration)}
         tags = [configuration.study.name, *_names(configuration).values()]
-        with tracked(configuration.tracking, cell, choices, tags=tags, name=_run_name(configuration)) as tracker:
+        name = _run_name(configuration)
+        with tracked(configuration.tracking, cell, choices, catalogue(), tags=tags, name=name) as tracker:
             STUDIES[configuration.study.name](configuration, cell, tracker)
 
 

@@ -5,36 +5,14 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from pathlib import Path
+
+from fairloop.measures.measurement import Measurement
 
 COLUMNS = ("generation", "metric", "value", "low", "high", "n")
 
 
-class Measured(Protocol):
-    """What is written of a measure: its name, its value, its interval and the number of items behind it."""
-
-    @property
-    def metric(self) -> str:
-        """The name, `family/what`."""
-
-    @property
-    def value(self) -> float | None:
-        """The measure; None or NaN where it is undefined."""
-
-    @property
-    def low(self) -> float | None:
-        """The lower end of its interval, if it has one."""
-
-    @property
-    def high(self) -> float | None:
-        """The upper end of its interval, if it has one."""
-
-    @property
-    def n(self) -> int | None:
-        """The number of items it was computed from."""
-
-
-Results = Mapping[int | None, Sequence[Measured]]
+Results = Mapping[int | None, Sequence[Measurement]]
 """The measures of each generation; those of the cell as a whole under None."""
 
 
@@ -60,6 +38,19 @@ def metrics_csv(results: Results) -> str:
             ]
         )
     return stream.getvalue()
+
+
+def read_metrics(path: Path) -> dict[int | None, list[Measurement]]:
+    """Return the measures of a `metrics.csv` by generation, in its order; those of the whole cell under None."""
+    found: dict[int | None, list[Measurement]] = {}
+    with path.open(encoding="utf-8", newline="") as stream:
+        for row in csv.DictReader(stream):
+            value, low, high = (float(row[name]) if row[name] else None for name in ("value", "low", "high"))
+            measured = Measurement(
+                row["metric"], math.nan if value is None else value, low, high, int(float(row["n"] or 0))
+            )
+            found.setdefault(int(row["generation"]) if row["generation"] else None, []).append(measured)
+    return found
 
 
 def result_json(results: Results) -> str:
@@ -89,7 +80,7 @@ def number(value: float | None) -> float | int | None:
     return plain if math.isfinite(plain) else None
 
 
-def _ordered(results: Results) -> list[tuple[int | None, Measured]]:
+def _ordered(results: Results) -> list[tuple[int | None, Measurement]]:
     generations = sorted(results, key=lambda generation: (generation is None, generation or 0))
     rows = [(generation, measured) for generation in generations for measured in results[generation]]
     seen: set[tuple[int | None, str]] = set()
