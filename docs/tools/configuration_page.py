@@ -21,8 +21,9 @@ from pydantic.fields import FieldInfo
 from fairloop.benchmarks.registry import benchmarks
 from fairloop.benchmarks.settings import BenchmarkSettings
 from fairloop.composition import CONFIG_NAME, compose_config, composer, conf_dir
-from fairloop.config import DECIDING, Configuration
-from fairloop.debias.registry import methods
+from fairloop.config import Configuration
+from fairloop.config.study import studies
+from fairloop.debias.registry import methods, settings_class
 from fairloop.debias.settings import BudgetSettings, PairMethodSettings
 from fairloop.mitigation.compose import strategies
 from fairloop.settings import Settings, allowed
@@ -99,7 +100,8 @@ def page() -> str:
 
 
 def _deciding() -> str:
-    lines = [f"| `{study}` | {', '.join(f'`{group}`' for group in groups)} |" for study, groups in DECIDING.items()]
+    read = {name: ("study", *study.reads, "seed") for name, study in sorted(studies().items())}
+    lines = [f"| `{study}` | {', '.join(f'`{group}`' for group in groups)} |" for study, groups in read.items()]
     return "\n".join(["| study | what decides its results |", "| --- | --- |", *lines])
 
 
@@ -187,7 +189,7 @@ def _methods() -> Iterator[str]:
         yield f"{title}\n"
         yield _table(_rows(schema, _without_name(schema), "debias.", values))
     for name in methods():
-        schema = importlib.import_module(f"fairloop.debias.{name}").MethodSettings
+        schema = settings_class(name)
         yield from _own_keys("debias", name, schema, tuple(shared.values()))
 
 

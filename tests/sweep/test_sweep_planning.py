@@ -81,7 +81,7 @@ def test_the_mean_of_cells_that_differ_in_seed_alone_less_what_is_done(tmp_path)
 
 def test_the_nearest_cells_are_taken_and_named(tmp_path):
     found = jobs(tmp_path, "study.sentences=100,200", "study.generations=2,3")
-    kinds = {(job.configuration.recursion.sentences, job.configuration.recursion.generations): job for job in found}
+    kinds = {(job.configuration.study.sentences, job.configuration.study.generations): job for job in found}
     for key, seconds in (((100, 2), 10.0), ((200, 2), 40.0)):
         write_cell(kinds[key])
         stage(kinds[key], "01-writing", seconds)
@@ -131,7 +131,12 @@ def test_the_table_has_the_varied_choices_the_status_and_the_first_numbers(tmp_p
     print_cells(found, [job.status() for job in found], Console(file=out, width=200))
     text = out.getvalue()
     last = headline(found[0].cell.folder)
-    assert list(last) == ["rule/net_stereotype_rate@3", "embedding/effect_size@3", "downstream/bias@3"]
+    assert list(last) == [
+        "rule/net_stereotype_rate@3",
+        "embedding/effect_size@3",
+        "downstream/bias@3",
+        "rule/gendered_share@3",
+    ]
     rows = [line.split() for line in text.splitlines() if re.match(r" (low|high) ", line)]
     assert [row[:2] for row in rows] == [["low", "0"], ["low", "1"], ["high", "0"], ["high", "1"]]
     assert rows[0][2:5] == [found[0].cell.key, "complete", f"{last['rule/net_stereotype_rate@3']:.3f}"]

@@ -30,7 +30,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BeforeValidator, Field
 
-from fairloop.benchmarks.glue_data import GLUE_TASKS, GlueData, digest_rows, read
+from fairloop.benchmarks.glue_data import GLUE_TASKS, GlueData, digest_rows, given_files, read
 from fairloop.benchmarks.result import Benchmark, BenchmarkResult, Task, skipped_measurement
 from fairloop.benchmarks.settings import BenchmarkSettings
 from fairloop.errors import Fault, UserError
@@ -46,7 +46,6 @@ from fairloop.training.settings import ClassifierSettings, LoraSettings
 
 POOLING = {"masked": "cls", "causal": "last", "encoder": "mean"}
 LEARNING_RATES = {"full": 2e-5, "lora": 5e-4, "frozen": 1e-2}
-LOADER = "fairloop.plm.loading:load_encoder"
 
 
 def _known_tasks(value: Any) -> Any:
@@ -222,10 +221,10 @@ def _answers(
         validation=(_texts(splits[0]), [one.label for one in splits[0]]),
         encoder=task.plm.path,
         revision=task.plm.revision,
-        loader=LOADER,
         seed=task.seed,
         stage=f"glue/{name}/{seed}",
         on_progress=on_progress,
+        on_logged=task.on_logged,
     )
     answers = trained.answers(_texts([one for split in splits for one in split]))
     if not np.isfinite(answers).all():
@@ -335,6 +334,13 @@ def _protocol(plm: LanguageModel, settings: GlueSettings) -> str:
     )
 
 
+def _given(settings: GlueSettings) -> list[Path]:
+    """Return the files of the chosen tasks in the user's folder; none without one."""
+    if settings.data is None:
+        return []
+    return [path for name in settings.tasks for path in given_files(GLUE_TASKS[name], settings.data)]
+
+
 MEASURES = (
     Declared("glue/mean", "GLUE mean", "GLUE", goal="maximize", headline=True, place=63),
     Declared("glue/mean_*", goal="maximize", headline=True, place=63),  # of some tasks, or of less training
@@ -342,4 +348,4 @@ MEASURES = (
     Declared("glue/*", goal="maximize"),
 )
 
-BENCHMARK = Benchmark(GlueSettings, ("masked", "causal", "encoder"), None, run, MEASURES)
+BENCHMARK = Benchmark(GlueSettings, ("masked", "causal", "encoder"), None, run, MEASURES, given=_given)

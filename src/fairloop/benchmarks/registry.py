@@ -2,7 +2,7 @@
 
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,6 +46,31 @@ def settings_of(values: Mapping[str, Any]) -> "BenchmarkSettings":
     return benchmark(str(values.get("name"))).settings.model_validate(dict(values))
 
 
+def contents(settings: "BenchmarkSettings") -> dict[str, str]:
+    """Return what names the contents of the user's files that a benchmark reads, by the key that leads to them.
+
+    Nothing stands for the publisher's own data: a folder that holds it and the cache are the same.
+
+    Raises:
+        UserError: a file or folder that was given is not there.
+    """
+    from fairloop.benchmarks import data
+
+    chosen, read = benchmark(settings.name), dict[str, str]()
+    if chosen.given is not None:
+        paths = chosen.given(settings)
+        named = {f"{place} {path.name}": data.file_digest(path) for place, path in enumerate(paths)}
+        read |= {"data": data.digest_files(named)} if paths else {}
+    elif chosen.dataset is not None and (found := data.contents(chosen.dataset, settings.data)) is not None:
+        read["data"] = found
+    for key in type(settings).model_fields:
+        if settings.marked(key, "by_contents") and (path := getattr(settings, key)) is not None:
+            if not Path(path).expanduser().is_file():
+                raise UserError.of(f"benchmark.{key}", path, "there is no such file")
+            read[key] = data.file_digest(Path(path).expanduser())
+    return read
+
+
 def measure(
     plm: "LanguageModel",
     settings: "BenchmarkSettings",
@@ -55,6 +80,7 @@ def measure(
     memory: "ScoreMemory | None" = None,
     scratch: Path | None = None,
     trainer: "TrainerSettings | None" = None,
+    on_logged: "Callable[[str, int, dict[str, float]], None] | None" = None,
 ) -> "BenchmarkResult":
     """Measure a model with a benchmark.
 
@@ -67,6 +93,7 @@ def measure(
         scratch: A folder for checkpoints, so that a killed training goes on too; a benchmark that does not train has
             no use for it.
         trainer: Where and how a benchmark trains.
+        on_logged: Called with each point of a loss curve: the curve, the steps done, the values by name.
 
     Raises:
         UserError: if the benchmark or its protocol cannot measure this kind of model, or the data folder is wrong.
@@ -82,4 +109,6 @@ def measure(
     data = find(chosen.dataset, settings.data, verify=settings.verify) if chosen.dataset is not None else None
     from fairloop.training.settings import TrainerSettings
 
-    return chosen.run(Task(plm, data, seed, on_progress, memory, scratch, trainer or TrainerSettings()), settings)
+    return chosen.run(
+        Task(plm, data, seed, on_progress, memory, scratch, trainer or TrainerSettings(), on_logged), settings
+    )

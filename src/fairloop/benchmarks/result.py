@@ -58,6 +58,7 @@ class Task:
         memory: Where finished scores are kept.
         scratch: Folder that survives a kill, for the checkpoints of a benchmark that trains; None if there is none.
         trainer: Where and how such a benchmark trains.
+        on_logged: Called with each point of its loss curves: the curve, the steps done, the values by name.
     """
 
     plm: LanguageModel
@@ -67,6 +68,7 @@ class Task:
     memory: ScoreMemory | None = None
     scratch: Path | None = None
     trainer: TrainerSettings = field(default_factory=TrainerSettings)
+    on_logged: Callable[[str, int, dict[str, float]], None] | None = None
 
     @property
     def folder(self) -> Path:
@@ -91,6 +93,7 @@ class Benchmark:
         run: Measures a model.
         measures: What it measures, as rows of the catalogue; one of them at least is a headline. The number of
             skipped items is declared for every benchmark.
+        given: The files that its settings make it read from a data folder of the user; None: those of `dataset`.
     """
 
     settings: type[BenchmarkSettings]
@@ -98,6 +101,7 @@ class Benchmark:
     dataset: DataSet | None
     run: Callable[[Task, Any], BenchmarkResult]
     measures: tuple[Declared, ...]
+    given: Callable[[Any], list[Path]] | None = None
 
     @property
     def declared(self) -> tuple[Declared, ...]:

@@ -4,8 +4,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 
 from fairloop.measures.measurement import Measurement
 
@@ -40,16 +39,36 @@ def metrics_csv(results: Results) -> str:
     return stream.getvalue()
 
 
-def read_metrics(path: Path) -> dict[int | None, list[Measurement]]:
+def read_metrics_csv(text: str) -> Iterator[tuple[int | None, str, list[float]]]:
+    """Yield generation, metric, and [value, low, high, n] of each line of `metrics_csv`; an empty field is NaN.
+
+    Raises:
+        ValueError: this is no such table; the message says where it is not.
+    """
+    lines = csv.reader(text.splitlines())
+    try:
+        if tuple(next(lines, ())) != COLUMNS:
+            raise ValueError(f"does not begin with {','.join(COLUMNS)}")
+        for line in lines:
+            if len(line) != len(COLUMNS):
+                raise ValueError(f"line {lines.line_num} has {len(line)} fields")
+            generation, metric, *numbers = line
+            try:
+                values = [float(item) if item else math.nan for item in numbers]
+                yield int(generation) if generation else None, metric, values
+            except ValueError:
+                raise ValueError(f"line {lines.line_num} holds something other than numbers") from None
+    except csv.Error as error:
+        raise ValueError(f"line {lines.line_num} is no line of a table ({error})") from None
+
+
+def measurements_of(text: str) -> dict[int | None, list[Measurement]]:
     """Return the measures of a `metrics.csv` by generation, in its order; those of the whole cell under None."""
     found: dict[int | None, list[Measurement]] = {}
-    with path.open(encoding="utf-8", newline="") as stream:
-        for row in csv.DictReader(stream):
-            value, low, high = (float(row[name]) if row[name] else None for name in ("value", "low", "high"))
-            measured = Measurement(
-                row["metric"], math.nan if value is None else value, low, high, int(float(row["n"] or 0))
-            )
-            found.setdefault(int(row["generation"]) if row["generation"] else None, []).append(measured)
+    for generation, metric, (value, low, high, n) in read_metrics_csv(text):
+        ends = [None if math.isnan(end) else end for end in (low, high)]
+        measured = Measurement(metric, value, ends[0], ends[1], 0 if math.isnan(n) else int(n))
+        found.setdefault(generation, []).append(measured)
     return found
 
 

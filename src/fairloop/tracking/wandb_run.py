@@ -26,7 +26,8 @@ from fairloop.errors import Fault
 from fairloop.files import write_json
 from fairloop.measures.catalogue import Catalogue
 from fairloop.measures.measurement import Measurement
-from fairloop.tracking.results import read_metrics
+from fairloop.tracking.curves import CURVES_FILE, read_curves
+from fairloop.tracking.results import measurements_of
 from fairloop.tracking.settings import TrackingSettings
 from fairloop.tracking.store import RESULT_FILES, Cell
 from fairloop.tracking.wandb_artifacts import Artifacts, debiased_model, use
@@ -89,6 +90,9 @@ class Tracker(Protocol):
     ) -> None:
         """Log a file or folder of weights from a finished stage as a version of a `model` artifact, under an alias."""
 
+    def log_curve(self, curve: str, step: int, values: Mapping[str, float]) -> None:
+        """Log a point of a training's loss curve against the curve's own step; a step is logged once."""
+
     def use_model(self, path: str) -> None:
         """Note a model that is read; one that another cell made is an input of the run."""
 
@@ -130,6 +134,9 @@ class NoTracker:
         alias: str = "latest",
         made_from: Sequence[Path] = (),
     ) -> None:
+        """Nothing."""
+
+    def log_curve(self, curve: str, step: int, values: Mapping[str, float]) -> None:
         """Nothing."""
 
     def use_model(self, path: str) -> None:
@@ -189,7 +196,7 @@ def track_finished(settings: TrackingSettings, cell: Cell, catalogue: Catalogue)
         return
     result = json.loads((cell.folder / "result.json").read_text(encoding="utf-8"))
     tracker = _tracker(settings, cell, cell.config, catalogue, [cell.study], None)
-    for generation, measured in read_metrics(cell.folder / "metrics.csv").items():
+    for generation, measured in measurements_of((cell.folder / "metrics.csv").read_text(encoding="utf-8")).items():
         if generation is None:
             tracker.log_scores(measured)
         else:
@@ -235,6 +242,7 @@ class WandbTracker:
     _online: bool = field(default=False, init=False, repr=False)
     _journal: list[str] = field(default_factory=list, init=False, repr=False)
     _reached: float = field(default=-1, init=False, repr=False)
+    _curves: dict[str, float] = field(default_factory=dict, init=False, repr=False)  # the last step of each
     _defined: set[str] = field(default_factory=set, init=False, repr=False)
     _artifacts: Artifacts = field(init=False, repr=False)
 
@@ -323,6 +331,22 @@ class WandbTracker:
         """Log weights; see `Tracker`."""
         self._log_artifact(name, "model", path, metadata or {}, alias, made_from)
 
+    def log_curve(self, curve: str, step: int, values: Mapping[str, float]) -> None:
+        """Log a point of a loss curve; see `Tracker`."""
+
+        def log() -> None:
+            place = f"{curve.replace(' ', '-')}/"
+            if place not in self._curves:
+                last = self._run.summary.get(f"{place}step")  # the service's own word, in a run that is resumed
+                self._curves[place] = last if isinstance(last, int | float) else -1
+                self._run.define_metric(f"{place}step")
+                self._run.define_metric(f"{place}*", step_metric=f"{place}step")
+            if step > self._curves[place]:
+                self._curves[place] = step
+                self._run.log({f"{place}step": step, **{place + name: value for name, value in values.items()}})
+
+        self._guarded(log)
+
     def use_model(self, path: str) -> None:
         """Note a model that is read; see `Tracker`."""
 
@@ -355,6 +379,11 @@ class WandbTracker:
 
     def finish(self, status: Literal["complete", "failed"], summary: Mapping[str, float] | None = None) -> None:
         """End the run; see `Tracker`. A second call does nothing."""
+
+        # Curves of stages that were finished before, or by another cell, were not logged while they were drawn.
+        for path in sorted(self.cell.folder.glob(f"stages/*/{CURVES_FILE}")):
+            for curve, step, values in read_curves(path):
+                self.log_curve(curve, step, values)
 
         def finish() -> None:
             if status == "complete":

@@ -13,7 +13,7 @@ from fairloop.training.settings import TrainerSettings
 class Job:
     """One training as plain data."""
 
-    task: str  # "causal_lm", "contrastive", "classifier", or the module of this room that trains a PLM
+    task: str  # "causal_lm", "contrastive", "classifier", or the dotted name of the module that trains a PLM
     model: str  # folder or Hub id; empty for a classifier on vectors
     data: Any
     settings: dict[str, Any]
@@ -22,7 +22,6 @@ class Job:
     stage: str
     folder: str
     revision: str | None = None  # of a Hub id
-    loader: str = ""  # `module:function` that loads `model`; empty: transformers' own classes
 
     def write(self) -> Path:
         """Write the job for workers to read."""

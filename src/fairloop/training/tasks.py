@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from fairloop.errors import UserError
 from fairloop.files import computing_into, folder_written_aside
+from fairloop.plm.loading import Dtype, load_encoder, load_model, load_tokenizer
 from fairloop.seeding import derive
 from fairloop.training import causal_lm, classifier, contrastive
 from fairloop.training.checkpoints import BEST, LAST, Saved, read_checkpoint
@@ -34,7 +35,7 @@ from fairloop.training.settings import (
     OptimizationSettings,
     TrainerSettings,
 )
-from fairloop.training.trainer import Fitted, Progress, fit, resolve_accelerator, uses_bfloat16
+from fairloop.training.trainer import Fitted, OnLogged, Progress, fit, resolve_accelerator, uses_bfloat16
 from fairloop.training.watch import Look
 
 TRAINED = "trained"
@@ -81,10 +82,12 @@ def train_causal_lm(
     revision: str | None = None,
     on_progress: Progress | None = None,
     on_saved: Callable[[Saved], None] | None = None,
+    on_logged: OnLogged | None = None,
 ) -> Trained:
     """Fine-tune a causal language model.
 
-    The result is an adapter of a few MB, which `causal_lm.merge_adapter` adds to its base; a model with `weights=full`.
+    The result is an adapter of a few MB, which `plm.loading.merge_adapter` adds to its base; a model with
+    `weights=full`.
 
     Args:
         examples: sentences with their prompts.
@@ -98,6 +101,7 @@ def train_causal_lm(
         revision: of a Hub id; None is the newest.
         on_progress: called with (steps done, all steps).
         on_saved: called after each checkpoint.
+        on_logged: called with each point of a loss curve.
 
     Raises:
         UserError: no example, or fewer than one batch takes.
@@ -105,7 +109,7 @@ def train_causal_lm(
     """
     data = [[example.prompt, example.sentence, example.ended] for example in examples]
     job = replace(_job("causal_lm", model, data, settings, trainer, seed, stage, folder), revision=revision)
-    built, fitted = _run(job, on_progress, on_saved)
+    built, fitted = _run(job, on_progress, on_saved, on_logged)
 
     def export(target: Path) -> None:
         causal_lm.save_causal_lm(built.module.model, built.tokenizer, target, base or str(model))
@@ -124,10 +128,11 @@ def train_encoder(
     stage: str,
     on_progress: Progress | None = None,
     on_saved: Callable[[Saved], None] | None = None,
+    on_logged: OnLogged | None = None,
 ) -> Trained:
     """Train a sentence encoder contrastively on pairs of sentences; arguments and errors as of `train_causal_lm`."""
     job = _job("contrastive", model, [list(pair) for pair in pairs], settings, trainer, seed, stage, folder)
-    built, fitted = _run(job, on_progress, on_saved)
+    built, fitted = _run(job, on_progress, on_saved, on_logged)
 
     def export(target: Path) -> None:
         built.module.model.save_pretrained(target)
@@ -149,12 +154,13 @@ def train_plm(
     revision: str | None = None,
     on_progress: Progress | None = None,
     on_saved: Callable[[Saved], None] | None = None,
+    on_logged: OnLogged | None = None,
 ) -> Trained:
     """Train a PLM with a loss of its own; the result is a whole model, adapters merged.
 
     Args:
-        task: the module of this room with that loss. It has `SETTINGS`, the class of its settings, and `build(job)`,
-            which returns module, data module and tokenizer; the module's `model` is what is written.
+        task: the dotted name of the module with that loss. It has `SETTINGS`, the class of its settings, and
+            `build(job)`, which returns module, data module and tokenizer; the module's `model` is what is written.
         model: folder or Hub id of the PLM to start from.
         data: plain data, as that module's `build` wants it.
         settings: of that class; fields that it does not know are ignored.
@@ -165,13 +171,14 @@ def train_plm(
         revision: of a Hub id; None is the newest.
         on_progress: called with (steps done, all steps).
         on_saved: called after each checkpoint.
+        on_logged: called with each point of a loss curve.
 
     Raises:
         UserError: nothing to train on, or less than one batch takes.
         Fault: the checkpoint in `folder` is damaged or another training's.
     """
     job = replace(_job(task, model, data, settings, trainer, seed, stage, folder), revision=revision)
-    built, fitted = _run(job, on_progress, on_saved)
+    built, fitted = _run(job, on_progress, on_saved, on_logged)
     looks = built.module.watch.looks if built.module.watch is not None else []
     return replace(_export(job, fitted, partial(_write_whole, built)), looks=tuple(looks))
 
@@ -218,11 +225,11 @@ def train_classifier(
     validation: tuple[NDArray[np.float32] | classifier.Texts, Sequence[float]] | None = None,
     encoder: str | Path | None = None,
     revision: str | None = None,
-    loader: str = "",
     seed: int,
     stage: str,
     on_progress: Progress | None = None,
     on_saved: Callable[[Saved], None] | None = None,
+    on_logged: OnLogged | None = None,
 ) -> Classifier:
     """Train a classifier with labels 0 … classes − 1, or a regression (`settings.target`).
 
@@ -235,12 +242,11 @@ def train_classifier(
         validation: held-out items with their labels; without them, `settings.validation_share` of the items.
         encoder: folder or Hub id of an encoder; `settings.weights` says what of it is trained.
         revision: of a Hub id; None is the newest.
-        loader: `module:function` of a room above this one that loads `encoder` and its tokenizer from path and
-            revision, in each process that trains; empty: transformers' own classes.
         seed: of the study.
         stage: names this training's random numbers.
         on_progress: called with (steps done, all steps).
         on_saved: called after each checkpoint.
+        on_logged: called with each point of a loss curve.
 
     Raises:
         UserError: nothing to train on, one class only, or fewer items than one batch takes.
@@ -254,7 +260,7 @@ def train_classifier(
         name = "validation_features" if encoder is None else ""
         data["validation"] = _labelled(*validation, settings, folder, name)
     job = _job("classifier", encoder or "", data, settings, trainer, seed, stage, folder)
-    built, _ = _run(replace(job, revision=revision, loader=loader), on_progress, on_saved)
+    built, _ = _run(replace(job, revision=revision), on_progress, on_saved, on_logged)
     assert isinstance(built.module, classifier.ClassifierModule)  # noqa: S101 - tells the type checker
     return Classifier(built.module.eval(), built.tokenizer, settings.max_length, _device(trainer))
 
@@ -278,7 +284,10 @@ def _labelled(
 
 
 def work(
-    job: Job, on_progress: Progress | None = None, on_saved: Callable[[Saved], None] | None = None
+    job: Job,
+    on_progress: Progress | None = None,
+    on_saved: Callable[[Saved], None] | None = None,
+    on_logged: OnLogged | None = None,
 ) -> tuple[Built, Fitted]:
     """Build and fit a job in this process, alone or as one of several workers."""
     built = build(job)
@@ -291,6 +300,7 @@ def work(
         owner=owner,
         on_progress=on_progress,
         on_saved=on_saved,
+        on_logged=on_logged,
     )
     return built, fitted
 
@@ -306,26 +316,18 @@ def build(job: Job) -> Built:
 
 
 def _plm_task(task: str) -> Any:
-    return importlib.import_module(f"fairloop.training.{task}")
+    return importlib.import_module(task)
 
 
 def _causal_lm(job: Job) -> Built:
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-
     settings = CausalLMSettings.model_validate(job.settings)
-    tokenizer = AutoTokenizer.from_pretrained(job.model, revision=job.revision or "main")
+    tokenizer = load_tokenizer(job.model, job.revision, "model.path")
     examples = [causal_lm.CausalExample(*row) for row in job.data]
     data = causal_lm.causal_data(examples, tokenizer, settings, seed=job.seed, stage=job.stage)
     # Frozen weights may be kept in bfloat16; those that are trained need float32 to take small steps.
     frozen = settings.weights == "lora" and uses_bfloat16(job.trainer_settings)
-    config = AutoConfig.from_pretrained(job.model, revision=job.revision or "main")
-    model = AutoModelForCausalLM.from_pretrained(
-        job.model,
-        revision=job.revision or "main",
-        dtype=torch.bfloat16 if frozen else torch.float32,
-        attn_implementation=causal_lm.attention_of(config),
-        use_safetensors=True,
-    )
+    dtype: Dtype = "bfloat16" if frozen else "float32"
+    model = load_model(job.model, "causal", dtype=dtype, revision=job.revision, key="model.path")
     if settings.weights == "lora":
         model = causal_lm.add_lora(
             model, settings.lora, dropout=settings.lora.dropout, task="CAUSAL_LM", seed=job.seed, stage=job.stage
@@ -336,13 +338,10 @@ def _causal_lm(job: Job) -> Built:
 
 
 def _contrastive(job: Job) -> Built:
-    from transformers import AutoModel, AutoTokenizer
-
     settings = ContrastiveSettings.model_validate(job.settings)
-    tokenizer = AutoTokenizer.from_pretrained(job.model)
+    model, tokenizer = _load_encoder(job, "study.encoder")
     pairs = [(first, second) for first, second in job.data]
     data = contrastive.contrastive_data(pairs, tokenizer, settings, seed=job.seed, stage=job.stage)
-    model = AutoModel.from_pretrained(job.model, dtype=torch.float32, use_safetensors=True)
     _drop_unused(model)
     _set_up(model, job.trainer_settings)
     module = contrastive.ContrastiveModule(
@@ -353,7 +352,7 @@ def _contrastive(job: Job) -> Built:
 
 def _classifier(job: Job) -> Built:
     settings = ClassifierSettings.model_validate(job.settings)
-    encoder, tokenizer = _load_encoder(job) if job.model else (None, None)
+    encoder, tokenizer = _load_encoder(job, "plm.path") if job.model else (None, None)
     labels, validation = job.data["labels"], job.data.get("validation")
     inputs = _inputs(job.data, tokenizer, settings)
     given = (_inputs(validation, tokenizer, settings), validation["labels"]) if validation else None
@@ -395,19 +394,11 @@ def _collate(tokenizer: Any) -> Callable[[Sequence[Any]], dict[str, Any]]:
     return partial(classifier.collate_tokens, tokenizer=tokenizer)
 
 
-def _load_encoder(job: Job) -> tuple[Any, Any]:
+def _load_encoder(job: Job, key: str) -> tuple[Any, Any]:
     """Return a job's encoder and its tokenizer; weights that its files lack are drawn from the job's seed."""
     with torch.random.fork_rng():
         torch.manual_seed(derive(job.seed, job.stage, "encoder"))
-        if job.loader:
-            module, function = job.loader.split(":")
-            loaded: tuple[Any, Any] = getattr(importlib.import_module(module), function)(job.model, job.revision)
-            return loaded
-        from transformers import AutoModel, AutoTokenizer
-
-        chosen = {"revision": job.revision or "main"}
-        encoder = AutoModel.from_pretrained(job.model, dtype=torch.float32, use_safetensors=True, **chosen)
-        return encoder, AutoTokenizer.from_pretrained(job.model, **chosen)
+        return load_encoder(job.model, job.revision, key)
 
 
 def _trainable(encoder: Any, job: Job, settings: ClassifierSettings) -> Any:
@@ -481,19 +472,27 @@ def _job(
     return Job(task, str(model), data, *plain, seed, stage, str(folder))
 
 
-def _run(job: Job, on_progress: Progress | None, on_saved: Callable[[Saved], None] | None) -> tuple[Built, Fitted]:
+def _run(
+    job: Job,
+    on_progress: Progress | None,
+    on_saved: Callable[[Saved], None] | None,
+    on_logged: OnLogged | None,
+) -> tuple[Built, Fitted]:
     with computing_into(Path(job.folder)):
-        return _run_anywhere(job, on_progress, on_saved)
+        return _run_anywhere(job, on_progress, on_saved, on_logged)
 
 
 def _run_anywhere(
-    job: Job, on_progress: Progress | None, on_saved: Callable[[Saved], None] | None
+    job: Job,
+    on_progress: Progress | None,
+    on_saved: Callable[[Saved], None] | None,
+    on_logged: OnLogged | None,
 ) -> tuple[Built, Fitted]:
     if job.trainer_settings.world_size == 1 and not job.trainer_settings.launcher:
-        return work(job, on_progress, on_saved)
+        return work(job, on_progress, on_saved, on_logged)
     built = build(job)  # before any worker starts: bad data is one line from here, not a line from each of them
     owner, folder = _owner(job, built), Path(job.folder)
-    launch(job, on_progress, on_saved)
+    launch(job, on_progress, on_saved, on_logged)
     best = folder / BEST
     wanted = best if built.module.optimization.keep == "best" and best.exists() else folder / LAST
     built.module.load_state_dict(read_checkpoint(wanted, owner)["state_dict"], strict=False)

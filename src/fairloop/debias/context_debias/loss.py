@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from fairloop.plm.loading import pad_id
 from fairloop.training.data import TrainingData, pad
 from fairloop.training.module import TrainingModule
-from fairloop.training.plm import backbone, filler_of, freeze_head, load_plm
+from fairloop.training.plm import backbone, freeze_head, load_plm
 from fairloop.training.plm_settings import OrthogonalitySettings
 
 if TYPE_CHECKING:
@@ -122,10 +123,10 @@ class OrthogonalityModule(TrainingModule):
         with torch.no_grad():
             self.reference.eval()
             before = self.states(self.reference, ids, mask)
-        parts = self.orthogonality(states, batch["targets"], directions.to(states.device)).sum() * self.settings.alpha
-        distance = (states - before).pow(2).mean(dim=(2, 3))
-        parts = parts + self.settings.beta * mean_over(distance, batch["kept"]).sum()
-        return parts, torch.tensor(len(ids), device=ids.device)
+        products = self.orthogonality(states, batch["targets"], directions.to(states.device)).sum()
+        moved = mean_over((states - before).pow(2).mean(dim=(2, 3)), batch["kept"]).sum()
+        self.log_terms(orthogonality=products, distance=moved)
+        return self.settings.alpha * products + self.settings.beta * moved, torch.tensor(len(ids), device=ids.device)
 
     def orthogonality(self, states: Tensor, targets: Tensor, directions: Tensor) -> Tensor:
         """Return for each sentence the mean squared inner product of its target with the attributes, [n].
@@ -174,7 +175,7 @@ def build(job: "Job") -> tuple[TrainingModule, TrainingData, Any]:
     """Return module, data and tokenizer of a job; its data: `kind`, `sentences` and `attributes` as lists."""
     settings = OrthogonalitySettings.model_validate(job.settings)
     model, tokenizer = load_plm(job, job.data["kind"], settings)
-    filler = filler_of(tokenizer)
+    filler = pad_id(tokenizer)
     sentences = [Sentence(*row) for row in job.data["sentences"]]
     data = orthogonality_data(sentences, settings, filler=filler, seed=job.seed, stage=job.stage)
     module = OrthogonalityModule(

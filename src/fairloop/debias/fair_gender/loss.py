@@ -43,6 +43,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fairloop.errors import Fault, UserError
+from fairloop.plm.loading import pad_id
 from fairloop.seeding import derive, random_generator
 from fairloop.training.data import TrainingData, pad
 from fairloop.training.module import TrainingModule
@@ -157,8 +158,7 @@ class Tokens:
             raise UserError("plm: a masked language model is debiased through its mask token; its tokenizer has none")
         self.tokenizer, self.kind, self.max_length = tokenizer, kind, max_length
         self.mask_id = tokenizer.mask_token_id
-        filler = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-        self.pad_id = int(filler or 0)
+        self.pad_id = pad_id(tokenizer)
 
     def text(self, sentence: str) -> Text:
         """Tokenise a sentence; what is longer than `max_length` is cut."""
@@ -439,12 +439,16 @@ class FairGenderModule(TrainingModule):
         """Return the summed losses of this batch's pairs, and their number."""
         bias = self.bias_losses(batch)
         total = (batch["weights"] * bias).sum()
+        terms = {"L_b": total}
         if self.settings.lambda_r:
             step = self.global_step
-            total = total + self.settings.lambda_r * self.drifts(batch, step).sum()
+            terms["kl"] = self.drifts(batch, step).sum()
+            total = total + self.settings.lambda_r * terms["kl"]
             if self.settings.text_weight:
-                language = self.language_losses(batch, "text", step).view(2, -1).mean(dim=0)
-                total = total + self.settings.lambda_r * self.settings.text_weight * language.sum()
+                terms["language"] = self.language_losses(batch, "text", step).view(2, -1).mean(dim=0).sum()
+                total = total + self.settings.lambda_r * self.settings.text_weight * terms["language"]
+            terms["L_r"] = terms["kl"] + self.settings.text_weight * terms.get("language", 0.0)
+        self.log_terms(**terms)
         return total, batch.get("count", torch.tensor(len(bias), device=total.device))
 
     def bias_losses(self, batch: dict[str, Tensor]) -> Tensor:

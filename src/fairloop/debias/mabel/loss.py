@@ -18,13 +18,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fairloop.plm.loading import pad_id
 from fairloop.seeding import derive
 from fairloop.training.contrastive import info_nce, pool
 from fairloop.training.data import TrainingData
 from fairloop.training.distributed import gather_rows, global_sum
 from fairloop.training.masking import Masking, collated, encode, masked_lm_loss
 from fairloop.training.module import TrainingModule
-from fairloop.training.plm import backbone, filler_of, freeze_head, load_plm
+from fairloop.training.plm import backbone, freeze_head, load_plm
 from fairloop.training.plm_settings import PairAlignmentSettings
 
 if TYPE_CHECKING:
@@ -63,15 +64,19 @@ class PairAlignmentModule(TrainingModule):
     def loss_parts(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Return the summed loss of this process's sentences and their number; the second half are counterfactuals."""
         vectors = self.vectors(batch).float()
-        total = info_nce(vectors, batch["texts"], self.settings.temperature)
+        terms = {"contrastive": info_nce(vectors, batch["texts"], self.settings.temperature)}
         # Twice, once for each sentence of a pair: the sum is divided by the number of sentences.
-        total = total + 2 * self.settings.alignment_weight * alignment(vectors, self.settings.temperature)
+        terms["alignment"] = 2 * alignment(vectors, self.settings.temperature)
+        total = terms["contrastive"] + self.settings.alignment_weight * terms["alignment"]
         count = torch.tensor(len(vectors), device=total.device)
         if self.settings.mlm_weight:
             ids, chosen = self.masking(batch, self.global_step if self.training else -1)
             numbers = global_sum(torch.stack([count, chosen.sum()]).double())
-            scale = self.settings.mlm_weight * float(numbers[0] / numbers[1].clamp(min=1))
-            total = total + scale * masked_lm_loss(self.model, batch, ids, chosen)
+            scale = float(numbers[0] / numbers[1].clamp(min=1))
+            language = masked_lm_loss(self.model, batch, ids, chosen)
+            terms["language"] = scale * language
+            total = total + self.settings.mlm_weight * scale * language
+        self.log_terms(**terms)
         return total, count
 
 
@@ -102,7 +107,7 @@ def pair_data(
     texts = [text for pair in pairs for text in pair]
     numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
     rows = encode(texts, tokenizer, settings.max_length)
-    filler = filler_of(tokenizer)
+    filler = pad_id(tokenizer)
 
     def collate(items: Sequence[int]) -> dict[str, Tensor]:
         sentences = [2 * item + side for side in (0, 1) for item in items]
