@@ -112,7 +112,8 @@ def test_chat_models_get_the_messages_that_the_in_process_generator_puts_through
     assert asked.body["messages"] == chat_messages(request, system_role=bool(form))
     assert "stop" not in asked.body
     roles = [message["role"] for message in asked.body["messages"]]
-    assert roles == (["system", "user"] if form and instruction else ["user"])
+    turns = ["user", "assistant"] * 2 + ["user"]
+    assert roles == (["system", *turns] if form and instruction else turns)
     assert instruction in asked.body["messages"][0]["content"]
     assert done.text == "The engineer wrote a number on the wall."
 
