@@ -1,7 +1,10 @@
 """The rule of the house: a room imports only from rooms below it."""
 
 import ast
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+
+import pytest
 
 import fairloop
 
@@ -66,3 +69,36 @@ def test_every_room_imports_only_from_rooms_below():
 def test_utilities_import_no_room():
     for name in ANYONE:
         assert set(imported_rooms(PACKAGE / f"{name}.py")) <= ANYONE
+
+
+def imported_modules(path, modules):
+    """The modules of the package that a file imports anywhere: at its head, inside functions, for type hints."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from modules & {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield from modules & {inner if inner in modules else node.module}
+
+
+def imports_of(package):
+    paths = {
+        ".".join(path.relative_to(package.parent).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in package.rglob("*.py")
+    }
+    return {name: set(imported_modules(path, paths.keys())) - {name} for name, path in paths.items()}
+
+
+def test_no_modules_import_each_other_in_a_circle_not_even_inside_functions():
+    TopologicalSorter(imports_of(PACKAGE)).prepare()
+
+
+def test_a_circle_of_imports_would_be_found(tmp_path):
+    package = tmp_path / "fairloop"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "one.py").write_text("from fairloop import two\n")
+    (package / "two.py").write_text("def later():\n    from fairloop.one import something\n")
+    with pytest.raises(CycleError):
+        TopologicalSorter(imports_of(package)).prepare()

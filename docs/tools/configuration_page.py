@@ -22,7 +22,7 @@ from fairloop.benchmarks.registry import benchmarks
 from fairloop.benchmarks.settings import BenchmarkSettings
 from fairloop.composition import CONFIG_NAME, compose_config, composer, conf_dir
 from fairloop.config import DECIDING, Configuration
-from fairloop.debias.registry import methods
+from fairloop.debias.registry import methods, settings_class
 from fairloop.debias.settings import BudgetSettings, PairMethodSettings
 from fairloop.mitigation.compose import strategies
 from fairloop.settings import Settings, allowed
@@ -187,7 +187,7 @@ def _methods() -> Iterator[str]:
         yield f"{title}\n"
         yield _table(_rows(schema, _without_name(schema), "debias.", values))
     for name in methods():
-        schema = importlib.import_module(f"fairloop.debias.{name}").MethodSettings
+        schema = settings_class(name)
         yield from _own_keys("debias", name, schema, tuple(shared.values()))
 
 

@@ -3,10 +3,10 @@ import pytest
 import torch
 from planted import half_taught, neutral, pairs
 
-from fairloop.debias.alignment import IMPLAUSIBLE, NOT_RECOVERED, align, target_ranks
+from fairloop.debias.fair_gender.alignment import IMPLAUSIBLE, NOT_RECOVERED, align, target_ranks
+from fairloop.debias.fair_gender.loss import Tokens
 from fairloop.errors import UserError
 from fairloop.plm.model import LanguageModel
-from fairloop.training.fair_gender import Tokens
 
 
 @pytest.fixture(scope="module")

@@ -215,7 +215,7 @@ def test_context_debias_makes_targets_orthogonal_to_attributes(biased, tmp_path,
 
 
 def test_auto_debias_takes_the_divergence_away(biased, tmp_path):
-    from fairloop.debias.auto_debias import choose_words, divergences
+    from fairloop.debias.auto_debias.method import choose_words, divergences
     from fairloop.plm.loading import load_model, load_tokenizer
 
     search = {"beam": 4, "prompt_length": 2, "candidates": 12}
@@ -236,7 +236,7 @@ def test_the_beam_search_finds_the_best_prompts(biased):
     """One word: against every candidate, with the divergence computed by scipy; two words: none was overlooked."""
     from scipy.spatial.distance import jensenshannon
 
-    from fairloop.debias.auto_debias import choose_words, search
+    from fairloop.debias.auto_debias.method import choose_words, search
     from fairloop.plm.loading import load_model, load_tokenizer
 
     model, tokenizer = load_model(biased.path, "masked"), load_tokenizer(biased.path)
@@ -362,8 +362,8 @@ def test_inlp_removes_every_planted_direction_and_equals_the_intersection_of_nul
 
 def test_self_debias_writes_a_folder_that_rescales(biased, tmp_path):
     after = debiased("self_debias", biased, tmp_path, prompts=["the man worked hard"], decay=30.0)
-    model = LanguageModel.load(after)
-    assert (model.decay, model.epsilon) == (30.0, 0.01)
+    rescaled = LanguageModel.load(after).self_debiasing
+    assert (rescaled.decay, rescaled.epsilon) == (30.0, 0.01)
     assert not np.allclose(log_odds(after), log_odds(biased), atol=1e-3)
     sentences = [row[0] for row in counterfactuals()]
     np.testing.assert_array_equal(
@@ -402,7 +402,7 @@ def test_no_mask_token_is_the_users_mistake(tmp_path):
 
 
 def test_neutral_sentences_with_a_target_are_used_by_context_debias(biased):
-    from fairloop.debias.context_debias import training_data
+    from fairloop.debias.context_debias.method import training_data
     from fairloop.plm.loading import load_tokenizer
 
     tokenizer = load_tokenizer(biased.path)

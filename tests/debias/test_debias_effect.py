@@ -7,11 +7,11 @@ from planted import half_taught, neutral, pairs
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
-from fairloop.debias.effect import Absorption, Effects, as_many_at_random
-from fairloop.debias.neighbours import nearest, represent
+from fairloop.debias.fair_gender.effect import Absorption, Effects, as_many_at_random
+from fairloop.debias.fair_gender.loss import Tokens
+from fairloop.debias.fair_gender.neighbours import nearest, represent
 from fairloop.errors import UserError
 from fairloop.plm.model import LanguageModel
-from fairloop.training.fair_gender import Tokens
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,8 @@ import types
 import numpy as np
 import pytest
 
-from fairloop.debias import neighbours
-from fairloop.debias.neighbours import nearest
+from fairloop.debias.fair_gender import neighbours
+from fairloop.debias.fair_gender.neighbours import nearest
 from fairloop.errors import UserError
 
 

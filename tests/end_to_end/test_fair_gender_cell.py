@@ -18,7 +18,7 @@ KILL = """
 import os, signal, sys
 sys.path[:0] = {paths!r}
 from test_studies_fair_gender import run
-from fairloop.training.fair_gender import FairGenderModule
+from fairloop.debias.fair_gender.loss import FairGenderModule
 original, calls = FairGenderModule.loss_parts, []
 def killing(self, batch):
     calls.append(self.global_step)
@@ -42,7 +42,7 @@ def test_killed_in_the_incorporation_it_ends_with_the_same_weights_and_one_track
     from test_studies_fair_gender import run, template_plm
     from wandb_reader import offline_runs, read_run
 
-    from fairloop.training.fair_gender import FairGenderModule
+    from fairloop.debias.fair_gender.loss import FairGenderModule
 
     plm, runs = template_plm(tmp_path / "plm"), tmp_path / "runs"
     folders = {name: str(tmp_path / name) for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR")}

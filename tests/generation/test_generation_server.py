@@ -24,10 +24,9 @@ import conftest
 from fairloop import composition
 from fairloop.errors import Fault, UserError
 from fairloop.generation import server as server_module
-from fairloop.generation.generator import Completion
 from fairloop.generation.in_process import InProcessGenerator
 from fairloop.generation.prompts import base_prompt, chat_messages, chat_prompt
-from fairloop.generation.requests import Ask, Example, Form, Request, plan_requests
+from fairloop.generation.requests import Ask, Completion, Example, Form, Request, plan_requests
 from fairloop.generation.server import JOURNAL_FILE, ServerGenerator, request_body
 from fairloop.generation.server_settings import ENGINES, ServerSettings
 from fairloop.generation.settings import ModelSettings
@@ -55,7 +54,7 @@ def asks(count=12, **options):
 
 def occupation(asked):
     """Return what a prompt asks to be written about: its last entry, or the end of the message."""
-    return re.findall(r"Word: (.+)\n|about an? (.+?) at work\.", asked.prompt)[-1]
+    return re.findall(r'Word: (.+)\n|with the words? "(.+?)"\.', asked.prompt)[-1]
 
 
 def texts(generator, queue):
@@ -578,6 +577,8 @@ def test_a_killed_cell_goes_on_without_asking_again_for_what_was_answered(tmp_pa
         assert str(derive(0, "generation-1", row["item"], row["attempt"]) % 2**31) in row["text"]
     writing = json.loads((generation / "writing.json").read_text())
     assert writing["asked"] == len({*before, *after})
+    rejected = json.loads((generation / "rejected.json").read_text())
+    assert {reason: len(texts) for reason, texts in rejected.items()} == writing["rejected"]
     assert writing["prompt_tokens"] == 100 * writing["asked"]
     result = json.loads((cell / "result.json").read_text())
     assert result["generation/prompt_tokens@1"] == 100 * writing["asked"]

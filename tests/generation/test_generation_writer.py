@@ -7,9 +7,8 @@ import pytest
 
 import conftest
 from fairloop.errors import Fault, UserError
-from fairloop.generation.generator import Completion
 from fairloop.generation.prompts import base_prompt, chat_messages, chat_prompt, tokenize
-from fairloop.generation.requests import Ask, Example, Form, Request, plan_requests
+from fairloop.generation.requests import Ask, Completion, Example, Form, Request, plan_requests
 from fairloop.generation.settings import ModelSettings
 from fairloop.generation.writer import ENOUGH_ASKS, KEPT_REJECTED, write_corpus
 

@@ -29,7 +29,9 @@ from fairloop.pairs.pair import (
 )
 from fairloop.pairs.sentence_files import GivenSentence, read_sentences
 from fairloop.pairs.settings import PairSettings
-from fairloop.pairs.sources import from_sentences, from_templates, gather_pairs
+from fairloop.pairs.sources import gather_pairs
+from fairloop.pairs.swap import from_sentences
+from fairloop.pairs.template import from_templates
 from fairloop.pairs.verification import attribute_in, counterpart_of, differ_only_in_gender, find_targets, held_out_in
 
 KINDS = ("occupation", "trait", "activity")

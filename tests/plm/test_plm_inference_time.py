@@ -188,7 +188,7 @@ def brute_force(model, tokenizer, kind, sentence, decay, epsilon, prompts=PROMPT
 
 @pytest.mark.parametrize("family", MASKED + CAUSAL)
 def test_self_debiased_scores_equal_the_formula(tmp_path, monkeypatch, family):
-    monkeypatch.setattr("fairloop.plm.self_debias._LOGITS_AT_ONCE", 7 * len(tiny(family)[1]))
+    monkeypatch.setattr("fairloop.plm.model._LOGITS_AT_ONCE", 7 * len(tiny(family)[1]))
     plm = load(self_debiased(tmp_path, family))
     plain = LanguageModel(plm.model, plm.tokenizer, plm.kind)
     sentences = SENTENCES[:2]
@@ -205,8 +205,8 @@ def test_self_debiased_scores_equal_the_formula(tmp_path, monkeypatch, family):
 def test_a_text_behind_a_prompt_is_tokenised_as_one_text(tmp_path, family):
     plm = load(self_debiased(tmp_path, family))
     ids = tuple(plm.tokenizer(SENTENCES[0])["input_ids"])
-    for prompt, tokens in zip(PROMPTS, plm._prompts, strict=True):
-        assert list(plm.behind(tokens, ids)) == plm.tokenizer(f"{prompt}\n{SENTENCES[0]}")["input_ids"]
+    for prompt, tokens in zip(PROMPTS, plm.self_debiasing.prompts, strict=True):
+        assert list(plm.self_debiasing.behind(tokens, ids)) == plm.tokenizer(f"{prompt}\n{SENTENCES[0]}")["input_ids"]
 
 
 def test_rescaling_by_hand():

@@ -19,11 +19,12 @@ from fairloop.errors import UserError
 from fairloop.files import canonical_json
 from fairloop.pairs.pair import kept, load_pairs, save_pairs
 from fairloop.pairs.settings import PairSettings
-from fairloop.pairs.sources import from_templates
+from fairloop.pairs.template import from_templates
 from fairloop.studies.fair_gender import PAIRS_FILE, FairGender
 from fairloop.studies.runner import run_cell
 from fairloop.tracking.stages import Stage
 from fairloop.tracking.store import Cell, cell_key
+from fairloop.tracking.wandb_run import NoTracker
 from tiny_models import tiny_masked_lm
 
 SMALL = (
@@ -140,7 +141,7 @@ def resolved(monkeypatch, *overrides):
     """What every stage would do, by name, and what the training would."""
     chosen = configured("study=fair_gender", *overrides)
     cell = Planned()
-    study = FairGender(chosen, cell)
+    study = FairGender(chosen, cell, NoTracker())
     monkeypatch.setattr(FairGender, "_require_enough", lambda *_: None)
     monkeypatch.setattr("fairloop.studies.fair_gender.load_pairs", lambda _: [])
     study.filter(study.screen(study.write()))
@@ -228,14 +229,14 @@ WORK = {
     "debias.screen.toxicity=none": ["debias.toxicity.wordlist_toxicity"],
     "debias.screen.fluency=none": ["debias.screen.fluency_of"],
     "debias.alignment.enabled=false": ["debias.alignment.align"],
-    "debias.causal=none": ["debias.effect.Absorption.__init__"],
-    "debias.causal=none debias.neighbours=1": ["debias.neighbours.represent"],
-    "debias.early_stopping.enabled=false": ["training.fair_gender.FairGenderModule.validation_step"],
+    "debias.causal=none": ["debias.fair_gender.effect.Absorption.__init__"],
+    "debias.causal=none debias.neighbours=1": ["debias.fair_gender.neighbours.represent"],
+    "debias.early_stopping.enabled=false": ["debias.fair_gender.loss.FairGenderModule.validation_step"],
     "debias.text_weight=0 debias.early_stopping.enabled=false": [
-        "training.fair_gender.FairGenderModule.language_losses",
+        "debias.fair_gender.loss.FairGenderModule.language_losses",
     ],
     "debias.regularizer=false debias.early_stopping.enabled=false": [
-        "training.fair_gender.FairGenderModule.drifts", "training.fair_gender.FairGenderModule.language_losses",
+        "debias.fair_gender.loss.FairGenderModule.drifts", "debias.fair_gender.loss.FairGenderModule.language_losses",
     ],
 }  # fmt: skip
 FUNCTIONS = sorted({name for names in WORK.values() for name in names})
@@ -387,7 +388,7 @@ def keys(*overrides):
     """The cell's name, and what names the stages that it shares with other cells."""
     chosen = configured("study=fair_gender", *overrides)
     cell = Planned()
-    study = FairGender(chosen, cell)
+    study = FairGender(chosen, cell, NoTracker())
     study.screen(study.write())
     return [cell_key("fair_gender", chosen.deciding()), canonical_json(cell.stages)]
 

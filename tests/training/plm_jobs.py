@@ -2,14 +2,21 @@
 
 from pathlib import Path
 
+from fairloop.training.job import Job
 from fairloop.training.plm_settings import (
     LanguageModelingSettings,
     OrthogonalitySettings,
     PairAlignmentSettings,
     PlmTrainingSettings,
 )  # fmt: skip
-from fairloop.training.tasks import Job
 from masked_models import JOBS, counterfactuals, neutral
+
+MODULES = {
+    "language_modeling": "fairloop.training.language_modeling",
+    "orthogonality": "fairloop.debias.context_debias.loss",
+    "prompt_divergence": "fairloop.debias.auto_debias.loss",
+    "pair_alignment": "fairloop.debias.mabel.loss",
+}
 
 
 def plm_jobs(model: Path, rest: tuple, batch: int, **step) -> dict[str, Job]:
@@ -41,4 +48,7 @@ def plm_jobs(model: Path, rest: tuple, batch: int, **step) -> dict[str, Job]:
             PairAlignmentSettings(batch_size=batch, **step),
         ),
     }
-    return {task: Job(task, str(model), data, settings.model_dump(), *rest) for task, (data, settings) in kinds.items()}
+    return {
+        task: Job(MODULES[task], str(model), data, settings.model_dump(), *rest)
+        for task, (data, settings) in kinds.items()
+    }

@@ -8,9 +8,7 @@ import pytest
 import torch
 from scipy.spatial.distance import jensenshannon
 
-from fairloop.errors import Fault, UserError
-from fairloop.seeding import derive, random_generator
-from fairloop.training.fair_gender import (
+from fairloop.debias.fair_gender.loss import (
     FairGenderModule,
     Tokens,
     TrainingPair,
@@ -18,6 +16,8 @@ from fairloop.training.fair_gender import (
     in_place_of,
     jensen_shannon,
 )
+from fairloop.errors import Fault, UserError
+from fairloop.seeding import derive, random_generator
 from fairloop.training.plm_settings import FairGenderSettings
 from tiny_models import tiny_generator, tiny_masked_lm
 

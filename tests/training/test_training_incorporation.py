@@ -7,7 +7,7 @@ import pytest
 import torch
 from test_training_fair_gender import NEUTRAL, STORIES, training_pairs
 
-from fairloop.training.fair_gender import Incorporation, TrainingPair
+from fairloop.debias.fair_gender.loss import Incorporation, TrainingPair
 from fairloop.training.plm_settings import FairGenderSettings
 from fairloop.training.settings import TrainerSettings, WatchSettings
 from fairloop.training.tasks import train_plm
@@ -44,7 +44,15 @@ def train(model, folder, settings=WATCHED, stop_at=None, kind="masked"):
             raise StoppedError
 
     trained = train_plm(
-        "fair_gender", model, material(kind), settings, CPU, folder, seed=0, stage="s", on_progress=on_progress
+        "fairloop.debias.fair_gender.loss",
+        model,
+        material(kind),
+        settings,
+        CPU,
+        folder,
+        seed=0,
+        stage="s",
+        on_progress=on_progress,
     )
     return trained, seen
 

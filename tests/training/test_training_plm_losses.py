@@ -14,7 +14,12 @@ from fairloop.training.tasks import _SETTINGS, build, train_plm
 from masked_models import counterfactuals, tiny_masked
 
 CPU = TrainerSettings(accelerator="cpu", precision="float32", threads=1, checkpoint_every_steps=1)
-TASKS = ("language_modeling", "orthogonality", "prompt_divergence", "pair_alignment")
+TASKS = {
+    "language_modeling": "fairloop.training.language_modeling",
+    "orthogonality": "fairloop.debias.context_debias.loss",
+    "prompt_divergence": "fairloop.debias.auto_debias.loss",
+    "pair_alignment": "fairloop.debias.mabel.loss",
+}
 
 
 @pytest.fixture(scope="module")
@@ -180,17 +185,19 @@ def test_a_training_interrupted_inside_an_epoch_ends_with_the_same_weights(model
     known = jobs[task]
     from importlib import import_module
 
-    settings = import_module(f"fairloop.training.{task}").SETTINGS.model_validate(
+    settings = import_module(TASKS[task]).SETTINGS.model_validate(
         known.settings | {"batch_size": 3, "epochs": 3, "learning_rate": 1e-3}
     )
-    assert task not in _SETTINGS
+    assert TASKS[task] not in _SETTINGS
 
     def train(folder, stop_at=None):
         def on_progress(done, total):
             if done == stop_at:
                 raise StoppedError
 
-        return train_plm(task, model, known.data, settings, CPU, folder, seed=0, stage="s", on_progress=on_progress)
+        return train_plm(
+            TASKS[task], model, known.data, settings, CPU, folder, seed=0, stage="s", on_progress=on_progress
+        )
 
     whole = train(tmp_path / "whole")
     with pytest.raises(StoppedError):
@@ -208,12 +215,12 @@ def test_a_low_rank_training_ends_as_a_whole_model(model, jobs, tmp_path, task):
 
     from safetensors.torch import load_file
 
-    settings = import_module(f"fairloop.training.{task}").SETTINGS.model_validate(
+    settings = import_module(TASKS[task]).SETTINGS.model_validate(
         jobs[task].settings
         | {"batch_size": 3, "max_steps": 3, "learning_rate": 1e-2, "weights": "lora"}
         | {"lora": LowRankSettings(rank=2).model_dump()}
     )
-    trained = train_plm(task, model, jobs[task].data, settings, CPU, tmp_path, seed=0, stage="s")
+    trained = train_plm(TASKS[task], model, jobs[task].data, settings, CPU, tmp_path, seed=0, stage="s")
     one, start = (load_file(folder / "model.safetensors") for folder in (trained.folder, model))
     assert one.keys() == start.keys()
     changed = {key for key in one if not torch.equal(one[key], start[key])}

@@ -15,6 +15,7 @@ sys.path += [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
 from plm_jobs import plm_jobs
 
 from fairloop.training.causal_lm import CausalExample
+from fairloop.training.job import Job
 from fairloop.training.plm_settings import FairGenderSettings
 from fairloop.training.settings import (
     CausalLMSettings,
@@ -22,7 +23,7 @@ from fairloop.training.settings import (
     ContrastiveSettings,
     TrainerSettings,
 )
-from fairloop.training.tasks import Job, build
+from fairloop.training.tasks import build
 from fairloop.training.trainer import build_trainer
 from tiny_models import pairs
 
@@ -65,7 +66,9 @@ def jobs(folder: Path, trainer: dict) -> dict[str, Job]:
         "causal_lm lora": Job("causal_lm", str(folder / "generator"), examples, lora.model_dump(), *rest),
         "causal_lm full": Job("causal_lm", str(folder / "generator"), examples, full.model_dump(), *rest),
         "contrastive": Job("contrastive", str(folder / "encoder"), duplicated, contrast.model_dump(), *rest),
-        "fair_gender": Job("fair_gender", str(folder / "masked_lm"), material, absorb.model_dump(), *rest),
+        "fair_gender": Job(
+            "fairloop.debias.fair_gender.loss", str(folder / "masked_lm"), material, absorb.model_dump(), *rest
+        ),
         "classifier": Job("classifier", "", vectors, classify.model_dump(), *rest),
     } | plm_jobs(folder / "masked", rest, BATCH, max_steps=1, warmup_share=0.0, clip_norm=0.0)
 

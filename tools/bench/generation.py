@@ -18,9 +18,9 @@ from typing import Any
 
 import torch
 
-from fairloop.generation.generator import Completion, Generator
+from fairloop.generation.generator import Generator
 from fairloop.generation.in_process import InProcessGenerator
-from fairloop.generation.requests import Ask, Example, Request, plan_requests
+from fairloop.generation.requests import Ask, Completion, Example, Request, plan_requests
 from fairloop.generation.settings import ModelSettings
 from fairloop.generation.writer import write_corpus
 from fairloop.seeding import derive

@@ -44,7 +44,10 @@ class Method(base.Method):
         gendered = [text for pair in material.pairs for text in (pair.male, pair.female)]
         neutral = list(material.neutral)[: round(self.settings.neutral * len(gendered))]
         loss = self.settings.optimization(LanguageModelingSettings, mask_share=self.settings.mask_share)
-        train("language_modeling", {"kind": kind, "texts": gendered + neutral}, loss, plm, folder, training)
+        task = "fairloop.training.language_modeling"
+        train(
+            task, "debias language_modeling", {"kind": kind, "texts": gendered + neutral}, loss, plm, folder, training
+        )
         write_card(
             folder,
             plm,

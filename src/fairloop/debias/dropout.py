@@ -46,7 +46,16 @@ class Method(base.Method):
             hidden_dropout=self.settings.hidden_dropout,
             attention_dropout=self.settings.attention_dropout,
         )
-        train("language_modeling", {"kind": kind, "texts": list(material.neutral)}, loss, plm, folder, training)
+        task = "fairloop.training.language_modeling"
+        train(
+            task,
+            "debias language_modeling",
+            {"kind": kind, "texts": list(material.neutral)},
+            loss,
+            plm,
+            folder,
+            training,
+        )
         write_card(
             folder,
             plm,

@@ -1,4 +1,4 @@
-"""Find debias methods by their files and validate their settings; nothing here imports torch."""
+"""Find debias methods by their files or folders and validate their settings; nothing here imports torch."""
 
 import importlib
 import pkgutil
@@ -17,9 +17,15 @@ from fairloop.settings import mistake
 
 @cache
 def methods() -> tuple[str, ...]:
-    """Return the names of all methods: the files of this room that define a `Method` of that name."""
+    """Return the names of all methods: files of this package, and `method.py` of its folders, with that `Method`."""
     names = [module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)])]
     return tuple(name for name in names if getattr(getattr(_module(name), "Method", None), "name", "") == name)
+
+
+def settings_class(name: str) -> type[MethodSettings]:
+    """Return the settings class of a method."""
+    found: type[MethodSettings] = _module(name).MethodSettings
+    return found
 
 
 def settings_of(chosen: Mapping[str, Any]) -> MethodSettings:
@@ -31,7 +37,7 @@ def settings_of(chosen: Mapping[str, Any]) -> MethodSettings:
     name = chosen.get("name")
     if name not in methods():
         raise UserError.of("debias", name, f"choose one of {', '.join(methods())}")
-    cls: type[MethodSettings] = _module(str(name)).MethodSettings
+    cls = settings_class(str(name))
     try:
         return cls.model_validate(dict(chosen))
     except ValidationError as error:
@@ -45,4 +51,5 @@ def method(settings: MethodSettings) -> Method:
 
 
 def _module(name: str) -> Any:
-    return importlib.import_module(f"fairloop.debias.{name}")
+    module = importlib.import_module(f"fairloop.debias.{name}")
+    return importlib.import_module(f"{module.__name__}.method") if hasattr(module, "__path__") else module

@@ -15,13 +15,14 @@ if TYPE_CHECKING:
 
 def train(
     task: str,
+    stage: str,
     data: dict[str, Any],
     loss: OptimizationSettings,
     plm: "PlmSettings",
     folder: Path,
     training: "Training",
 ) -> None:
-    """Train the PLM with the loss of `training.<task>` and write it into `folder`.
+    """Train the PLM with the loss of the module `task` and write it into `folder`.
 
     Raises:
         UserError: `debias.batch_size` is more than there is to train on.
@@ -39,10 +40,10 @@ def train(
             training.trainer,
             training.work,
             seed=training.seed,
-            stage=f"debias {task}",
+            stage=stage,
             revision=plm.revision,
             on_progress=training.on_progress,
-            on_saved=training.on_saved,
+            on_logged=training.on_logged,
         )
     except UserError as error:
         raise UserError(f"debias.{error}" if str(error).startswith("batch_size") else str(error)) from error

@@ -2,32 +2,12 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from fairloop.generation.requests import Ask
+from fairloop.generation.requests import Ask, Completion
 from fairloop.generation.server_settings import ServerSettings
 from fairloop.generation.settings import ModelSettings
-
-
-@dataclass(frozen=True)
-class Completion:
-    """What a generator wrote for one attempt.
-
-    Attributes:
-        ask: the attempt.
-        text: the text as written, without the prompt.
-        tokens: how many tokens were sampled for it, the stopping one included.
-        finished: False when the text was cut off at the token limit.
-        prompt_tokens: how many tokens the prompt had, where a server says so: what is paid for.
-    """
-
-    ask: Ask
-    text: str
-    tokens: int
-    finished: bool
-    prompt_tokens: int = 0
 
 
 class Generator(Protocol):

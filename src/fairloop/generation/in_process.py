@@ -21,9 +21,8 @@ from transformers.cache_utils import Cache
 
 from fairloop.errors import UserError
 from fairloop.generation.answers import answer_end
-from fairloop.generation.generator import Completion
 from fairloop.generation.prompts import Tokens, base_prompt, chat_prompt, tokenize
-from fairloop.generation.requests import Ask
+from fairloop.generation.requests import Ask, Completion
 from fairloop.generation.sampler import Sampling, sample
 from fairloop.generation.settings import ModelSettings
 from fairloop.seeding import random_generator

@@ -1,4 +1,4 @@
-"""What a generator is asked: one sentence about one occupation, with examples to go by."""
+"""What a generator is asked, one sentence about one occupation with examples to go by, and what it answers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -110,3 +110,22 @@ def plan_requests(
             shown = tuple(corpus[i] for i in draw.choice(len(corpus), size=examples, replace=False))
         requests.append(Request(item, group, name, shown, instruction))
     return requests
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What a generator wrote for one attempt.
+
+    Attributes:
+        ask: the attempt.
+        text: the text as written, without the prompt.
+        tokens: how many tokens were sampled for it, the stopping one included.
+        finished: False when the text was cut off at the token limit.
+        prompt_tokens: how many tokens the prompt had, where a server says so: what is paid for.
+    """
+
+    ask: Ask
+    text: str
+    tokens: int
+    finished: bool
+    prompt_tokens: int = 0

@@ -28,9 +28,8 @@ import httpx
 from fairloop.errors import Fault, UserError
 from fairloop.files import canonical_json, digest_text, writing
 from fairloop.generation.answers import answer_end
-from fairloop.generation.generator import Completion
 from fairloop.generation.prompts import base_prompt, chat_messages, plain
-from fairloop.generation.requests import Ask
+from fairloop.generation.requests import Ask, Completion
 from fairloop.generation.server_settings import ENGINES, ServerSettings
 from fairloop.seeding import derive
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from fairloop.errors import Fault
 from fairloop.generation.answers import answer_of
-from fairloop.generation.generator import Completion, Generator
-from fairloop.generation.requests import Ask, Request
+from fairloop.generation.generator import Generator
+from fairloop.generation.requests import Ask, Completion, Request
 from fairloop.generation.screening import clean, normal_form, screen
 from fairloop.seeding import random_generator
 

@@ -20,10 +20,18 @@ from fairloop.generation.writer import Screen, write_corpus
 from fairloop.lexicon import PairExample, attributes, pair_examples
 from fairloop.lexicon.gendered import Side
 from fairloop.pairs.coverage_plan import Plan, plan_pairs
+from fairloop.pairs.gathered import Gathered, Progress, unshown
 from fairloop.pairs.pair import Pair, PairRow
 from fairloop.pairs.settings import PairSettings
-from fairloop.pairs.sources import HELD_OUT, TARGET_TWICE, Gathered, Progress, in_order, unshown
-from fairloop.pairs.verification import counterpart_of, find_phrase, held_out_in, sides
+from fairloop.pairs.verification import (
+    HELD_OUT,
+    TARGET_TWICE,
+    counterpart_of,
+    find_phrase,
+    held_out_in,
+    in_order,
+    sides,
+)
 from fairloop.seeding import random_generator
 
 PEOPLE = ("neighbor", "guest", "student", "visitor")  # whom a trait or an activity is said of

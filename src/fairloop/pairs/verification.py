@@ -12,6 +12,8 @@ from fairloop.lexicon.gendered import Side
 
 PRONOUNS = "he/she"
 NAMES = "names"
+HELD_OUT = "contains what is held out"
+TARGET_TWICE = "names its target twice"
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,11 @@ def _partners() -> dict[str, frozenset[str]]:
         found.setdefault(pair.male, set()).add(pair.female)
         found.setdefault(pair.female, set()).add(pair.male)
     return {word: frozenset(partners) for word, partners in found.items()}
+
+
+def in_order(sentence: str, counterpart: str, side: Side) -> tuple[str, str]:
+    """Return (x_m, x_f) of a sentence of that side and its counterpart."""
+    return (sentence, counterpart) if side == "male" else (counterpart, sentence)
 
 
 def sides(text: str) -> list[Side]:

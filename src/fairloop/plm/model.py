@@ -24,6 +24,7 @@ from fairloop.plm.inference_time import read_record
 from fairloop.plm.loading import Dtype, load_model, load_tokenizer, one_line_errors, pad_id, window
 from fairloop.plm.locate import resolve
 from fairloop.plm.packing import ROW_TOKENS, hidden_states, shares_rows
+from fairloop.plm.self_debias import SelfDebiasing
 from fairloop.plm.settings import PlmSettings
 
 Kind = Literal["masked", "causal", "encoder"]
@@ -88,7 +89,8 @@ class LanguageModel:
         kind: `masked`, `causal`, or `encoder` (no head: embeddings only).
         tokenizer: Its fast tokenizer. The engine pads by itself, on the right: the tokenizer's own padding side
             plays no role.
-        window: The number of tokens the model has positions for, or None.
+        window: The number of tokens of a text that the model has positions for, or None.
+        self_debiasing: What rescales its probabilities, or None.
     """
 
     def __init__(
@@ -102,8 +104,13 @@ class LanguageModel:
         revision: str | None = None,
         batch_tokens: int = 2048,
         replicas: Sequence[Any] = (),
+        self_debiasing: SelfDebiasing | None = None,
     ) -> None:
-        """Take a loaded model; `replicas` are copies of it on further devices, among which batches are dealt."""
+        """Take a loaded model; `replicas` are copies of it on further devices, among which batches are dealt.
+
+        Raises:
+            UserError: if the longest prompt of `self_debiasing` fills the model's window.
+        """
         self.name = name
         self.path, self.revision = path, revision
         self.kind = kind
@@ -111,6 +118,12 @@ class LanguageModel:
         self.models = [model.eval(), *replicas]
         self.batch_tokens = batch_tokens
         self.window = window(model)
+        self.self_debiasing = self_debiasing
+        if self.window is not None and self_debiasing is not None:
+            longest = max(map(len, self_debiasing.prompts))
+            if longest >= self.window:
+                raise UserError(f"debias.prompts: one has {longest} tokens, and plm={name} takes {self.window}")
+            self.window -= longest
         self._pad = pad_id(model, tokenizer)
 
     @classmethod
@@ -125,7 +138,9 @@ class LanguageModel:
         dtype: Dtype = settings.dtype
         model = load_model(settings.path, head, dtype=dtype, device=first, revision=settings.revision)
         replicas = [copy.deepcopy(model).to(device) for device in others]
-        plm = cls(
+        record = read_record(resolve(settings.path, settings.revision))
+        own = SelfDebiasing(record, tokenizer) if record is not None and record.kind == "self_debias" else None
+        return cls(
             model,
             tokenizer,
             kind,
@@ -134,13 +149,8 @@ class LanguageModel:
             revision=settings.revision,
             batch_tokens=settings.batch_tokens,
             replicas=replicas,
+            self_debiasing=own,
         )
-        record = read_record(resolve(settings.path, settings.revision))
-        if record is None or record.kind != "self_debias":
-            return plm
-        from fairloop.plm.self_debias import SelfDebiasedModel
-
-        return SelfDebiasedModel(plm, record)
 
     @property
     def model(self) -> Any:
@@ -288,7 +298,14 @@ class LanguageModel:
         tokens = torch.tensor([token for _, _, token in asked])
         with torch.inference_mode():
             hidden = self._states(model, inputs, list(spots))
-            return self._head(model, hidden, spot_of.to(hidden.device), tokens.to(hidden.device))
+            spot_of, tokens = spot_of.to(hidden.device), tokens.to(hidden.device)
+            rows_at_once = max(1, _LOGITS_AT_ONCE // int(model.config.get_text_config().vocab_size))
+            if self.self_debiasing is None:
+                return self._head(model, hidden, spot_of, tokens, rows_at_once)
+            prompted = self.self_debiasing.prompted(inputs, list(spots))
+            states = [hidden, *(self._states(model, *behind) for behind in prompted)]
+            with _base_model_replaced(model) as head:
+                return self.self_debiasing.scores(head, states, spot_of, tokens, rows_at_once)
 
     def _states(self, model: Any, inputs: Sequence[tuple[int, ...]], spots: Sequence[tuple[int, int]]) -> Any:
         """Return the last hidden state at each spot (row, place) of a batch of inputs: [spots, width]."""
@@ -296,11 +313,10 @@ class LanguageModel:
         asked = np.array([starts[row] + place for row, place in spots])
         return hidden_states(model.base_model, inputs, self._pad, asked)
 
-    def _head(self, model: Any, hidden: Any, spot_of: Any, tokens: Any) -> np.ndarray:
-        """Return log probabilities of `tokens[i]` at hidden state `spot_of[i]`, some thousands of rows at a time."""
+    def _head(self, model: Any, hidden: Any, spot_of: Any, tokens: Any, rows_at_once: int) -> np.ndarray:
+        """Return log probabilities of `tokens[i]` at hidden state `spot_of[i]`, `rows_at_once` at a time."""
         import torch
 
-        rows_at_once = max(1, _LOGITS_AT_ONCE // int(model.config.get_text_config().vocab_size))
         answers = torch.empty(len(tokens), dtype=torch.float64)
         with _base_model_replaced(model) as head:
             for start in range(0, len(hidden), rows_at_once):

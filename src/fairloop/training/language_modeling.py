@@ -13,7 +13,7 @@ from fairloop.training.plm import filler_of, load_plm
 from fairloop.training.plm_settings import LanguageModelingSettings
 
 if TYPE_CHECKING:
-    from fairloop.training.tasks import Job
+    from fairloop.training.job import Job
 
 SETTINGS = LanguageModelingSettings
 

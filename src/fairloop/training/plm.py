@@ -10,7 +10,7 @@ from fairloop.training.causal_lm import add_lora, attention_of
 from fairloop.training.plm_settings import PlmTrainingSettings
 
 if TYPE_CHECKING:
-    from fairloop.training.tasks import Job
+    from fairloop.training.job import Job
 
 #: What the families call the dropout of hidden states (embeddings included) and of attention in their configurations.
 DROPOUTS = {

@@ -9,7 +9,7 @@ import importlib
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,13 @@ import torch
 from numpy.typing import NDArray
 
 from fairloop.errors import UserError
-from fairloop.files import computing_into, folder_written_aside, write_json
+from fairloop.files import computing_into, folder_written_aside
 from fairloop.seeding import derive
 from fairloop.training import causal_lm, classifier, contrastive
 from fairloop.training.checkpoints import BEST, LAST, Saved, read_checkpoint
 from fairloop.training.data import TrainingData, fingerprint
+from fairloop.training.job import Job
+from fairloop.training.launch import launch
 from fairloop.training.module import TrainingModule
 from fairloop.training.settings import (
     CausalLMSettings,
@@ -32,7 +34,7 @@ from fairloop.training.settings import (
     OptimizationSettings,
     TrainerSettings,
 )
-from fairloop.training.trainer import Fitted, Progress, fit, resolve_accelerator, uses_bfloat16
+from fairloop.training.trainer import Fitted, OnLogged, Progress, fit, resolve_accelerator, uses_bfloat16
 from fairloop.training.watch import Look
 
 TRAINED = "trained"
@@ -41,39 +43,6 @@ _SETTINGS: dict[str, type[OptimizationSettings]] = {
     "contrastive": ContrastiveSettings,
     "classifier": ClassifierSettings,
 }
-
-
-@dataclass(frozen=True)
-class Job:
-    """One training as plain data."""
-
-    task: str  # "causal_lm", "contrastive", "classifier", or the module of this room that trains a PLM
-    model: str  # folder or Hub id; empty for a classifier on vectors
-    data: Any
-    settings: dict[str, Any]
-    trainer: dict[str, Any]
-    seed: int
-    stage: str
-    folder: str
-    revision: str | None = None  # of a Hub id
-    loader: str = ""  # `module:function` that loads `model`; empty: transformers' own classes
-
-    def write(self) -> Path:
-        """Write the job for workers to read."""
-        path = Path(self.folder) / "job.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, asdict(self))
-        return path
-
-    @classmethod
-    def read(cls, path: Path) -> "Job":
-        """Read a job that `write` wrote."""
-        return cls(**json.loads(path.read_text(encoding="utf-8")))
-
-    @property
-    def trainer_settings(self) -> TrainerSettings:
-        """Where and how it runs."""
-        return TrainerSettings.model_validate(self.trainer)
 
 
 @dataclass(frozen=True)
@@ -112,6 +81,7 @@ def train_causal_lm(
     revision: str | None = None,
     on_progress: Progress | None = None,
     on_saved: Callable[[Saved], None] | None = None,
+    on_logged: OnLogged | None = None,
 ) -> Trained:
     """Fine-tune a causal language model.
 
@@ -129,6 +99,7 @@ def train_causal_lm(
         revision: of a Hub id; None is the newest.
         on_progress: called with (steps done, all steps).
         on_saved: called after each checkpoint.
+        on_logged: called with each point of a loss curve.
 
     Raises:
         UserError: no example, or fewer than one batch takes.
@@ -136,7 +107,7 @@ def train_causal_lm(
     """
     data = [[example.prompt, example.sentence, example.ended] for example in examples]
     job = replace(_job("causal_lm", model, data, settings, trainer, seed, stage, folder), revision=revision)
-    built, fitted = _run(job, on_progress, on_saved)
+    built, fitted = _run(job, on_progress, on_saved, on_logged)
 
     def export(target: Path) -> None:
         causal_lm.save_causal_lm(built.module.model, built.tokenizer, target, base or str(model))
@@ -155,10 +126,11 @@ def train_encoder(
     stage: str,
     on_progress: Progress | None = None,
     on_saved: Callable[[Saved], None] | None = None,
+    on_logged: OnLogged | None = None,
 ) -> Trained:
     """Train a sentence encoder contrastively on pairs of sentences; arguments and errors as of `train_causal_lm`."""
     job = _job("contrastive", model, [list(pair) for pair in pairs], settings, trainer, seed, stage, folder)
-    built, fitted = _run(job, on_progress, on_saved)
+    built, fitted = _run(job, on_progress, on_saved, on_logged)
 
     def export(target: Path) -> None:
         built.module.model.save_pretrained(target)
@@ -180,12 +152,13 @@ def train_plm(
     revision: str | None = None,
     on_progress: Progress | None = None,
     on_saved: Callable[[Saved], None] | None = None,
+    on_logged: OnLogged | None = None,
 ) -> Trained:
     """Train a PLM with a loss of its own; the result is a whole model, adapters merged.
 
     Args:
-        task: the module of this room with that loss. It has `SETTINGS`, the class of its settings, and `build(job)`,
-            which returns module, data module and tokenizer; the module's `model` is what is written.
+        task: the dotted name of the module with that loss. It has `SETTINGS`, the class of its settings, and
+            `build(job)`, which returns module, data module and tokenizer; the module's `model` is what is written.
         model: folder or Hub id of the PLM to start from.
         data: plain data, as that module's `build` wants it.
         settings: of that class; fields that it does not know are ignored.
@@ -196,13 +169,14 @@ def train_plm(
         revision: of a Hub id; None is the newest.
         on_progress: called with (steps done, all steps).
         on_saved: called after each checkpoint.
+        on_logged: called with each point of a loss curve.
 
     Raises:
         UserError: nothing to train on, or less than one batch takes.
         Fault: the checkpoint in `folder` is damaged or another training's.
     """
     job = replace(_job(task, model, data, settings, trainer, seed, stage, folder), revision=revision)
-    built, fitted = _run(job, on_progress, on_saved)
+    built, fitted = _run(job, on_progress, on_saved, on_logged)
     looks = built.module.watch.looks if built.module.watch is not None else []
     return replace(_export(job, fitted, partial(_write_whole, built)), looks=tuple(looks))
 
@@ -254,6 +228,7 @@ def train_classifier(
     stage: str,
     on_progress: Progress | None = None,
     on_saved: Callable[[Saved], None] | None = None,
+    on_logged: OnLogged | None = None,
 ) -> Classifier:
     """Train a classifier with labels 0 … classes − 1, or a regression (`settings.target`).
 
@@ -272,6 +247,7 @@ def train_classifier(
         stage: names this training's random numbers.
         on_progress: called with (steps done, all steps).
         on_saved: called after each checkpoint.
+        on_logged: called with each point of a loss curve.
 
     Raises:
         UserError: nothing to train on, one class only, or fewer items than one batch takes.
@@ -285,7 +261,7 @@ def train_classifier(
         name = "validation_features" if encoder is None else ""
         data["validation"] = _labelled(*validation, settings, folder, name)
     job = _job("classifier", encoder or "", data, settings, trainer, seed, stage, folder)
-    built, _ = _run(replace(job, revision=revision, loader=loader), on_progress, on_saved)
+    built, _ = _run(replace(job, revision=revision, loader=loader), on_progress, on_saved, on_logged)
     assert isinstance(built.module, classifier.ClassifierModule)  # noqa: S101 - tells the type checker
     return Classifier(built.module.eval(), built.tokenizer, settings.max_length, _device(trainer))
 
@@ -309,7 +285,10 @@ def _labelled(
 
 
 def work(
-    job: Job, on_progress: Progress | None = None, on_saved: Callable[[Saved], None] | None = None
+    job: Job,
+    on_progress: Progress | None = None,
+    on_saved: Callable[[Saved], None] | None = None,
+    on_logged: OnLogged | None = None,
 ) -> tuple[Built, Fitted]:
     """Build and fit a job in this process, alone or as one of several workers."""
     built = build(job)
@@ -322,6 +301,7 @@ def work(
         owner=owner,
         on_progress=on_progress,
         on_saved=on_saved,
+        on_logged=on_logged,
     )
     return built, fitted
 
@@ -337,7 +317,7 @@ def build(job: Job) -> Built:
 
 
 def _plm_task(task: str) -> Any:
-    return importlib.import_module(f"fairloop.training.{task}")
+    return importlib.import_module(task)
 
 
 def _causal_lm(job: Job) -> Built:
@@ -512,21 +492,27 @@ def _job(
     return Job(task, str(model), data, *plain, seed, stage, str(folder))
 
 
-def _run(job: Job, on_progress: Progress | None, on_saved: Callable[[Saved], None] | None) -> tuple[Built, Fitted]:
+def _run(
+    job: Job,
+    on_progress: Progress | None,
+    on_saved: Callable[[Saved], None] | None,
+    on_logged: OnLogged | None,
+) -> tuple[Built, Fitted]:
     with computing_into(Path(job.folder)):
-        return _run_anywhere(job, on_progress, on_saved)
+        return _run_anywhere(job, on_progress, on_saved, on_logged)
 
 
 def _run_anywhere(
-    job: Job, on_progress: Progress | None, on_saved: Callable[[Saved], None] | None
+    job: Job,
+    on_progress: Progress | None,
+    on_saved: Callable[[Saved], None] | None,
+    on_logged: OnLogged | None,
 ) -> tuple[Built, Fitted]:
     if job.trainer_settings.world_size == 1 and not job.trainer_settings.launcher:
-        return work(job, on_progress, on_saved)
-    from fairloop.training.launch import launch
-
+        return work(job, on_progress, on_saved, on_logged)
     built = build(job)  # before any worker starts: bad data is one line from here, not a line from each of them
     owner, folder = _owner(job, built), Path(job.folder)
-    launch(job, on_progress, on_saved)
+    launch(job, on_progress, on_saved, on_logged)
     best = folder / BEST
     wanted = best if built.module.optimization.keep == "best" and best.exists() else folder / LAST
     built.module.load_state_dict(read_checkpoint(wanted, owner)["state_dict"], strict=False)

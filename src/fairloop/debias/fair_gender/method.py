@@ -2,8 +2,8 @@
 
 "Bridging the Fairness Gap: Enhancing Pre-trained Models with LLM-Generated Sentences" (arXiv 2501.06795).
 
-    filter   aligned pairs (`debias.alignment`) whose causal effect is not harmful (`debias.effect`)
-    debias   minimise L = L_b + λ·L_r over them (`training.fair_gender`)
+    filter   aligned pairs (`alignment`) whose causal effect is not harmful (`debias.effect`)
+    debias   minimise L = L_b + λ·L_r over them (`loss`)
 
 In L_b the weight w_i gives every target word the same sum of weights: pairs are written in equal numbers for each
 target, and the filters leave unequal ones.
@@ -29,10 +29,10 @@ from fairloop.settings import Settings, incidental
 from fairloop.training.hook import Training
 
 if TYPE_CHECKING:
-    from fairloop.debias.neighbours import Neighbours
+    from fairloop.debias.fair_gender.loss import Tokens, TrainingPair
+    from fairloop.debias.fair_gender.neighbours import Neighbours
     from fairloop.plm.model import LanguageModel
     from fairloop.plm.settings import PlmSettings
-    from fairloop.training.fair_gender import Tokens, TrainingPair
     from fairloop.training.plm_settings import FairGenderSettings, Predicted
 
 LOOKS_FILE = "looks.csv"
@@ -153,9 +153,9 @@ class Method(base.Method):
 
     def debias(self, plm: "PlmSettings", material: Material, folder: Path, training: Training) -> None:
         """Incorporate the pairs; see `base.Method.debias`."""
+        from fairloop.debias.fair_gender.loss import Incorporation
         from fairloop.plm.locate import resolve
         from fairloop.plm.model import LanguageModel
-        from fairloop.training.fair_gender import Incorporation
         from fairloop.training.tasks import train_plm
 
         model = LanguageModel.load(plm)
@@ -170,7 +170,7 @@ class Method(base.Method):
         )
         del model  # the training loads its own
         trained = train_plm(
-            self.name,
+            "fairloop.debias.fair_gender.loss",
             str(resolve(plm.path, plm.revision)),
             asdict(learned),
             self.training_settings(tokens.max_length, tokens.kind),
@@ -180,7 +180,7 @@ class Method(base.Method):
             stage="fair-gender",
             revision=plm.revision,
             on_progress=training.on_progress,
-            on_saved=training.on_saved,
+            on_logged=training.on_logged,
         )
         shutil.copytree(trained.folder, folder, dirs_exist_ok=True)
         summary = (
@@ -242,7 +242,7 @@ class Method(base.Method):
     def _align(
         self, model: "LanguageModel", tokens: "Tokens", rows: list[PairRow], neutral: Sequence[str], training: Training
     ) -> list[PairRow]:
-        from fairloop.debias.alignment import align
+        from fairloop.debias.fair_gender.alignment import align
         from fairloop.plm.memory import FolderMemory
 
         chosen = self.settings.alignment
@@ -269,7 +269,7 @@ class Method(base.Method):
     def _estimate(
         self, model: "LanguageModel", tokens: "Tokens", rows: list[PairRow], neutral: Sequence[str], training: Training
     ) -> list[PairRow]:
-        from fairloop.debias import effect
+        from fairloop.debias.fair_gender import effect
 
         pool = [row.pair for row in rows if not row.dropped]
         if not pool:
@@ -298,7 +298,7 @@ class Method(base.Method):
 
 def training_pairs(pairs: Sequence[Pair], near: "Neighbours | None" = None) -> "list[TrainingPair]":
     """Return pairs with their weights w_i and their neighbours; without `near` each is alone."""
-    from fairloop.training.fair_gender import TrainingPair
+    from fairloop.debias.fair_gender.loss import TrainingPair
 
     of_target = Counter(pair.target.lower() for pair in pairs)
     return [
@@ -330,7 +330,7 @@ def _updated(rows: Sequence[PairRow], changes: "Sequence[dict[str, object]]") ->
 
 def _neighbours(model: "LanguageModel", pairs: Sequence[Pair], count: int) -> "Neighbours | None":
     """Return the nearest pairs; None if each pair is to be its only one: nothing has to be represented for that."""
-    from fairloop.debias.neighbours import nearest, represent
+    from fairloop.debias.fair_gender.neighbours import nearest, represent
 
     if count == 1:
         return None
@@ -343,7 +343,7 @@ def _tokens(model: "LanguageModel", max_length: int) -> "Tokens":
     Raises:
         UserError: the PLM has no language-model head, or is masked without a mask token.
     """
-    from fairloop.training.fair_gender import Tokens
+    from fairloop.debias.fair_gender.loss import Tokens
 
     if model.kind == "encoder":
         raise UserError(f"debias=fair_gender debiases a model that is masked or causal; plm={model.name} is an encoder")

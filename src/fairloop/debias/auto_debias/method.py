@@ -5,7 +5,7 @@ Guo, Yang and Abbasi 2022, "Auto-Debias: Debiasing Masked Language Models with A
 1. Beam search for prompts (algorithm 1): to each of the best prompts every candidate word is added in turn; kept are
    those with the largest divergence between "he <prompt> [MASK]." and "she <prompt> [MASK].", over the words that may
    be stereotypes, averaged over pairs of gendered words. The prompts of every length are used.
-2. The PLM is trained so that this divergence vanishes (`training.prompt_divergence`).
+2. The PLM is trained so that this divergence vanishes (`loss`).
 
 Their words come from lists and from Wikipedia. Here, so that all methods are given the same: gendered words and
 possible stereotypes (targets) are those of the pairs, candidate words the most frequent ones of the text, all of them
@@ -82,7 +82,15 @@ class Method(base.Method):
             [probe_ids(tokenizer, word, prompt) for word in pair] for prompt in prompts for pair in words.gendered
         ]
         loss = self.settings.optimization(PlmTrainingSettings)
-        train("prompt_divergence", {"probes": probes}, loss, plm, folder, training)
+        train(
+            "fairloop.debias.auto_debias.loss",
+            "debias prompt_divergence",
+            {"probes": probes},
+            loss,
+            plm,
+            folder,
+            training,
+        )
         write_card(
             folder,
             plm,
@@ -197,8 +205,8 @@ def divergences(model: Any, tokenizer: Any, prompts: Sequence[str], words: Words
     """Return each prompt's divergence over the stereotypes, averaged over the pairs of gendered words, in nats."""
     import torch
 
+    from fairloop.debias.auto_debias.loss import Probe, answers, divergence, probe_batch
     from fairloop.training.plm import filler_of
-    from fairloop.training.prompt_divergence import Probe, answers, divergence, probe_batch
 
     stereotypes = torch.tensor(words.stereotypes, device=next(model.parameters()).device)
     scores = torch.zeros(len(prompts), dtype=torch.float64)

@@ -20,7 +20,7 @@ from fairloop.training.plm_settings import PlmTrainingSettings
 from fairloop.training.predictions import logits_at
 
 if TYPE_CHECKING:
-    from fairloop.training.tasks import Job
+    from fairloop.training.job import Job
 
 SETTINGS = PlmTrainingSettings
 

@@ -2,7 +2,7 @@
 
 Fair-Gender (arXiv 2501.06795) keeps the sentences whose causal effect promises positive transfer, estimated over
 nearest neighbours in the PLM's own representation. How one pair's effect is estimated is not public; here it is this.
-Absorbing pair i means a gradient step on what the incorporation minimises of it (`training.fair_gender`, neighbours
+Absorbing pair i means a gradient step on what the incorporation minimises of it (`loss`, neighbours
 left out, the KL term being zero at the start, λ = 1 so that a filter is the same for every λ):
 
     l_i = JSD(p_m(i), p_f(i)) + (masked-LM loss of x_m + of x_f) / 2
@@ -13,7 +13,7 @@ beside it, the mean bias JSD over the pool of pairs.
 
 - `influence`: e_i with the gradients of all weights, one backward pass for each pair (the trace of Pruthi et al. 2020,
   "Estimating training data influence by tracing gradient descent", equation 1, at the untouched model).
-- `knn`: Σ_k W_ik · ê_k over the K nearest pairs k (cosine in the frozen PLM's representation, `debias.neighbours`). ê_k
+- `knn`: Σ_k W_ik · ê_k over the K nearest pairs k (cosine in the frozen PLM's representation, `neighbours`). ê_k
   is e_k restricted to the output embeddings, their input vectors and the predictions' errors being all it takes (the
   last layer of Pruthi et al., section 4.2): forward passes alone. What is left out of ê is unlike for pairs alike and
   averages out among neighbours; that is what the neighbours are for.
@@ -34,9 +34,9 @@ from fairloop.seeding import random_generator
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fairloop.debias.neighbours import Neighbours
+    from fairloop.debias.fair_gender.loss import Tokens
+    from fairloop.debias.fair_gender.neighbours import Neighbours
     from fairloop.pairs.pair import Pair
-    from fairloop.training.fair_gender import Tokens
 
     Batch = dict[str, Tensor]
 
@@ -99,7 +99,7 @@ class Absorption:
         Raises:
             UserError: there is no held-out sentence.
         """
-        from fairloop.training.fair_gender import FairGenderModule, TrainingPair, plain_batches
+        from fairloop.debias.fair_gender.loss import FairGenderModule, TrainingPair, plain_batches
         from fairloop.training.plm_settings import FairGenderSettings
 
         if not held_out:
@@ -187,7 +187,7 @@ class Absorption:
         return read.gradient(read.losses.sum() / self.pairs)
 
     def _bias_read(self, batch: "Batch") -> "_Read":
-        from fairloop.training.fair_gender import jensen_shannon
+        from fairloop.debias.fair_gender.loss import jensen_shannon
         from fairloop.training.predictions import places
 
         wanted = places(batch["bias_ids"], batch["bias_places"])
@@ -196,7 +196,7 @@ class Absorption:
         return _Read(hidden, logits, wanted.nonzero()[:, 0], jensen_shannon(male, female))
 
     def _text_read(self, batch: "Batch", name: str, draw: int) -> "_Read":
-        from fairloop.training.fair_gender import text_losses
+        from fairloop.debias.fair_gender.loss import text_losses
 
         ids, wanted, predicted = self.module.asked(batch, name, draw)
         hidden, logits = self._forward(ids, batch[f"{name}_mask"], wanted)

@@ -1,6 +1,6 @@
 """Context-Debias: target words are made orthogonal to gendered words in every layer.
 
-Kaneko and Bollegala 2021, "Debiasing Pre-trained Contextualised Embeddings" (EACL); the loss: `training.orthogonality`.
+Kaneko and Bollegala 2021, "Debiasing Pre-trained Contextualised Embeddings" (EACL); the loss: `loss`.
 Attribute words are the gendered words of the pairs. They train on sentences with a target word, and on others with an
 attribute word, from a corpus; here both come from what every method is given: the sentences of a pair hold a target and
 an attribute, and neutral sentences may hold a target. So the regulariser leaves a pair's target alone.
@@ -58,7 +58,8 @@ class Method(base.Method):
             raise UserError("debias=context_debias: no pair has a target and a gendered word of its own")
         data = {"kind": kind, "sentences": sentences, "attributes": attributes}
         own = self.settings.model_dump(include={"layers", "level", "alpha", "beta"})
-        train("orthogonality", data, self.settings.optimization(OrthogonalitySettings, **own), plm, folder, training)
+        loss = self.settings.optimization(OrthogonalitySettings, **own)
+        train("fairloop.debias.context_debias.loss", "debias orthogonality", data, loss, plm, folder, training)
         write_card(
             folder,
             plm,

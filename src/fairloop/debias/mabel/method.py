@@ -2,7 +2,7 @@
 
 He, Xia, Fellbaum and Chen 2022, "MABEL: Attenuating Gender Bias using Textual Entailment Data" (EMNLP): a contrastive,
 an alignment and a masked-LM loss on premises, hypotheses and their gender-swapped copies. There is no entailment data
-here: `training.pair_alignment` says what takes its place. Weights, temperature and vectors are the published ones.
+here: `loss` says what takes its place. Weights, temperature and vectors are the published ones.
 """
 
 from pathlib import Path
@@ -54,7 +54,7 @@ class Method(base.Method):
             include={"temperature", "pooling", "alignment_weight", "mlm_weight", "mask_share"}
         )
         loss = self.settings.optimization(PairAlignmentSettings, **own)
-        train("pair_alignment", {"pairs": pairs}, loss, plm, folder, training)
+        train("fairloop.debias.mabel.loss", "debias pair_alignment", {"pairs": pairs}, loss, plm, folder, training)
         write_card(
             folder,
             plm,
