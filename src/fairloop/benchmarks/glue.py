@@ -30,7 +30,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BeforeValidator, Field
 
-from fairloop.benchmarks.glue_data import GLUE_TASKS, GlueData, digest_rows, read
+from fairloop.benchmarks.glue_data import GLUE_TASKS, GlueData, digest_rows, given_files, read
 from fairloop.benchmarks.result import Benchmark, BenchmarkResult, Task, skipped_measurement
 from fairloop.benchmarks.settings import BenchmarkSettings
 from fairloop.errors import Fault, UserError
@@ -45,7 +45,6 @@ from fairloop.training.settings import ClassifierSettings, LoraSettings
 
 POOLING = {"masked": "cls", "causal": "last", "encoder": "mean"}
 LEARNING_RATES = {"full": 2e-5, "lora": 5e-4, "frozen": 1e-2}
-LOADER = "fairloop.plm.loading:load_encoder"
 
 
 def _known_tasks(value: Any) -> Any:
@@ -221,7 +220,6 @@ def _answers(
         validation=(_texts(splits[0]), [one.label for one in splits[0]]),
         encoder=task.plm.path,
         revision=task.plm.revision,
-        loader=LOADER,
         seed=task.seed,
         stage=f"glue/{name}/{seed}",
         on_progress=on_progress,
@@ -335,4 +333,11 @@ def _protocol(plm: LanguageModel, settings: GlueSettings) -> str:
     )
 
 
-BENCHMARK = Benchmark(GlueSettings, ("masked", "causal", "encoder"), None, run)
+def _given(settings: GlueSettings) -> list[Path]:
+    """Return the files of the chosen tasks in the user's folder; none without one."""
+    if settings.data is None:
+        return []
+    return [path for name in settings.tasks for path in given_files(GLUE_TASKS[name], settings.data)]
+
+
+BENCHMARK = Benchmark(GlueSettings, ("masked", "causal", "encoder"), None, run, given=_given)

@@ -85,7 +85,7 @@ class Strategy(Mitigation):
         from fairloop.plm.loading import load_tokenizer
         from fairloop.training.causal_lm import CausalExample
 
-        tokenizer = load_tokenizer(model.path, model.revision)
+        tokenizer = load_tokenizer(model.path, model.revision, "model.path")
         chat = model.style == "chat" or (model.style == "auto" and tokenizer.chat_template is not None)
         balanced = [Example(row["occupation"], row["text"]) for row in add_counterfactuals(corpus, is_gendered)]
         wanted = []

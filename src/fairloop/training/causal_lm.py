@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fairloop.errors import Fault, UserError
+from fairloop.errors import UserError
+from fairloop.plm.loading import pad_id
 from fairloop.seeding import derive
 from fairloop.training.data import TrainingData, pad
 from fairloop.training.module import TrainingModule
@@ -118,7 +119,7 @@ def causal_data(
 ) -> TrainingData:
     """Return the data module of `examples`."""
     rows = tokenize(examples, tokenizer, settings.max_length)
-    filler = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0
+    filler = pad_id(tokenizer)
 
     def collate(items: Sequence[Tokens]) -> dict[str, Tensor]:
         ids, mask = pad([item.ids for item in items], filler)
@@ -164,29 +165,9 @@ def save_causal_lm(model: Any, tokenizer: Any, folder: Path, base: str) -> None:
         path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def attention_of(config: Any) -> str:
-    """Return the attention to load a model with: the fused one cannot soften its scores as Gemma 2 does."""
-    capped = getattr(config.get_text_config(), "attn_logit_softcapping", None) is not None
-    return "eager" if capped else "sdpa"
-
-
 def base_of(folder: Path) -> str | None:
     """Return the name of the model that an adapter folder updates; None if the folder is a whole model."""
     path = folder / ADAPTER
     if not path.exists():
         return None
     return str(json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"])
-
-
-def merge_adapter(model: Any, folder: Path) -> Any:
-    """Return `model`, loaded in float32, with the adapter of `folder` added to its weights: as fast as before.
-
-    Raises:
-        Fault: if the adapter was trained for another model.
-    """
-    from peft import PeftModel
-
-    try:
-        return PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
-    except (RuntimeError, ValueError, KeyError) as error:
-        raise Fault(f"{folder}: this adapter was trained for another model than the one it is added to") from error

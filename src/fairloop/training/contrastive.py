@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from fairloop.errors import UserError
+from fairloop.plm.loading import pad_id
 from fairloop.training.data import TrainingData, pad
 from fairloop.training.distributed import gather_rows
 from fairloop.training.module import TrainingModule
@@ -96,7 +97,7 @@ def contrastive_data(
     ]
 
     def collate(items: Sequence[PairTokens]) -> dict[str, Tensor]:
-        padded, mask = pad([item.ids[side] for side in (0, 1) for item in items], tokenizer.pad_token_id or 0)
+        padded, mask = pad([item.ids[side] for side in (0, 1) for item in items], pad_id(tokenizer))
         numbered = torch.tensor([item.texts[side] for side in (0, 1) for item in items])
         return {"input_ids": padded, "attention_mask": mask, "texts": numbered}
 

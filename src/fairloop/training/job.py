@@ -22,7 +22,6 @@ class Job:
     stage: str
     folder: str
     revision: str | None = None  # of a Hub id
-    loader: str = ""  # `module:function` that loads `model`; empty: transformers' own classes
 
     def write(self) -> Path:
         """Write the job for workers to read."""

@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from fairloop.plm.loading import pad_id
 from fairloop.training.causal_lm import CausalExample, CausalLMModule, causal_data
 from fairloop.training.data import TrainingData
 from fairloop.training.masking import Masking, collated, encode, masked_lm_loss
 from fairloop.training.module import TrainingModule
-from fairloop.training.plm import filler_of, load_plm
+from fairloop.training.plm import load_plm
 from fairloop.training.plm_settings import LanguageModelingSettings
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def masked_data(
 ) -> TrainingData:
     """Return the data module of `texts`, each with its number."""
     rows = list(enumerate(encode(texts, tokenizer, settings.max_length)))
-    filler = filler_of(tokenizer)
+    filler = pad_id(tokenizer)
 
     def collate(items: Sequence[tuple[int, tuple[list[int], list[bool]]]]) -> dict[str, Tensor]:
         return collated([row for _, row in items], [number for number, _ in items], filler)

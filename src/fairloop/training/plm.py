@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from fairloop.errors import UserError
-from fairloop.training.causal_lm import add_lora, attention_of
+from fairloop.plm.loading import Head, load_config, load_model, load_tokenizer
+from fairloop.training.causal_lm import add_lora
 from fairloop.training.plm_settings import PlmTrainingSettings
 
 if TYPE_CHECKING:
@@ -33,23 +34,15 @@ def load_plm(
     Raises:
         UserError: if the model's family has no such dropout, or a masked model's tokenizer no mask token.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
-
-    revision = job.revision or "main"
-    tokenizer = AutoTokenizer.from_pretrained(job.model, revision=revision)
+    tokenizer = load_tokenizer(job.model, job.revision)
     if kind == "masked" and tokenizer.mask_token_id is None:
         raise UserError(f"plm.path={job.model}: a masked language model needs a mask token, and its tokenizer has none")
-    config = AutoConfig.from_pretrained(job.model, revision=revision)
+    config = load_config(job.model, job.revision)
     own = set_dropout(config, rates or {})
-    head = AutoModelForMaskedLM if kind == "masked" else AutoModelForCausalLM
-    model = head.from_pretrained(
-        job.model,
-        revision=revision,
-        config=config,
-        dtype=torch.float32,
-        attn_implementation=attention_of(config) if kind == "causal" else _attention(),
-        use_safetensors=True,
-    )
+    head: Head = "masked" if kind == "masked" else "causal"
+    # On short sentences plain attention is much faster on a processor than the fused one.
+    plain = "eager" if head == "masked" and not torch.cuda.is_available() else None
+    model = load_model(job.model, head, revision=job.revision, config=config, attention=plain)
     for name, rate in own.items():  # the layers have been built: the model that is written keeps its own rates
         setattr(model.config, name, rate)
     if settings.weights == "lora":
@@ -60,11 +53,6 @@ def load_plm(
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         model.enable_input_require_grads()
     return model, tokenizer
-
-
-def _attention() -> str | None:
-    """Return plain attention for a processor: on short sentences it is much faster there than the fused one."""
-    return None if torch.cuda.is_available() else "eager"
 
 
 def backbone(model: Any) -> Any:
@@ -97,8 +85,3 @@ def set_dropout(config: Any, rates: Mapping[str, float | None]) -> dict[str, flo
             before[name] = getattr(config, name)
             setattr(config, name, rate)
     return before
-
-
-def filler_of(tokenizer: Any) -> int:
-    """Return the token id that batches are filled up with."""
-    return int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0)

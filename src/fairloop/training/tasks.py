@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from fairloop.errors import UserError
 from fairloop.files import computing_into, folder_written_aside
+from fairloop.plm.loading import Dtype, load_encoder, load_model, load_tokenizer
 from fairloop.seeding import derive
 from fairloop.training import causal_lm, classifier, contrastive
 from fairloop.training.checkpoints import BEST, LAST, Saved, read_checkpoint
@@ -85,7 +86,8 @@ def train_causal_lm(
 ) -> Trained:
     """Fine-tune a causal language model.
 
-    The result is an adapter of a few MB, which `causal_lm.merge_adapter` adds to its base; a model with `weights=full`.
+    The result is an adapter of a few MB, which `plm.loading.merge_adapter` adds to its base; a model with
+    `weights=full`.
 
     Args:
         examples: sentences with their prompts.
@@ -223,7 +225,6 @@ def train_classifier(
     validation: tuple[NDArray[np.float32] | classifier.Texts, Sequence[float]] | None = None,
     encoder: str | Path | None = None,
     revision: str | None = None,
-    loader: str = "",
     seed: int,
     stage: str,
     on_progress: Progress | None = None,
@@ -241,8 +242,6 @@ def train_classifier(
         validation: held-out items with their labels; without them, `settings.validation_share` of the items.
         encoder: folder or Hub id of an encoder; `settings.weights` says what of it is trained.
         revision: of a Hub id; None is the newest.
-        loader: `module:function` of a room above this one that loads `encoder` and its tokenizer from path and
-            revision, in each process that trains; empty: transformers' own classes.
         seed: of the study.
         stage: names this training's random numbers.
         on_progress: called with (steps done, all steps).
@@ -261,7 +260,7 @@ def train_classifier(
         name = "validation_features" if encoder is None else ""
         data["validation"] = _labelled(*validation, settings, folder, name)
     job = _job("classifier", encoder or "", data, settings, trainer, seed, stage, folder)
-    built, _ = _run(replace(job, revision=revision, loader=loader), on_progress, on_saved, on_logged)
+    built, _ = _run(replace(job, revision=revision), on_progress, on_saved, on_logged)
     assert isinstance(built.module, classifier.ClassifierModule)  # noqa: S101 - tells the type checker
     return Classifier(built.module.eval(), built.tokenizer, settings.max_length, _device(trainer))
 
@@ -321,22 +320,14 @@ def _plm_task(task: str) -> Any:
 
 
 def _causal_lm(job: Job) -> Built:
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-
     settings = CausalLMSettings.model_validate(job.settings)
-    tokenizer = AutoTokenizer.from_pretrained(job.model, revision=job.revision or "main")
+    tokenizer = load_tokenizer(job.model, job.revision, "model.path")
     examples = [causal_lm.CausalExample(*row) for row in job.data]
     data = causal_lm.causal_data(examples, tokenizer, settings, seed=job.seed, stage=job.stage)
     # Frozen weights may be kept in bfloat16; those that are trained need float32 to take small steps.
     frozen = settings.weights == "lora" and uses_bfloat16(job.trainer_settings)
-    config = AutoConfig.from_pretrained(job.model, revision=job.revision or "main")
-    model = AutoModelForCausalLM.from_pretrained(
-        job.model,
-        revision=job.revision or "main",
-        dtype=torch.bfloat16 if frozen else torch.float32,
-        attn_implementation=causal_lm.attention_of(config),
-        use_safetensors=True,
-    )
+    dtype: Dtype = "bfloat16" if frozen else "float32"
+    model = load_model(job.model, "causal", dtype=dtype, revision=job.revision, key="model.path")
     if settings.weights == "lora":
         model = causal_lm.add_lora(
             model, settings.lora, dropout=settings.lora.dropout, task="CAUSAL_LM", seed=job.seed, stage=job.stage
@@ -347,13 +338,10 @@ def _causal_lm(job: Job) -> Built:
 
 
 def _contrastive(job: Job) -> Built:
-    from transformers import AutoModel, AutoTokenizer
-
     settings = ContrastiveSettings.model_validate(job.settings)
-    tokenizer = AutoTokenizer.from_pretrained(job.model)
+    model, tokenizer = _load_encoder(job, "study.encoder")
     pairs = [(first, second) for first, second in job.data]
     data = contrastive.contrastive_data(pairs, tokenizer, settings, seed=job.seed, stage=job.stage)
-    model = AutoModel.from_pretrained(job.model, dtype=torch.float32, use_safetensors=True)
     _drop_unused(model)
     _set_up(model, job.trainer_settings)
     module = contrastive.ContrastiveModule(
@@ -364,7 +352,7 @@ def _contrastive(job: Job) -> Built:
 
 def _classifier(job: Job) -> Built:
     settings = ClassifierSettings.model_validate(job.settings)
-    encoder, tokenizer = _load_encoder(job) if job.model else (None, None)
+    encoder, tokenizer = _load_encoder(job, "plm.path") if job.model else (None, None)
     labels, validation = job.data["labels"], job.data.get("validation")
     inputs = _inputs(job.data, tokenizer, settings)
     given = (_inputs(validation, tokenizer, settings), validation["labels"]) if validation else None
@@ -406,19 +394,11 @@ def _collate(tokenizer: Any) -> Callable[[Sequence[Any]], dict[str, Any]]:
     return partial(classifier.collate_tokens, tokenizer=tokenizer)
 
 
-def _load_encoder(job: Job) -> tuple[Any, Any]:
+def _load_encoder(job: Job, key: str) -> tuple[Any, Any]:
     """Return a job's encoder and its tokenizer; weights that its files lack are drawn from the job's seed."""
     with torch.random.fork_rng():
         torch.manual_seed(derive(job.seed, job.stage, "encoder"))
-        if job.loader:
-            module, function = job.loader.split(":")
-            loaded: tuple[Any, Any] = getattr(importlib.import_module(module), function)(job.model, job.revision)
-            return loaded
-        from transformers import AutoModel, AutoTokenizer
-
-        chosen = {"revision": job.revision or "main"}
-        encoder = AutoModel.from_pretrained(job.model, dtype=torch.float32, use_safetensors=True, **chosen)
-        return encoder, AutoTokenizer.from_pretrained(job.model, **chosen)
+        return load_encoder(job.model, job.revision, key)
 
 
 def _trainable(encoder: Any, job: Job, settings: ClassifierSettings) -> Any:

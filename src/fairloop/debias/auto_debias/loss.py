@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from fairloop.plm.loading import pad_id
 from fairloop.training.data import TrainingData, pad
 from fairloop.training.module import TrainingModule
-from fairloop.training.plm import filler_of, load_plm
+from fairloop.training.plm import load_plm
 from fairloop.training.plm_settings import PlmTrainingSettings
 from fairloop.training.predictions import logits_at
 
@@ -81,7 +82,7 @@ def build(job: "Job") -> tuple[TrainingModule, TrainingData, Any]:
     settings = PlmTrainingSettings.model_validate(job.settings)
     model, tokenizer = load_plm(job, "masked", settings)
     probes = [Probe(male, female) for male, female in job.data["probes"]]
-    filler = filler_of(tokenizer)
+    filler = pad_id(tokenizer)
     data = TrainingData(
         probes,
         [max(len(probe.male), len(probe.female)) for probe in probes],

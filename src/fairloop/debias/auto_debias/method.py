@@ -206,7 +206,7 @@ def divergences(model: Any, tokenizer: Any, prompts: Sequence[str], words: Words
     import torch
 
     from fairloop.debias.auto_debias.loss import Probe, answers, divergence, probe_batch
-    from fairloop.training.plm import filler_of
+    from fairloop.plm.loading import pad_id
 
     stereotypes = torch.tensor(words.stereotypes, device=next(model.parameters()).device)
     scores = torch.zeros(len(prompts), dtype=torch.float64)
@@ -214,7 +214,7 @@ def divergences(model: Any, tokenizer: Any, prompts: Sequence[str], words: Words
         probes = [Probe(*(probe_ids(tokenizer, word, prompt) for word in pair)) for prompt in prompts]
         for first in range(0, len(probes), _AT_ONCE):
             some = probes[first : first + _AT_ONCE]
-            batch = {key: part.to(stereotypes.device) for key, part in probe_batch(some, filler_of(tokenizer)).items()}
+            batch = {key: part.to(stereotypes.device) for key, part in probe_batch(some, pad_id(tokenizer)).items()}
             with torch.inference_mode():
                 logits: Tensor = answers(model, batch, int(tokenizer.mask_token_id))[:, stereotypes]
             scores[first : first + len(some)] += divergence(logits[: len(some)], logits[len(some) :]).double().cpu()

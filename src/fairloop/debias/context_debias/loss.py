@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from fairloop.plm.loading import pad_id
 from fairloop.training.data import TrainingData, pad
 from fairloop.training.module import TrainingModule
-from fairloop.training.plm import backbone, filler_of, freeze_head, load_plm
+from fairloop.training.plm import backbone, freeze_head, load_plm
 from fairloop.training.plm_settings import OrthogonalitySettings
 
 if TYPE_CHECKING:
@@ -174,7 +175,7 @@ def build(job: "Job") -> tuple[TrainingModule, TrainingData, Any]:
     """Return module, data and tokenizer of a job; its data: `kind`, `sentences` and `attributes` as lists."""
     settings = OrthogonalitySettings.model_validate(job.settings)
     model, tokenizer = load_plm(job, job.data["kind"], settings)
-    filler = filler_of(tokenizer)
+    filler = pad_id(tokenizer)
     sentences = [Sentence(*row) for row in job.data["sentences"]]
     data = orthogonality_data(sentences, settings, filler=filler, seed=job.seed, stage=job.stage)
     module = OrthogonalityModule(

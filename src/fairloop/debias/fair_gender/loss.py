@@ -43,6 +43,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fairloop.errors import Fault, UserError
+from fairloop.plm.loading import pad_id
 from fairloop.seeding import derive, random_generator
 from fairloop.training.data import TrainingData, pad
 from fairloop.training.module import TrainingModule
@@ -157,8 +158,7 @@ class Tokens:
             raise UserError("plm: a masked language model is debiased through its mask token; its tokenizer has none")
         self.tokenizer, self.kind, self.max_length = tokenizer, kind, max_length
         self.mask_id = tokenizer.mask_token_id
-        filler = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-        self.pad_id = int(filler or 0)
+        self.pad_id = pad_id(tokenizer)
 
     def text(self, sentence: str) -> Text:
         """Tokenise a sentence; what is longer than `max_length` is cut."""

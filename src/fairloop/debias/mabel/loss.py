@@ -18,13 +18,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fairloop.plm.loading import pad_id
 from fairloop.seeding import derive
 from fairloop.training.contrastive import info_nce, pool
 from fairloop.training.data import TrainingData
 from fairloop.training.distributed import gather_rows, global_sum
 from fairloop.training.masking import Masking, collated, encode, masked_lm_loss
 from fairloop.training.module import TrainingModule
-from fairloop.training.plm import backbone, filler_of, freeze_head, load_plm
+from fairloop.training.plm import backbone, freeze_head, load_plm
 from fairloop.training.plm_settings import PairAlignmentSettings
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def pair_data(
     texts = [text for pair in pairs for text in pair]
     numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
     rows = encode(texts, tokenizer, settings.max_length)
-    filler = filler_of(tokenizer)
+    filler = pad_id(tokenizer)
 
     def collate(items: Sequence[int]) -> dict[str, Tensor]:
         sentences = [2 * item + side for side in (0, 1) for item in items]
