@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 CORPUS_FILE = "corpus.parquet"
 WRITING_FILE = "writing.json"
+REJECTED_FILE = "rejected.json"  # the first of the texts that could not be used, by reason
 ADAPTED_FOLDER = "adapted"
 
 # The versions of what the stages do, part of what names a shared stage: raise one when a change of the code changes
@@ -250,6 +251,7 @@ class Recursion:
             cost = model.cost(stats.prompt_tokens, stats.tokens)
             notes |= {} if cost is None else {"cost": cost}
         write_json(folder / WRITING_FILE, record)
+        write_json(folder / REJECTED_FILE, stats.rejected)
         return notes
 
     def change_corpus(self, generation: int, written: Stage, folder: Path) -> None:
