@@ -22,7 +22,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -89,17 +89,21 @@ class Status:
     started: str = ""
     ended: str = ""
 
+    @classmethod
+    def of(cls, record: dict[str, Any]) -> "Status":
+        """Return what a record says of itself: a cell that is `running` may have lost its process since."""
+        if "status" not in record:
+            return cls("absent")
+        state, reason = record["status"], record.get("reason") or ""
+        if state == "failed" and reason == INTERRUPTED:
+            state = "interrupted"
+        return cls(state, reason, record.get("started", ""), record.get("ended", ""))
+
 
 def read_status(folder: Path) -> Status:
     """Return the status of a cell's folder; does not wait, writes nothing."""
-    record = _read_record(folder)
-    if not record:
-        return Status("absent")
-    state: State = record["status"]
-    stopped = state == "running" and not _is_locked(folder)
-    if stopped or (state == "failed" and record.get("reason") == INTERRUPTED):
-        return Status("interrupted", record.get("reason") or "", record.get("started", ""), record.get("ended", ""))
-    return Status(state, record.get("reason") or "", record.get("started", ""), record.get("ended", ""))
+    status = Status.of(_read_record(folder))
+    return replace(status, state="interrupted") if status.state == "running" and not _is_locked(folder) else status
 
 
 def is_complete(folder: Path) -> bool:
@@ -109,7 +113,7 @@ def is_complete(folder: Path) -> bool:
     checksum, so that a copied store is still complete.
     """
     record = _read_record(folder)
-    return record.get("status") == "complete" and not _broken(folder, record)
+    return record.get("status") == "complete" and not broken(folder, record)
 
 
 @dataclass
@@ -264,7 +268,7 @@ class Cell:
         clean_aside(self.folder)
         clean_aside(self.folder / "stages")
         record = _read_record(self.folder)
-        for name in _broken(self.folder, record):
+        for name in broken(self.folder, record):
             if not name.startswith("stages/"):  # a stage names its own broken files when it is asked for
                 _log.warning("%s was altered or is missing; it is written again", self.folder / name)
         import yaml
@@ -314,18 +318,26 @@ def _seal(folder: Path) -> dict[str, list[Any]]:
     }
 
 
-def _broken(folder: Path, record: dict[str, Any]) -> list[str]:
-    """Return the sealed files that no longer are what was written, in order of name."""
-    return [name for name, seal in sorted(record.get("seal", {}).items()) if not _is_intact(f"{folder}/{name}", *seal)]
+def broken(folder: Path, record: dict[str, Any], *, by_content: bool = False) -> list[str]:
+    """Return the sealed files that no longer are what was written, in order of name.
+
+    `by_content`: of the files in the cell's folder itself, by their checksums whatever their size and time of change;
+    for who reads them all anyway.
+    """
+    seals = record.get("seal")
+    seals = seals if isinstance(seals, dict) else {}
+    names = [name for name in sorted(seals) if not (by_content and "/" in name)]
+    return [name for name in names if not _is_intact(f"{folder}/{name}", seals[name], by_content=by_content)]
 
 
-def _is_intact(path: str, checksum: str, size: int, changed: int) -> bool:
+def _is_intact(path: str, seal: list[Any], *, by_content: bool) -> bool:
     try:
+        checksum, size, changed = seal
         stat = os.stat(path)  # noqa: PTH116 (a sweep asks for thousands of files)
-        if (stat.st_size, stat.st_mtime_ns) == (size, changed):
+        if (stat.st_size, stat.st_mtime_ns) == (size, changed) and not by_content:
             return True
-        return stat.st_size == size and digest_file(Path(path)) == checksum
-    except OSError:
+        return bool(stat.st_size == size and digest_file(Path(path)) == checksum)
+    except (OSError, TypeError, ValueError):
         return False
 
 
