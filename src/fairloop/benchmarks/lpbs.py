@@ -25,10 +25,11 @@ from pydantic import Field
 from fairloop.benchmarks.result import Benchmark, BenchmarkResult, Task, skipped_measurement
 from fairloop.benchmarks.settings import BenchmarkSettings
 from fairloop.errors import Fault
-from fairloop.lexicon.occupations import Occupation, occupations
+from fairloop.lexicon.occupations import Occupation, occupations, with_article
 from fairloop.measures.measurement import Measurement
 from fairloop.plm.model import Encoded, LanguageModel, Question
 from fairloop.statistics.bootstrap import bootstrap_mean, bootstrap_sums, divide
+from fairloop.statistics.correlation import correlation_of_sums
 
 #: {person} begins the sentence; {occupation} is written with its article.
 TEMPLATES = (
@@ -56,11 +57,6 @@ class LpbsItem:
     female_share: float
     template: str
     score: float
-
-
-def with_article(name: str) -> str:
-    """Return the occupation with *a* or *an*, by its first letter."""
-    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
 
 
 def run(task: Task, settings: LpbsSettings) -> BenchmarkResult:
@@ -159,18 +155,11 @@ def _measurements(items: list[LpbsItem], seed: int, resamples: int) -> list[Meas
     )
     with_men = bootstrap_sums(
         np.column_stack([scores, men, scores * men, scores**2, men**2, np.ones(len(scores))]),
-        correlation,
+        correlation_of_sums,
         seed=seed,
         resamples=resamples,
     )
     return [*measurements, Measurement.of("lpbs/gap", gap), Measurement.of("lpbs/correlation", with_men)]
-
-
-def correlation(sums: np.ndarray) -> np.ndarray:
-    """Return Pearson's correlation from the sums [..., 6] of x, y, xy, x², y² and 1."""
-    x, y, xy, xx, yy, n = (sums[..., column] for column in range(6))
-    spread = np.maximum(n * xx - x**2, 0) * np.maximum(n * yy - y**2, 0)
-    return divide(n * xy - x * y, np.sqrt(spread))
 
 
 BENCHMARK = Benchmark(LpbsSettings, ("masked", "causal"), None, run)
