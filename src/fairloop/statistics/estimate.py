@@ -28,6 +28,11 @@ class Estimate:
         """Return the estimate of something that the items do not define: NaN throughout, n = 0."""
         return cls(math.nan, math.nan, math.nan, 0)
 
+    def scaled(self, factor: float, shift: float = 0.0) -> "Estimate":
+        """Return the estimate of `factor` × value + `shift`."""
+        low, high = sorted((factor * self.low + shift, factor * self.high + shift))
+        return replace(self, value=factor * self.value + shift, low=low, high=high)
+
     def counting(self, n: int) -> "Estimate":
         """Return the same estimate of `n` items; an undefined one stays as it is."""
         return replace(self, n=n) if self.defined else self
