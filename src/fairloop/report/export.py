@@ -13,7 +13,7 @@ CELL = ["study", "cell", "model", "mitigation", "level", "seed", "generation"]
 
 def cells_csv(cells: Iterable[Cell]) -> str:
     """Return every measure of every cell, one line per cell, generation and metric."""
-    header = [*CELL, "metric", "value", "low", "high", "n"]
+    header = [*CELL, "metric", "value", "low", "high", "n", "units"]
     return csv_text(
         header,
         (
@@ -47,6 +47,6 @@ def identity_fields(cell: Cell) -> list[str]:
 
 
 def measure_fields(row: Measure) -> list[str]:
-    """Return a measure's generation, name, value, interval and n."""
+    """Return a measure's generation, name, value, interval, n and number of independent units."""
     generation = "" if row.generation is None else str(row.generation)
-    return [generation, row.metric, *map(csv_field, (row.value, row.low, row.high, row.n))]
+    return [generation, row.metric, *map(csv_field, (row.value, row.low, row.high, row.n, row.units))]

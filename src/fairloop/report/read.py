@@ -36,6 +36,7 @@ class Measure:
     low: float
     high: float
     n: float
+    units: float = math.nan
 
     @property
     def bounded(self) -> bool:

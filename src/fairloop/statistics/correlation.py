@@ -51,7 +51,7 @@ def spearman(
     if math.isnan(value) or units < FEWEST_CLUSTERS:
         return Estimate(value, math.nan, math.nan, n, units)
     left_out = _left_out(columns, numbers, units) if n < MANY_POINTS else _left_out_keeping_ranks(columns, numbers)
-    scaled = jackknife(_fisher(value), _fisher(left_out), n, confidence)
+    scaled = jackknife(float(_fisher(value)), _fisher(left_out), n, confidence)
     return Estimate(value, math.tanh(scaled.low), math.tanh(scaled.high), n, units)
 
 

@@ -52,6 +52,9 @@ FEWEST_TRENDS = 3
 TREND_MARGIN = 0.01
 """A change of B per generation within +-this counts as none."""
 
+MISFIT = 0.05
+"""Below this p-value the line does not fit."""
+
 KEPT_MARGIN = 0.25
 """Levels have come together if less than this share of their initial difference is left."""
 
@@ -160,7 +163,7 @@ def _verdict(
         return "undecided", "the levels did not start on both sides of where they ended"
     if not _inside(kept, KEPT_MARGIN):
         return "undecided", f"it is not shown that less than {KEPT_MARGIN:.0%} of the levels' difference is left"
-    if misfit < 0.05:
+    if misfit < MISFIT:
         return "undecided", "the line does not fit: its residuals have a trend over generations"
     return "equilibrium", ""
 
@@ -267,7 +270,7 @@ def _from_both_sides(trajectories: Sequence[Trajectory]) -> bool:
     """Say whether some level's seeds lie below the mean of where all cells ended, and some level's above."""
     ends = [float(values[-1]) for one in trajectories for _, values in [_generated(one)] if len(values)]
     starts = [one.values[0] for one in trajectories if one.values and math.isfinite(one.values[0])]
-    return min(starts) < np.mean(ends) < max(starts)
+    return min(starts) < float(np.mean(ends)) < max(starts)
 
 
 def _inside(estimate: Estimate, margin: float) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from fairloop.measures.measurement import Measurement
 
-COLUMNS = ("generation", "metric", "value", "low", "high", "n")
+COLUMNS = ("generation", "metric", "value", "low", "high", "n", "units")
 
 
 Results = Mapping[int | None, Sequence[Measurement]]
@@ -28,7 +28,7 @@ def metrics_csv(results: Results) -> str:
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(COLUMNS)
     for generation, measured in _ordered(results):
-        numbers = (number(measured.value), number(measured.low), number(measured.high), number(measured.n))
+        numbers = map(number, (measured.value, measured.low, measured.high, measured.n, measured.units))
         writer.writerow(
             [
                 "" if generation is None else generation,
@@ -40,19 +40,23 @@ def metrics_csv(results: Results) -> str:
 
 
 def read_metrics_csv(text: str) -> Iterator[tuple[int | None, str, list[float]]]:
-    """Yield generation, metric, and [value, low, high, n] of each line of `metrics_csv`; an empty field is NaN.
+    """Yield generation, metric, and [value, low, high, n, units] of each line of `metrics_csv`.
+
+    An empty field is NaN, as is every `units` of a file that is older than this column.
 
     Raises:
         ValueError: this is no such table; the message says where it is not.
     """
     lines = csv.reader(text.splitlines())
     try:
-        if tuple(next(lines, ())) != COLUMNS:
+        columns = tuple(next(lines, ()))
+        if columns not in (COLUMNS, COLUMNS[:-1]):
             raise ValueError(f"does not begin with {','.join(COLUMNS)}")
         for line in lines:
-            if len(line) != len(COLUMNS):
+            if len(line) != len(columns):
                 raise ValueError(f"line {lines.line_num} has {len(line)} fields")
             generation, metric, *numbers = line
+            numbers += [""] * (len(COLUMNS) - len(columns))
             try:
                 values = [float(item) if item else math.nan for item in numbers]
                 yield int(generation) if generation else None, metric, values
@@ -65,9 +69,10 @@ def read_metrics_csv(text: str) -> Iterator[tuple[int | None, str, list[float]]]
 def measurements_of(text: str) -> dict[int | None, list[Measurement]]:
     """Return the measures of a `metrics.csv` by generation, in its order; those of the whole cell under None."""
     found: dict[int | None, list[Measurement]] = {}
-    for generation, metric, (value, low, high, n) in read_metrics_csv(text):
+    for generation, metric, (value, low, high, n, units) in read_metrics_csv(text):
         ends = [None if math.isnan(end) else end for end in (low, high)]
-        measured = Measurement(metric, value, ends[0], ends[1], 0 if math.isnan(n) else int(n))
+        over = None if math.isnan(units) else int(units)
+        measured = Measurement(metric, value, ends[0], ends[1], 0 if math.isnan(n) else int(n), over)
         found.setdefault(generation, []).append(measured)
     return found
 
