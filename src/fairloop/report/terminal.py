@@ -15,7 +15,7 @@ from fairloop.report.fair_gender.effects import Debiasing
 from fairloop.report.fair_gender.tables import debiasing_tables
 from fairloop.report.page import other_studies
 from fairloop.report.read import Runs
-from fairloop.report.recursion.conditions import FACTORS, Condition, settle_or_disappear, verdict_in_words
+from fairloop.report.recursion.conditions import FACTORS, Condition, named, settle_or_disappear, verdict_in_words
 from fairloop.report.recursion.strategies import Comparison
 from fairloop.report.recursion.tables import change_table, correlation_table, metric_tables, reduction_table
 from fairloop.report.table import Table, number, unusable_table, with_interval
@@ -48,7 +48,7 @@ def print_report(
         if count > most:
             console.print(Text(f"The first {most} of {count} {what}; equilibrium.csv and reductions.csv have all.\n"))
     conditions, comparisons = conditions[:MOST_LISTED], comparisons[: MOST_LISTED // 4]
-    indent = 4 + max(map(len, FACTORS.values()))
+    indent = 4 + max(map(len, map(named, FACTORS)))
     for condition in conditions:
         console.print(Text(_equilibrium_heading(condition), style="bold"))
         for numbers, verdict in _equilibrium_lines(condition):
@@ -85,7 +85,7 @@ def _equilibrium_heading(condition: Condition) -> str:
 
 def _equilibrium_lines(condition: Condition) -> Iterator[tuple[str, str]]:
     """Yield, for each measure, a line of numbers and the verdict in words."""
-    width = max(map(len, FACTORS.values()))
+    width = max(map(len, map(named, FACTORS)))
     for settling in condition.settlings:
         found = settling.equilibrium
         at = with_interval(found.level.value, found.level.low, found.level.high)
