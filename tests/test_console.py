@@ -1,6 +1,16 @@
 """What a log file says of the time left, against a clock that the test moves."""
 
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+from fcntl import ioctl
+
 import pytest
+from rich.cells import cell_len
 
 from fairloop import console
 
@@ -56,3 +66,39 @@ def test_a_long_first_step_is_shown_without_a_guess(clock, capsys):
         clock[0] += 300.0
         on_progress(1, 10)
     assert lines(capsys) == ["work: 1/10", "work: 1/10 in 300 s"]
+
+
+SHOWN = """
+import time
+from fairloop import console
+
+with console.progress("level 0.1, augment + prompt, seed 0: generation 1 of 3, a long description") as on_progress:
+    for done in range(12):
+        on_progress(done, 12)
+        time.sleep(0.12)
+"""
+
+
+@pytest.mark.parametrize("columns", [40, 80, 99, 132])
+def test_the_bar_stays_on_one_line_of_a_terminal_of_any_width(columns):
+    """Drawn wider than the terminal, it wrapped and scrolled by at each step: 283 lines in four cells at 80 columns."""
+    ours, theirs = pty.openpty()
+    ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    surroundings = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES")}
+    with subprocess.Popen([sys.executable, "-c", SHOWN], stdout=theirs, env={**surroundings, "TERM": "xterm"}) as child:
+        os.close(theirs)
+        written = b""
+        while True:
+            try:
+                piece = os.read(ours, 65536)
+            except OSError:  # the other side is closed
+                break
+            if not piece:
+                break
+            written += piece
+    os.close(ours)
+    assert child.returncode == 0
+    text = written.decode()
+    drawn = [line for line in re.split(r"[\r\n]+", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)) if "level" in line]
+    assert len(drawn) > 3
+    assert max(map(cell_len, drawn)) <= columns

@@ -7,7 +7,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Column
 
 OnProgress = Callable[[int, int], None]
 
@@ -16,6 +25,9 @@ SECONDS_BETWEEN_LINES = 20.0
 
 # Tables need this many columns; a log file or a narrow terminal gets them all, and wraps if it must.
 WIDTH = 120
+
+# From this width on the progress line has a bar; its words and numbers come first.
+ROOM_FOR_A_BAR = 100
 
 stdout = Console(soft_wrap=True, highlight=False)
 if stdout.width < WIDTH:
@@ -56,15 +68,15 @@ def progress(description: str) -> Iterator[OnProgress]:
 
 @contextmanager
 def _bar(description: str) -> Iterator[OnProgress]:
-    columns = [
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    ]
-    with Progress(*columns, console=stdout) as bar:
+    # A line that is wider than the terminal wraps, cannot be drawn over, and scrolls by at each step: so this one has
+    # the terminal's real width, and a description that does not fit is cut off.
+    terminal = Console(highlight=False)
+    words = TextColumn(
+        "{task.description}", markup=False, table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")
+    )
+    wide: list[ProgressColumn] = [BarColumn()] if terminal.width >= ROOM_FOR_A_BAR else []
+    numbers = [MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()]
+    with Progress(words, *wide, *numbers, console=terminal, expand=True) as bar:
         task = bar.add_task(description, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 

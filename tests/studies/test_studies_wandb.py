@@ -112,21 +112,32 @@ def test_recursion(tmp_path, monkeypatch):
         tmp_path / "runs",
         "study.sentences=24", "study.generations=2", "study.examples=2", "study.prompt_group=4", "study.resamples=100",
         f"model.path={tiny_generator(tmp_path / 'generator')}", f"study.encoder={tiny_encoder(tmp_path / 'encoder')}",
-        "mitigation=[augment,finetune]", "mitigation.finetune.weights=full", "mitigation.finetune.max_steps=1",
+        "mitigation=[augment,finetune]", "mitigation.finetune.weights=full", "mitigation.finetune.max_steps=3",
     )  # fmt: skip
     logged = check_run(cell)
     check_measures(logged, cell, steps=True)
     assert logged.config["strategies"] == "augment+finetune"
     assert logged.goals["mitigated/downstream/bias/distance"] == "minimize"
     assert logged.goals["downstream/accuracy"] == "maximize"
-    last = {row["generation"]: row for row in logged.history}[2]
+    generations = [row for row in logged.history if "generation" in row]
+    last = generations[2]
     rate = "rule/net_stereotype_rate"
     assert logged.summary[rate] == last[rate] == logged.summary[f"{rate}@2"]
     assert last[f"{rate}/distance"] == abs(last[rate])
-    for generation, row in enumerate(logged.history):
+    for generation, row in enumerate(generations):
         table = logged.table(row)
         assert len(table["data"]) == 24
         assert {line[table["columns"].index("generation")] for line in table["data"]} == {generation}
+
+    # the loss curve of each generation's fine-tuning, with its learning rate, against its own steps
+    for stage in ("finetune-1", "finetune-2"):
+        curve = [row for row in logged.history if f"train/{stage}/step" in row]
+        assert [row[f"train/{stage}/step"] for row in curve] == [1, 2, 3]
+        assert all(row[f"train/{stage}/loss"] > 0 for row in curve)
+        assert [row[f"train/{stage}/learning_rate"] for row in curve] == [
+            pytest.approx(2e-4 * n / 3) for n in (3, 2, 1)
+        ]
+        assert logged.step_metrics[f"train/{stage}/*"] == f"train/{stage}/step"
 
     # corpus -> the mitigation's corpus -> checkpoint -> corpus of the next generation -> scores
     def label(name: str, generation: int) -> str:
@@ -157,7 +168,16 @@ def test_fair_gender_and_an_evaluation_of_its_model(plm, tmp_path):  # noqa: F81
     cell = run(tmp_path / "runs", *FAIR_GENDER, f"plm.path={plm}")
     logged = check_run(cell)
     result = json.loads((cell / "result.json").read_text())
-    before, after = logged.history
+    before, after = (row for row in logged.history if "generation" in row)
+    curve = [row for row in logged.history if "train/fair-gender/step" in row]
+    assert [row["train/fair-gender/step"] for row in curve] == [1, 2, 3, 4]
+    for row in curve:  # L = L_b + lambda * L_r, L_r = KL + mu * language
+        loss, bias, rest, kl, language, rate = (
+            row[f"train/fair-gender/{name}"] for name in ("loss", "L_b", "L_r", "kl", "language", "learning_rate")
+        )
+        assert loss == pytest.approx(bias + 0.02 * rest, rel=1e-5)
+        assert rest == pytest.approx(kl + 0.05 * language, rel=1e-5)
+        assert 0 < rate < 1.001e-3
     for step, prefix in ((before, "before/"), (after, "")):
         for metric in ("lpbs/gap", "lpbs/gap/distance", "perplexity/pseudo_perplexity"):
             plain = metric.removesuffix("/distance")

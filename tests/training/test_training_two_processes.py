@@ -80,7 +80,7 @@ def test_a_training_started_in_two_workers_matches_one_process(tmp_path, started
 
     model = tiny_encoder(tmp_path / "encoder")
     settings = ContrastiveSettings(batch_size=7, epochs=2, learning_rate=1e-3)
-    trained, progress, saved = {}, [], []
+    trained, progress, saved, curves = {}, [], [], {1: [], 2: []}
     for devices, launcher in ((1, ()), (2, started_by)):
         trainer = TrainerSettings(
             accelerator="cpu",
@@ -101,11 +101,15 @@ def test_a_training_started_in_two_workers_matches_one_process(tmp_path, started
             stage="s",
             on_progress=lambda done, total: progress.append((done, total)),
             on_saved=saved.append,
+            on_logged=lambda *point, devices=devices: curves[devices].append(point),
         )
     one, two = (load_file(trained[n].folder / "model.safetensors") for n in (1, 2))
     assert all(torch.allclose(one[key], two[key], atol=1e-4) for key in one)
     assert progress == [(n, 6) for n in range(1, 7)] * 2
     assert {item.kind for item in saved} == {"last", "best"}
+    assert [point[:2] for point in curves[2]] == [("train/s", step) for step in range(1, 7)]  # the first worker's
+    for (_, _, one), (_, _, two) in zip(curves[1], curves[2], strict=True):
+        assert two == pytest.approx(one, rel=1e-3)  # the mean over both workers
     assert not list(tmp_path.rglob("lightning_logs"))
 
 

@@ -225,6 +225,7 @@ def _answers(
         seed=task.seed,
         stage=f"glue/{name}/{seed}",
         on_progress=on_progress,
+        on_logged=task.on_logged,
     )
     answers = trained.answers(_texts([one for split in splits for one in split]))
     if not np.isfinite(answers).all():

@@ -2,7 +2,7 @@
 
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,6 +55,7 @@ def measure(
     memory: "ScoreMemory | None" = None,
     scratch: Path | None = None,
     trainer: "TrainerSettings | None" = None,
+    on_logged: "Callable[[str, int, dict[str, float]], None] | None" = None,
 ) -> "BenchmarkResult":
     """Measure a model with a benchmark.
 
@@ -67,6 +68,7 @@ def measure(
         scratch: A folder for checkpoints, so that a killed training goes on too; a benchmark that does not train has
             no use for it.
         trainer: Where and how a benchmark trains.
+        on_logged: Called with each point of a loss curve: the curve, the steps done, the values by name.
 
     Raises:
         UserError: if the benchmark or its protocol cannot measure this kind of model, or the data folder is wrong.
@@ -82,4 +84,6 @@ def measure(
     data = find(chosen.dataset, settings.data, verify=settings.verify) if chosen.dataset is not None else None
     from fairloop.training.settings import TrainerSettings
 
-    return chosen.run(Task(plm, data, seed, on_progress, memory, scratch, trainer or TrainerSettings()), settings)
+    return chosen.run(
+        Task(plm, data, seed, on_progress, memory, scratch, trainer or TrainerSettings(), on_logged), settings
+    )

@@ -57,6 +57,7 @@ class Task:
         memory: Where finished scores are kept.
         scratch: Folder that survives a kill, for the checkpoints of a benchmark that trains; None if there is none.
         trainer: Where and how such a benchmark trains.
+        on_logged: Called with each point of its loss curves: the curve, the steps done, the values by name.
     """
 
     plm: LanguageModel
@@ -66,6 +67,7 @@ class Task:
     memory: ScoreMemory | None = None
     scratch: Path | None = None
     trainer: TrainerSettings = field(default_factory=TrainerSettings)
+    on_logged: Callable[[str, int, dict[str, float]], None] | None = None
 
     @property
     def folder(self) -> Path:

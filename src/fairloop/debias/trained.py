@@ -43,7 +43,7 @@ def train(
             stage=stage,
             revision=plm.revision,
             on_progress=training.on_progress,
-            on_saved=training.on_saved,
+            on_logged=training.on_logged,
         )
     except UserError as error:
         raise UserError(f"debias.{error}" if str(error).startswith("batch_size") else str(error)) from error

@@ -80,7 +80,7 @@ class Strategy(Mitigation):
             seed=training.seed,
             stage=f"contrastive {generation}",
             on_progress=training.on_progress,
-            on_saved=training.on_saved,
+            on_logged=training.on_logged,
         )
         shutil.copytree(trained.folder, folder, dirs_exist_ok=True)
         return str(folder)

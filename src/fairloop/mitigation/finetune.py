@@ -71,7 +71,7 @@ class Strategy(Mitigation):
             base=model.path,
             revision=model.revision,
             on_progress=training.on_progress,
-            on_saved=training.on_saved,
+            on_logged=training.on_logged,
         )
         shutil.copytree(trained.folder, folder, dirs_exist_ok=True)
         return folder

@@ -9,6 +9,7 @@ from fairloop import console
 from fairloop.config import Configuration
 from fairloop.files import write_json, write_text
 from fairloop.studies.measures import read_measures, write_measures
+from fairloop.tracking.curves import Curves
 from fairloop.tracking.store import Cell
 from fairloop.tracking.wandb_run import Tracker
 
@@ -31,7 +32,7 @@ def run(configuration: Configuration, cell: Cell, tracker: Tracker) -> None:
         UserError: the benchmark cannot measure this kind of model.
         Fault: data that is damaged or not to be had, or a score that is not a number.
     """
-    scores = cell.stage("scores", lambda folder: _measure(configuration, cell, folder))
+    scores = cell.stage("scores", lambda folder: _measure(configuration, cell, tracker, folder))
     measured = read_measures(scores)
     outcome = json.loads((scores.folder / OUTCOME_FILE).read_text())
     for line in [*outcome["notes"], *(f"skipped: {item['item']}: {item['reason']}" for item in outcome["skipped"])]:
@@ -42,13 +43,14 @@ def run(configuration: Configuration, cell: Cell, tracker: Tracker) -> None:
     tracker.finish("complete", json.loads((cell.folder / "result.json").read_text()))
 
 
-def _measure(configuration: Configuration, cell: Cell, folder: Path) -> dict[str, Any]:
+def _measure(configuration: Configuration, cell: Cell, tracker: Tracker, folder: Path) -> dict[str, Any]:
     from fairloop.benchmarks.registry import measure
     from fairloop.plm.memory import FolderMemory
     from fairloop.plm.model import LanguageModel
 
     plm, benchmark = configuration.plm, configuration.benchmark
     model = LanguageModel.load(plm)
+    curves = Curves(cell.scratch(), tracker.log_curve)
     with console.progress(f"{benchmark.name} of {plm.name}") as on_progress:
         result = measure(
             model,
@@ -58,7 +60,9 @@ def _measure(configuration: Configuration, cell: Cell, folder: Path) -> dict[str
             memory=FolderMemory(cell.scratch()),
             scratch=cell.scratch(),
             trainer=configuration.trainer,
+            on_logged=curves,
         )
+    curves.keep(folder)
     return write_outcome(result, folder)
 
 

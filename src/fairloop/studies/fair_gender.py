@@ -38,6 +38,7 @@ from fairloop.plm.locate import fingerprint, torch_device
 from fairloop.seeding import random_generator
 from fairloop.studies.evaluate import OUTCOME_FILE, write_outcome
 from fairloop.studies.measures import read_measures
+from fairloop.tracking.curves import Curves
 from fairloop.tracking.results import number
 from fairloop.tracking.stages import Stage
 from fairloop.tracking.store import Cell
@@ -73,7 +74,7 @@ def run(configuration: Configuration, cell: Cell, tracker: Tracker) -> None:
         UserError: too few pairs are left to learn from; the line says what took them.
         Fault: the generator's yield stays under its floor, or a training failed.
     """
-    study = FairGender(configuration, cell)
+    study = FairGender(configuration, cell, tracker)
     pairs = study.filter(study.screen(study.write())) if study.method.uses_pairs else None
     before = study.measure("before", configuration.plm, ())
     after = before
@@ -82,16 +83,16 @@ def run(configuration: Configuration, cell: Cell, tracker: Tracker) -> None:
         trained = study.incorporate(pairs)
         after = study.measure("after", study.debiased(trained), (trained,))
         model = study.publish(trained, pairs, before, after)
-    study.report(tracker, pairs, before, after, model)
+    study.report(pairs, before, after, model)
 
 
 class FairGender:
     """The stages of the study for one cell; models are loaded when the first stage needs them."""
 
-    def __init__(self, configuration: Configuration, cell: Cell) -> None:
-        """Take the resolved configuration, and the cell held by this process."""
+    def __init__(self, configuration: Configuration, cell: Cell, tracker: Tracker) -> None:
+        """Take the resolved configuration, the cell held by this process, and where it is logged."""
         self.configuration = configuration
-        self.cell = cell
+        self.cell, self.tracker = cell, tracker
         self.study = configuration.fair_gender
         self.settings: Any = configuration.debias
         self.method = method(configuration.debias)
@@ -188,7 +189,7 @@ class FairGender:
 
     def _filter(self, screened: Stage, folder: Path) -> None:
         rows = load_pairs(screened.folder / PAIRS_FILE)
-        with self._training("causal filter") as training:
+        with self._training("causal filter", folder) as training:
             rows = self.method.filter(self.plm, rows, self.neutral[1], training)
         save_pairs(rows, folder / PAIRS_FILE)
 
@@ -214,7 +215,7 @@ class FairGender:
         learned, watched, _ = self.neutral
         target = folder / MODEL_FOLDER
         target.mkdir()
-        with self._training("incorporation") as training:
+        with self._training("incorporation", folder) as training:
             self.method.debias(self.plm, Material(chosen, learned, watched), target, training)
 
     def debiased(self, trained: Stage) -> "PlmSettings":
@@ -295,7 +296,6 @@ class FairGender:
 
     def report(
         self,
-        tracker: Tracker,
         pairs: Stage | None,
         before: dict[str, Stage],
         after: dict[str, Stage],
@@ -305,20 +305,20 @@ class FairGender:
         measured = [[one for stage in stages.values() for one in read_measures(stage)] for stages in (before, after)]
         table = pairs.folder / PAIRS_FILE if pairs is not None else None
         rows = [_flat(row) for row in load_pairs(table)] if table is not None else []
-        tracker.use_model(self.plm.path)
-        tracker.log_generation(0, measured[0], rows)
-        tracker.log_generation(1, measured[1])
+        self.tracker.use_model(self.plm.path)
+        self.tracker.log_generation(0, measured[0], rows)
+        self.tracker.log_generation(1, measured[1])
         if table is not None:
-            tracker.log_dataset("pairs", table)
+            self.tracker.log_dataset("pairs", table)
         if model is not None:
             seen = {"pairs_sha256": pairs.outputs[PAIRS_FILE]} if pairs is not None else {}
             made_from = [table] if table is not None else []
-            tracker.log_checkpoint("model", model.folder / MODEL_FOLDER, seen, made_from=made_from)
+            self.tracker.log_checkpoint("model", model.folder / MODEL_FOLDER, seen, made_from=made_from)
             console.say(f"the debiased model: {model.folder / MODEL_FOLDER}")
         for stage in (*before.values(), *after.values()):
             _say_skipped(stage)
         self.cell.write_results({None: [*_renamed(measured[0]), *self._counts(table), *measured[1]]})
-        tracker.finish("complete", json.loads((self.cell.folder / "result.json").read_text()))
+        self.tracker.finish("complete", json.loads((self.cell.folder / "result.json").read_text()))
 
     def _counts(self, table: Path | None) -> list[Measurement]:
         """The pairs that were written and those that were learned from."""
@@ -386,10 +386,16 @@ class FairGender:
             yield on_progress
 
     @contextmanager
-    def _training(self, what: str) -> Iterator[Training]:
-        """Yield what a method needs: devices, seed, and a folder for checkpoints that outlives a kill."""
+    def _training(self, what: str, folder: Path) -> Iterator[Training]:
+        """Yield what a method needs: devices, seed, and a folder for checkpoints that outlives a kill.
+
+        `folder` is that of the stage's outputs, where the loss curves are kept.
+        """
+        work = self.cell.scratch()
+        curves = Curves(work, self.tracker.log_curve)
         with self._progress(what) as on_progress:
-            yield Training(self.configuration.trainer, self.seed, self.cell.scratch(), on_progress)
+            yield Training(self.configuration.trainer, self.seed, work, on_progress, on_logged=curves)
+        curves.keep(folder)
 
 
 def _sentences(path: str | None) -> list[str]:

@@ -29,6 +29,7 @@ from fairloop.mitigation.compose import compose
 from fairloop.plm.locate import torch_device
 from fairloop.seeding import derive
 from fairloop.studies.measures import read_measures, write_measures
+from fairloop.tracking.curves import Curves
 from fairloop.tracking.stages import Compute, Stage
 from fairloop.tracking.store import Cell
 from fairloop.tracking.wandb_run import Tracker
@@ -58,14 +59,14 @@ def run(configuration: Configuration, cell: Cell, tracker: Tracker) -> None:
     Raises:
         Fault: the generator's yield stays under `study.min_yield`.
     """
-    study = Recursion(configuration, cell)
+    study = Recursion(configuration, cell, tracker)
     results: dict[int | None, Sequence[Measurement]] = {}
     shown: Stage | None = None  # what the next generation is written from
     for generation in range(study.generations + 1):
         source, written = shown, study.write(generation, shown)
         shown = study.mitigate(generation, written)
         results[generation] = study.measure(generation, written, shown)
-        study.report(tracker, generation, source, written, shown, results[generation])
+        study.report(generation, source, written, shown, results[generation])
     cell.write_results(results)
     tracker.finish("complete", json.loads((cell.folder / "result.json").read_text()))
 
@@ -73,10 +74,10 @@ def run(configuration: Configuration, cell: Cell, tracker: Tracker) -> None:
 class Recursion:
     """The stages of the study for one cell; models are loaded when the first stage needs them."""
 
-    def __init__(self, configuration: Configuration, cell: Cell) -> None:
-        """Take the resolved configuration, and the cell held by this process."""
+    def __init__(self, configuration: Configuration, cell: Cell, tracker: Tracker) -> None:
+        """Take the resolved configuration, the cell held by this process, and where it is logged."""
         self.configuration = configuration
-        self.cell = cell
+        self.cell, self.tracker = cell, tracker
         self.study = configuration.recursion
         self.seed = configuration.seed
         self.generations = configuration.recursion.generations
@@ -132,7 +133,6 @@ class Recursion:
 
     def report(
         self,
-        tracker: Tracker,
         generation: int,
         source: Stage | None,
         written: Stage,
@@ -143,20 +143,20 @@ class Recursion:
         alias, corpus = f"generation-{generation}", written.folder / CORPUS_FILE
         made_from = [source.folder / CORPUS_FILE] if source is not None else []
         if "generator" in self.trained:
-            made_from.append(self.report_weights(tracker, "generator", generation))
-        tracker.log_generation(generation, measured, load_corpus(corpus).to_list(), corpus, made_from)
+            made_from.append(self.report_weights("generator", generation))
+        self.tracker.log_generation(generation, measured, load_corpus(corpus).to_list(), corpus, made_from)
         if changed is not written:
             metadata = {"generation": generation}
-            tracker.log_dataset("mitigated-corpus", changed.folder / CORPUS_FILE, metadata, alias, [corpus])
+            self.tracker.log_dataset("mitigated-corpus", changed.folder / CORPUS_FILE, metadata, alias, [corpus])
         if "encoder" in self.trained:
-            self.report_weights(tracker, "encoder", generation)
+            self.report_weights("encoder", generation)
 
-    def report_weights(self, tracker: Tracker, what: str, generation: int) -> Path:
+    def report_weights(self, what: str, generation: int) -> Path:
         """Log weights that this generation's mitigation trained, with the corpus they saw; return their folder."""
         weights, seen = self.trained[what]
         metadata = {"generation": generation, "corpus_sha256": seen.outputs[CORPUS_FILE]}
         folder, alias = weights.folder / ADAPTED_FOLDER, f"generation-{generation}"
-        tracker.log_checkpoint(what, folder, metadata, alias, [seen.folder / CORPUS_FILE])
+        self.tracker.log_checkpoint(what, folder, metadata, alias, [seen.folder / CORPUS_FILE])
         return folder
 
     def stage(
@@ -206,7 +206,7 @@ class Recursion:
     def adapt_generator(self, generation: int, shown: Stage, folder: Path) -> None:
         """The mitigation's training of the generator, on the corpus that the generation is written from."""
         corpus = load_corpus(shown.folder / CORPUS_FILE)
-        with self.training(f"generation {generation}: fine-tuning the generator") as training:
+        with self.training(f"generation {generation}: fine-tuning the generator", folder) as training:
             self.mitigation.generator(
                 corpus, self.configuration.local_model, folder / ADAPTED_FOLDER, generation, training
             )
@@ -259,7 +259,7 @@ class Recursion:
     def train_encoder(self, generation: int, written: Stage, folder: Path) -> None:
         """The mitigation's training of the sentence encoder, on the corpus as written."""
         corpus = load_corpus(written.folder / CORPUS_FILE)
-        with self.training(f"generation {generation}: training the encoder") as training:
+        with self.training(f"generation {generation}: training the encoder", folder) as training:
             self.mitigation.encoder(corpus, self.study.encoder, folder / ADAPTED_FOLDER, generation, training)
 
     def write_measures(self, generation: int, corpus: Stage, encoder: Stage | None, folder: Path) -> None:
@@ -315,10 +315,16 @@ class Recursion:
         return console.progress(f"{self.label}: {what}")
 
     @contextmanager
-    def training(self, what: str) -> Iterator[Training]:
-        """Yield what a hook that trains needs: devices, seed, and a folder for checkpoints that outlives a kill."""
+    def training(self, what: str, folder: Path) -> Iterator[Training]:
+        """Yield what a hook that trains needs: devices, seed, and a folder for checkpoints that outlives a kill.
+
+        `folder` is that of the stage's outputs, where the loss curves are kept.
+        """
+        work = self.cell.scratch()
+        curves = Curves(work, self.tracker.log_curve)
         with self.progress(what) as on_progress:
-            yield Training(self.configuration.trainer, self.seed, self.cell.scratch(), on_progress)
+            yield Training(self.configuration.trainer, self.seed, work, on_progress, on_logged=curves)
+        curves.keep(folder)
 
 
 def labelled(rows: Sequence[dict[str, Any]], generation: int) -> "Dataset":

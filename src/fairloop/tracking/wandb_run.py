@@ -24,6 +24,7 @@ from typing import Any, Literal, Protocol
 
 from fairloop.errors import Fault
 from fairloop.files import write_json
+from fairloop.tracking.curves import CURVES_FILE, read_curves
 from fairloop.tracking.directions import direction
 from fairloop.tracking.results import Measured
 from fairloop.tracking.settings import TrackingSettings
@@ -88,6 +89,9 @@ class Tracker(Protocol):
     ) -> None:
         """Log a file or folder of weights from a finished stage as a version of a `model` artifact, under an alias."""
 
+    def log_curve(self, curve: str, step: int, values: Mapping[str, float]) -> None:
+        """Log a point of a training's loss curve against the curve's own step; a step is logged once."""
+
     def use_model(self, path: str) -> None:
         """Note a model that is read; one that another cell made is an input of the run."""
 
@@ -129,6 +133,9 @@ class NoTracker:
         alias: str = "latest",
         made_from: Sequence[Path] = (),
     ) -> None:
+        """Nothing."""
+
+    def log_curve(self, curve: str, step: int, values: Mapping[str, float]) -> None:
         """Nothing."""
 
     def use_model(self, path: str) -> None:
@@ -246,6 +253,7 @@ class WandbTracker:
     _online: bool = field(default=False, init=False, repr=False)
     _journal: list[str] = field(default_factory=list, init=False, repr=False)
     _reached: float = field(default=-1, init=False, repr=False)
+    _curves: dict[str, float] = field(default_factory=dict, init=False, repr=False)  # the last step of each
     _defined: set[str] = field(default_factory=set, init=False, repr=False)
     _artifacts: Artifacts = field(init=False, repr=False)
 
@@ -334,6 +342,22 @@ class WandbTracker:
         """Log weights; see `Tracker`."""
         self._log_artifact(name, "model", path, metadata or {}, alias, made_from)
 
+    def log_curve(self, curve: str, step: int, values: Mapping[str, float]) -> None:
+        """Log a point of a loss curve; see `Tracker`."""
+
+        def log() -> None:
+            place = f"{curve.replace(' ', '-')}/"
+            if place not in self._curves:
+                last = self._run.summary.get(f"{place}step")  # the service's own word, in a run that is resumed
+                self._curves[place] = last if isinstance(last, int | float) else -1
+                self._run.define_metric(f"{place}step")
+                self._run.define_metric(f"{place}*", step_metric=f"{place}step")
+            if step > self._curves[place]:
+                self._curves[place] = step
+                self._run.log({f"{place}step": step, **{place + name: value for name, value in values.items()}})
+
+        self._guarded(log)
+
     def use_model(self, path: str) -> None:
         """Note a model that is read; see `Tracker`."""
 
@@ -366,6 +390,11 @@ class WandbTracker:
 
     def finish(self, status: Literal["complete", "failed"], summary: Mapping[str, float] | None = None) -> None:
         """End the run; see `Tracker`. A second call does nothing."""
+
+        # Curves of stages that were finished before, or by another cell, were not logged while they were drawn.
+        for path in sorted(self.cell.folder.glob(f"stages/*/{CURVES_FILE}")):
+            for curve, step, values in read_curves(path):
+                self.log_curve(curve, step, values)
 
         def finish() -> None:
             if status == "complete":

@@ -101,6 +101,7 @@ class ClassifierModule(TrainingModule):
             predictions = predicted(answers.double().cpu().numpy(), self.settings.target)
             measured = [agreement(name, labels.cpu().numpy(), predictions) for name in self.settings.select]
             self.validation_loss = 1 - sum(measured) / len(measured)
+            self.log("validation/agreement", sum(measured) / len(measured))
 
 
 def predicted(answers: NDArray[np.float64], target: str) -> NDArray[Any]:

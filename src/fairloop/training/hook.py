@@ -3,12 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from fairloop.training.settings import TrainerSettings
-
-if TYPE_CHECKING:
-    from fairloop.training.checkpoints import Saved
 
 
 @dataclass(frozen=True)
@@ -20,11 +16,11 @@ class Training:
         seed: of the cell.
         work: a folder that outlives a kill; its checkpoints are gone on with. Other than the hook's output folder.
         on_progress: called with (steps done, all steps).
-        on_saved: called after each checkpoint.
+        on_logged: called with each point of a loss curve: the curve, the steps done, the values by name.
     """
 
     trainer: TrainerSettings
     seed: int
     work: Path
     on_progress: Callable[[int, int], None] | None = None
-    on_saved: "Callable[[Saved], None] | None" = None
+    on_logged: Callable[[str, int, dict[str, float]], None] | None = None

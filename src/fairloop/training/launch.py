@@ -15,10 +15,15 @@ from fairloop.errors import FairloopError, Fault, UserError
 from fairloop.training.checkpoints import Saved
 from fairloop.training.job import Job
 from fairloop.training.settings import TrainerSettings
-from fairloop.training.trainer import Progress, resolve_accelerator
+from fairloop.training.trainer import OnLogged, Progress, resolve_accelerator
 
 
-def launch(job: Job, on_progress: Progress | None, on_saved: Callable[[Saved], None] | None) -> None:
+def launch(
+    job: Job,
+    on_progress: Progress | None,
+    on_saved: Callable[[Saved], None] | None,
+    on_logged: OnLogged | None = None,
+) -> None:
     """Run a job in as many processes as `trainer` says and return when all of them have ended.
 
     On one machine the processes are started here; on several, `trainer.launcher` starts them (for SLURM
@@ -36,7 +41,7 @@ def launch(job: Job, on_progress: Progress | None, on_saved: Callable[[Saved], N
         for worker in workers[1:]:
             threading.Thread(target=_end_together, args=(worker, workers[0]), daemon=True).start()
         try:
-            _listen(workers[0], on_progress, on_saved)
+            _listen(workers[0], on_progress, on_saved, on_logged)
             _wait(workers, Path(logs), trainer.timeout_seconds)
         finally:
             for worker in workers:
@@ -80,7 +85,10 @@ def _end_together(worker: subprocess.Popen[str], first: subprocess.Popen[str]) -
 
 
 def _listen(
-    worker: subprocess.Popen[str], on_progress: Progress | None, on_saved: Callable[[Saved], None] | None
+    worker: subprocess.Popen[str],
+    on_progress: Progress | None,
+    on_saved: Callable[[Saved], None] | None,
+    on_logged: OnLogged | None,
 ) -> None:
     """Pass on what the first worker reports, until it closes its output."""
     for line in worker.stdout or ():
@@ -92,6 +100,8 @@ def _listen(
             on_progress(*values)
         elif kind == "saved" and on_saved is not None:
             on_saved(Saved(Path(values[0]), *values[1:]))
+        elif kind == "logged" and on_logged is not None:
+            on_logged(*values)
         elif kind in ("UserError", "Fault"):
             error: type[FairloopError] = UserError if kind == "UserError" else Fault
             raise error(values[0])

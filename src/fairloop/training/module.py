@@ -36,6 +36,7 @@ class TrainingModule(pl.LightningModule):  # type: ignore[misc]
         self.patience: int | None = None
         self.validation_loss: float | None = None
         self._validation = torch.zeros(2, dtype=torch.float64)
+        self._terms: dict[str, Tensor] = {}
         self._trained: frozenset[str] = frozenset()
 
     def setup(self, stage: str) -> None:
@@ -50,17 +51,25 @@ class TrainingModule(pl.LightningModule):  # type: ignore[misc]
         """
         raise NotImplementedError
 
+    def log_terms(self, **sums: Tensor) -> None:
+        """Log terms of the loss beside it: sums, as `loss_parts` returns one, without the terms' weights."""
+        self._terms = {name: value.detach() for name, value in sums.items()}
+
     def on_train_batch_start(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Derive this step's dropout from its number."""
         torch.manual_seed(derive(self.seed, self.stage, "dropout", self.global_step, self.global_rank))
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        """Return the loss for the backward pass, and under `value` the loss over all processes."""
+        """Return the loss for the backward pass, and under `value` the loss over all processes; log its terms."""
         total, count = self.loss_parts(batch)
-        totals = global_sum(torch.stack([total.detach().double(), count.detach().double()]))
+        sums = {"loss": total.detach(), **self._terms}
+        totals = global_sum(torch.stack([count.detach().double(), *(one.double() for one in sums.values())]))
+        count = totals[0].clamp(min=1)
+        means = totals[1:] / count
+        self.log_dict({f"train/{name}": mean for name, mean in zip(sums, means, strict=True)})
+        self.log("train/learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
         # DDP and FSDP average gradients over processes, so that their number cancels out.
-        scale = self.trainer.world_size / totals[1].clamp(min=1).float()
-        return {"loss": total * scale, "value": totals[0] / totals[1].clamp(min=1)}
+        return {"loss": total * (self.trainer.world_size / count.float()), "value": means[0]}
 
     def on_validation_epoch_start(self) -> None:
         """Start a new sum."""
@@ -72,9 +81,10 @@ class TrainingModule(pl.LightningModule):  # type: ignore[misc]
         self._validation += torch.stack([total.detach().double(), count.detach().double()])
 
     def on_validation_epoch_end(self) -> None:
-        """Keep the mean over all processes as `validation_loss`."""
+        """Keep the mean over all processes as `validation_loss`, and log it."""
         total, count = global_sum(self._validation).tolist()
         self.validation_loss = total / max(count, 1)
+        self.log("validation/loss", self.validation_loss)
 
     def configure_optimizers(self) -> dict[str, Any]:
         """Return AdamW with linear warm-up and linear decay, as settings say."""

@@ -34,7 +34,7 @@ from fairloop.training.settings import (
     OptimizationSettings,
     TrainerSettings,
 )
-from fairloop.training.trainer import Fitted, Progress, fit, resolve_accelerator, uses_bfloat16
+from fairloop.training.trainer import Fitted, OnLogged, Progress, fit, resolve_accelerator, uses_bfloat16
 from fairloop.training.watch import Look
 
 TRAINED = "trained"
@@ -81,6 +81,7 @@ def train_causal_lm(
     revision: str | None = None,
     on_progress: Progress | None = None,
     on_saved: Callable[[Saved], None] | None = None,
+    on_logged: OnLogged | None = None,
 ) -> Trained:
     """Fine-tune a causal language model.
 
@@ -98,6 +99,7 @@ def train_causal_lm(
         revision: of a Hub id; None is the newest.
         on_progress: called with (steps done, all steps).
         on_saved: called after each checkpoint.
+        on_logged: called with each point of a loss curve.
 
     Raises:
         UserError: no example, or fewer than one batch takes.
@@ -105,7 +107,7 @@ def train_causal_lm(
     """
     data = [[example.prompt, example.sentence, example.ended] for example in examples]
     job = replace(_job("causal_lm", model, data, settings, trainer, seed, stage, folder), revision=revision)
-    built, fitted = _run(job, on_progress, on_saved)
+    built, fitted = _run(job, on_progress, on_saved, on_logged)
 
     def export(target: Path) -> None:
         causal_lm.save_causal_lm(built.module.model, built.tokenizer, target, base or str(model))
@@ -124,10 +126,11 @@ def train_encoder(
     stage: str,
     on_progress: Progress | None = None,
     on_saved: Callable[[Saved], None] | None = None,
+    on_logged: OnLogged | None = None,
 ) -> Trained:
     """Train a sentence encoder contrastively on pairs of sentences; arguments and errors as of `train_causal_lm`."""
     job = _job("contrastive", model, [list(pair) for pair in pairs], settings, trainer, seed, stage, folder)
-    built, fitted = _run(job, on_progress, on_saved)
+    built, fitted = _run(job, on_progress, on_saved, on_logged)
 
     def export(target: Path) -> None:
         built.module.model.save_pretrained(target)
@@ -149,6 +152,7 @@ def train_plm(
     revision: str | None = None,
     on_progress: Progress | None = None,
     on_saved: Callable[[Saved], None] | None = None,
+    on_logged: OnLogged | None = None,
 ) -> Trained:
     """Train a PLM with a loss of its own; the result is a whole model, adapters merged.
 
@@ -165,13 +169,14 @@ def train_plm(
         revision: of a Hub id; None is the newest.
         on_progress: called with (steps done, all steps).
         on_saved: called after each checkpoint.
+        on_logged: called with each point of a loss curve.
 
     Raises:
         UserError: nothing to train on, or less than one batch takes.
         Fault: the checkpoint in `folder` is damaged or another training's.
     """
     job = replace(_job(task, model, data, settings, trainer, seed, stage, folder), revision=revision)
-    built, fitted = _run(job, on_progress, on_saved)
+    built, fitted = _run(job, on_progress, on_saved, on_logged)
     looks = built.module.watch.looks if built.module.watch is not None else []
     return replace(_export(job, fitted, partial(_write_whole, built)), looks=tuple(looks))
 
@@ -223,6 +228,7 @@ def train_classifier(
     stage: str,
     on_progress: Progress | None = None,
     on_saved: Callable[[Saved], None] | None = None,
+    on_logged: OnLogged | None = None,
 ) -> Classifier:
     """Train a classifier with labels 0 … classes − 1, or a regression (`settings.target`).
 
@@ -241,6 +247,7 @@ def train_classifier(
         stage: names this training's random numbers.
         on_progress: called with (steps done, all steps).
         on_saved: called after each checkpoint.
+        on_logged: called with each point of a loss curve.
 
     Raises:
         UserError: nothing to train on, one class only, or fewer items than one batch takes.
@@ -254,7 +261,7 @@ def train_classifier(
         name = "validation_features" if encoder is None else ""
         data["validation"] = _labelled(*validation, settings, folder, name)
     job = _job("classifier", encoder or "", data, settings, trainer, seed, stage, folder)
-    built, _ = _run(replace(job, revision=revision, loader=loader), on_progress, on_saved)
+    built, _ = _run(replace(job, revision=revision, loader=loader), on_progress, on_saved, on_logged)
     assert isinstance(built.module, classifier.ClassifierModule)  # noqa: S101 - tells the type checker
     return Classifier(built.module.eval(), built.tokenizer, settings.max_length, _device(trainer))
 
@@ -278,7 +285,10 @@ def _labelled(
 
 
 def work(
-    job: Job, on_progress: Progress | None = None, on_saved: Callable[[Saved], None] | None = None
+    job: Job,
+    on_progress: Progress | None = None,
+    on_saved: Callable[[Saved], None] | None = None,
+    on_logged: OnLogged | None = None,
 ) -> tuple[Built, Fitted]:
     """Build and fit a job in this process, alone or as one of several workers."""
     built = build(job)
@@ -291,6 +301,7 @@ def work(
         owner=owner,
         on_progress=on_progress,
         on_saved=on_saved,
+        on_logged=on_logged,
     )
     return built, fitted
 
@@ -481,19 +492,27 @@ def _job(
     return Job(task, str(model), data, *plain, seed, stage, str(folder))
 
 
-def _run(job: Job, on_progress: Progress | None, on_saved: Callable[[Saved], None] | None) -> tuple[Built, Fitted]:
+def _run(
+    job: Job,
+    on_progress: Progress | None,
+    on_saved: Callable[[Saved], None] | None,
+    on_logged: OnLogged | None,
+) -> tuple[Built, Fitted]:
     with computing_into(Path(job.folder)):
-        return _run_anywhere(job, on_progress, on_saved)
+        return _run_anywhere(job, on_progress, on_saved, on_logged)
 
 
 def _run_anywhere(
-    job: Job, on_progress: Progress | None, on_saved: Callable[[Saved], None] | None
+    job: Job,
+    on_progress: Progress | None,
+    on_saved: Callable[[Saved], None] | None,
+    on_logged: OnLogged | None,
 ) -> tuple[Built, Fitted]:
     if job.trainer_settings.world_size == 1 and not job.trainer_settings.launcher:
-        return work(job, on_progress, on_saved)
+        return work(job, on_progress, on_saved, on_logged)
     built = build(job)  # before any worker starts: bad data is one line from here, not a line from each of them
     owner, folder = _owner(job, built), Path(job.folder)
-    launch(job, on_progress, on_saved)
+    launch(job, on_progress, on_saved, on_logged)
     best = folder / BEST
     wanted = best if built.module.optimization.keep == "best" and best.exists() else folder / LAST
     built.module.load_state_dict(read_checkpoint(wanted, owner)["state_dict"], strict=False)

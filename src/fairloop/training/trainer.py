@@ -19,6 +19,11 @@ from fairloop.training.module import TrainingModule
 from fairloop.training.settings import TrainerSettings
 
 Progress = Callable[[int, int], None]
+OnLogged = Callable[[str, int, dict[str, float]], None]
+"""Called with a curve (`train/<stage>` or `validation/<stage>`), the steps done, and the values by name."""
+
+MOST_POINTS = 500
+"""Points of a curve; in a training of more steps a point is the mean over several."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +125,7 @@ def fit(
     owner: str,
     on_progress: Progress | None = None,
     on_saved: Callable[[Saved], None] | None = None,
+    on_logged: OnLogged | None = None,
 ) -> Fitted:
     """Train `module`, going on from `folder/last.ckpt` if there is one, and leave the wanted weights in it.
 
@@ -135,6 +141,7 @@ def fit(
         read_checkpoint(last, owner)
     callbacks = [
         _Watch(on_progress, data.total_steps),
+        _Curve(on_logged, data.total_steps),
         Checkpoints(folder, settings.checkpoint_every_steps, owner, on_saved, module.patience),
     ]
     with _quiet_and_restored(settings):
@@ -161,6 +168,51 @@ class _Watch(pl.Callback):  # type: ignore[misc]
             os._exit(1)  # or it would go on writing beside the training that was started again
         if self.on_progress is not None and trainer.is_global_zero:
             self.on_progress(trainer.global_step, self.total)
+
+
+class _Curve(pl.Callback):  # type: ignore[misc]
+    """Hand on what the module logs, from the first process.
+
+    A resumed training reports the steps after its checkpoint again, as they were.
+    """
+
+    def __init__(self, on_logged: OnLogged | None, total: int) -> None:
+        self.on_logged, self.total = on_logged, total
+        self.every = -(-total // MOST_POINTS)
+        self.sums: dict[str, float] = {}
+        self.count = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the sums of the steps since the last point."""
+        return {"sums": dict(self.sums), "count": self.count}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the point that was interrupted."""
+        self.sums, self.count = dict(state_dict["sums"]), state_dict["count"]
+
+    def on_train_batch_end(self, trainer: Any, pl_module: TrainingModule, outputs: Any, batch: Any, idx: int) -> None:
+        """Add what was logged in this part of a step; report the mean if a point is complete."""
+        for name, value in _logged(trainer, "train/").items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+        self.count += 1
+        if (idx + 1) % pl_module.parts or (trainer.global_step % self.every and trainer.global_step < self.total):
+            return
+        means = {name: total / self.count for name, total in self.sums.items()}
+        self.sums, self.count = {}, 0
+        self._report(trainer, f"train/{pl_module.stage}", means)
+
+    def on_validation_end(self, trainer: Any, pl_module: TrainingModule) -> None:
+        """Report what was logged of the items held out."""
+        self._report(trainer, f"validation/{pl_module.stage}", _logged(trainer, "validation/"))
+
+    def _report(self, trainer: Any, curve: str, values: dict[str, float]) -> None:
+        if self.on_logged is not None and trainer.is_global_zero and values:
+            self.on_logged(curve, trainer.global_step, values)
+
+
+def _logged(trainer: Any, prefix: str) -> dict[str, float]:
+    logged = trainer.callback_metrics
+    return {name.removeprefix(prefix): float(value) for name, value in logged.items() if name.startswith(prefix)}
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from fairloop.errors import FairloopError
 
 
 def main() -> int:
-    """Run the job; report progress, checkpoints and errors to the starter as lines of JSON."""
+    """Run the job; report progress, checkpoints, loss curves and errors to the starter as lines of JSON."""
     from fairloop.training.job import Job
     from fairloop.training.tasks import work
 
@@ -25,6 +25,7 @@ def main() -> int:
             Job.read(Path(sys.argv[1])),
             on_progress=lambda done, total: report("progress", done, total),
             on_saved=lambda saved: report("saved", str(saved.path), saved.kind, saved.step, saved.loss),
+            on_logged=lambda curve, step, values: report("logged", curve, step, values),
         )
     except FairloopError as error:
         report(type(error).__name__, str(error))

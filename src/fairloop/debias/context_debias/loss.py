@@ -122,10 +122,10 @@ class OrthogonalityModule(TrainingModule):
         with torch.no_grad():
             self.reference.eval()
             before = self.states(self.reference, ids, mask)
-        parts = self.orthogonality(states, batch["targets"], directions.to(states.device)).sum() * self.settings.alpha
-        distance = (states - before).pow(2).mean(dim=(2, 3))
-        parts = parts + self.settings.beta * mean_over(distance, batch["kept"]).sum()
-        return parts, torch.tensor(len(ids), device=ids.device)
+        products = self.orthogonality(states, batch["targets"], directions.to(states.device)).sum()
+        moved = mean_over((states - before).pow(2).mean(dim=(2, 3)), batch["kept"]).sum()
+        self.log_terms(orthogonality=products, distance=moved)
+        return self.settings.alpha * products + self.settings.beta * moved, torch.tensor(len(ids), device=ids.device)
 
     def orthogonality(self, states: Tensor, targets: Tensor, directions: Tensor) -> Tensor:
         """Return for each sentence the mean squared inner product of its target with the attributes, [n].

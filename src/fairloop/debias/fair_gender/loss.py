@@ -71,12 +71,16 @@ class FairGenderModule(TrainingModule):
         """Return the summed losses of this batch's pairs, and their number."""
         bias = self.bias_losses(batch)
         total = (batch["weights"] * bias).sum()
+        terms = {"L_b": total}
         if self.settings.lambda_r:
             step = self.global_step
-            total = total + self.settings.lambda_r * self.drifts(batch, step).sum()
+            terms["kl"] = self.drifts(batch, step).sum()
+            total = total + self.settings.lambda_r * terms["kl"]
             if self.settings.text_weight:
-                language = self.language_losses(batch, "text", step).view(2, -1).mean(dim=0)
-                total = total + self.settings.lambda_r * self.settings.text_weight * language.sum()
+                terms["language"] = self.language_losses(batch, "text", step).view(2, -1).mean(dim=0).sum()
+                total = total + self.settings.lambda_r * self.settings.text_weight * terms["language"]
+            terms["L_r"] = terms["kl"] + self.settings.text_weight * terms.get("language", 0.0)
+        self.log_terms(**terms)
         return total, batch.get("count", torch.tensor(len(bias), device=total.device))
 
     def bias_losses(self, batch: dict[str, Tensor]) -> Tensor:

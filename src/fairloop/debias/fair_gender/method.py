@@ -122,7 +122,7 @@ class Method(base.Method):
             stage="fair-gender",
             revision=plm.revision,
             on_progress=training.on_progress,
-            on_saved=training.on_saved,
+            on_logged=training.on_logged,
         )
         shutil.copytree(trained.folder, folder, dirs_exist_ok=True)
         summary = (

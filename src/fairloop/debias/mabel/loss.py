@@ -63,15 +63,19 @@ class PairAlignmentModule(TrainingModule):
     def loss_parts(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Return the summed loss of this process's sentences and their number; the second half are counterfactuals."""
         vectors = self.vectors(batch).float()
-        total = info_nce(vectors, batch["texts"], self.settings.temperature)
+        terms = {"contrastive": info_nce(vectors, batch["texts"], self.settings.temperature)}
         # Twice, once for each sentence of a pair: the sum is divided by the number of sentences.
-        total = total + 2 * self.settings.alignment_weight * alignment(vectors, self.settings.temperature)
+        terms["alignment"] = 2 * alignment(vectors, self.settings.temperature)
+        total = terms["contrastive"] + self.settings.alignment_weight * terms["alignment"]
         count = torch.tensor(len(vectors), device=total.device)
         if self.settings.mlm_weight:
             ids, chosen = self.masking(batch, self.global_step if self.training else -1)
             numbers = global_sum(torch.stack([count, chosen.sum()]).double())
-            scale = self.settings.mlm_weight * float(numbers[0] / numbers[1].clamp(min=1))
-            total = total + scale * masked_lm_loss(self.model, batch, ids, chosen)
+            scale = float(numbers[0] / numbers[1].clamp(min=1))
+            language = masked_lm_loss(self.model, batch, ids, chosen)
+            terms["language"] = scale * language
+            total = total + self.settings.mlm_weight * scale * language
+        self.log_terms(**terms)
         return total, count
 
 
