@@ -11,7 +11,9 @@ from torch.nn import functional
 from fairloop.errors import UserError
 from fairloop.training.data import TrainingData, pad
 from fairloop.training.distributed import gather_rows
+from fairloop.training.job import Components, Job, TrainingTask
 from fairloop.training.module import TrainingModule
+from fairloop.training.plm import freeze_pooler, set_up
 from fairloop.training.settings import ContrastiveSettings
 
 
@@ -102,6 +104,26 @@ def contrastive_data(
 
     lengths = [max(map(len, row.ids)) for row in rows]
     return TrainingData(rows, lengths, collate, settings, seed=seed, stage=stage, what="pairs")
+
+
+@dataclass(frozen=True)
+class ContrastiveTask(TrainingTask):
+    """Train a sentence encoder on pairs of sentences."""
+
+    settings: ContrastiveSettings
+    pairs: tuple[tuple[str, str], ...]
+
+    def components(self, job: Job) -> Components:
+        """Load the encoder and tokenise the pairs; see `TrainingTask`."""
+        from transformers import AutoModel, AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(job.model)
+        data = contrastive_data(self.pairs, tokenizer, self.settings, seed=job.seed, stage=job.stage)
+        model = AutoModel.from_pretrained(job.model, dtype=torch.float32, use_safetensors=True)
+        freeze_pooler(model)
+        set_up(model, job.trainer)
+        module = ContrastiveModule(model, self.settings, seed=job.seed, stage=job.stage, total_steps=data.total_steps)
+        return Components(module, data, tokenizer)
 
 
 def alignment(first: Tensor, second: Tensor) -> float:

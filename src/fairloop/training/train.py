@@ -89,7 +89,6 @@ def _fit(job: Job, components: Components) -> FitResult:
         job.folder,
         owner=owner_of(job, components),
         on_progress=told.on_progress,
-        on_saved=told.on_saved,
         on_logged=told.on_logged,
     )
 
