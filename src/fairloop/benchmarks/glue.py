@@ -45,7 +45,6 @@ from fairloop.training.settings import ClassifierSettings, LoraSettings
 
 POOLING = {"masked": "cls", "causal": "last", "encoder": "mean"}
 LEARNING_RATES = {"full": 2e-5, "lora": 5e-4, "frozen": 1e-2}
-LOADER = "fairloop.plm.loading:load_encoder"
 
 
 def _known_tasks(value: Any) -> Any:
@@ -202,7 +201,8 @@ def _answers(
     on_progress: Callable[[int, int], None],
 ) -> np.ndarray:
     """Return one model's answers to all validation items [n, outputs]; a finished training is not repeated."""
-    from fairloop.training.tasks import train_classifier
+    from fairloop.training.classify import train_classifier
+    from fairloop.training.hook import Training
 
     name = data.task.name
     training = _training(task.plm, settings, data.task.measures, "class" if data.task.labels else "number")
@@ -216,16 +216,11 @@ def _answers(
         _texts(data.train),
         [one.label for one in data.train],
         training,
-        task.trainer,
-        folder / key,
-        validation=(_texts(splits[0]), [one.label for one in splits[0]]),
-        encoder=task.plm.path,
-        revision=task.plm.revision,
-        loader=LOADER,
-        seed=task.seed,
+        Training(task.trainer, task.seed, folder / key, on_progress, task.on_logged),
         stage=f"glue/{name}/{seed}",
-        on_progress=on_progress,
-        on_logged=task.on_logged,
+        validation=(_texts(splits[0]), [one.label for one in splits[0]]),
+        encoder=task.plm.path or "",
+        revision=task.plm.revision,
     )
     answers = trained.answers(_texts([one for split in splits for one in split]))
     if not np.isfinite(answers).all():

@@ -47,7 +47,7 @@ def embed(plm: "PlmSettings", sentences: Sequence[str], training: "Training") ->
     from fairloop.plm.encoder import SentenceEncoder
     from fairloop.plm.model import devices
 
-    encoder = SentenceEncoder.load(plm.path, devices(plm.device)[0], plm.dtype, revision=plm.revision)
+    encoder = SentenceEncoder.load(plm.path, devices(plm.device)[0], plm.dtype, revision=plm.revision, key="plm.path")
     return encoder.embed(sentences, batch_tokens=plm.batch_tokens, on_progress=training.on_progress)
 
 

@@ -144,8 +144,8 @@ class InProcessGenerator:
 
     @classmethod
     def load(cls, settings: ModelSettings, device: str = "cpu") -> "InProcessGenerator":
-        """Load model and tokenizer as the settings say; errors as `fairloop.plm.locate.load_causal_lm`."""
-        from fairloop.plm.locate import load_causal_lm
+        """Load model and tokenizer as the settings say; errors as `fairloop.plm.loading.load_causal_lm`."""
+        from fairloop.plm.loading import load_causal_lm
 
         model, tokenizer = load_causal_lm(
             settings.path, revision=settings.revision, dtype=settings.dtype, device=device

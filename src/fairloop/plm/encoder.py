@@ -29,15 +29,21 @@ class SentenceEncoder:
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.window = window(model)
-        self._pad = pad_id(model, tokenizer)
+        self._pad = pad_id(tokenizer, model)
 
     @classmethod
     def load(
-        cls, path: str, device: str = "cpu", dtype: Dtype = "float32", *, revision: str | None = None
+        cls,
+        path: str,
+        device: str = "cpu",
+        dtype: Dtype = "float32",
+        *,
+        revision: str | None = None,
+        key: str = "study.encoder",
     ) -> "SentenceEncoder":
         """Load the encoder of `path`: a Hub id, a folder, or a packaged one (`embedded:all-minilm-l6-v2`)."""
-        tokenizer = load_tokenizer(path, revision)
-        return cls(load_model(path, "none", dtype=dtype, device=device, revision=revision), tokenizer)
+        tokenizer = load_tokenizer(path, revision, key)
+        return cls(load_model(path, "none", dtype=dtype, device=device, revision=revision, key=key), tokenizer)
 
     def too_long(self, sentences: Sequence[str]) -> list[int]:
         """Return the places of the sentences that have more tokens than the model has positions for."""

@@ -1,11 +1,11 @@
-"""One place that finds, identifies and loads causal language models: packaged, in a folder, or on the Hub."""
+"""Find and identify models, packaged, in a folder or on the Hub, without loading them."""
 
 import hashlib
+import json
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from fairloop.errors import Fault, UserError
+from fairloop.errors import UserError
 from fairloop.plm.embedded import (
     convert_gguf,
     embedded_model,
@@ -14,9 +14,6 @@ from fairloop.plm.embedded import (
     locate_embedded,
     require_embedded,
 )
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _WEIGHTS = ("*.safetensors", "*.gguf")
 
@@ -56,6 +53,8 @@ def _model_folder(folder: Path, key: str) -> Path | None:
         raise UserError.of(key, folder, "the folder holds no config.json: not a Hugging Face model")
     if not any(file for pattern in _WEIGHTS for file in folder.glob(pattern)):
         raise UserError.of(key, folder, "the folder holds no *.safetensors or *.gguf; other weights are not loaded")
+    if _needs_own_code(folder / "config.json"):
+        raise UserError.of(key, folder, "it needs the code in its folder, and code of a model is never run")
     if any(folder.glob("*.safetensors")):
         return None
     packed = sorted(folder.glob("*.gguf"))
@@ -63,6 +62,19 @@ def _model_folder(folder: Path, key: str) -> Path | None:
         names = ", ".join(file.name for file in packed)
         raise UserError.of(key, folder, f"the folder holds several GGUF files ({names}): leave one")
     return packed[0]
+
+
+def _needs_own_code(config: Path) -> bool:
+    """Say whether a model names code of its own (`auto_map`) for a family that transformers does not know."""
+    try:
+        content = json.loads(config.read_text(encoding="utf-8"))
+        if not content.get("auto_map"):
+            return False
+    except (OSError, ValueError, AttributeError):  # no configuration, or a damaged one: loading says so
+        return False
+    from transformers import CONFIG_MAPPING
+
+    return content.get("model_type") not in CONFIG_MAPPING
 
 
 def fingerprint(path: str, revision: str | None = None, key: str = "path") -> str:
@@ -122,113 +134,3 @@ def torch_device(accelerator: str) -> str:
     if not torch.cuda.is_available():
         raise UserError.of("trainer.accelerator", accelerator, "this machine has no CUDA device; use cpu or auto")
     return "cuda"
-
-
-def load_causal_lm(
-    path: str, *, revision: str | None = None, dtype: str = "auto", device: str = "cpu"
-) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
-    """Load a causal language model for inference, with its tokenizer.
-
-    Code from a model's repository is never run, and only safetensors or GGUF weights are read.
-
-    Args:
-        path: see `resolve`.
-        revision: Hub revision, or None for the newest.
-        dtype: `auto` is bfloat16; or `bfloat16`, `float16`, `float32`.
-        device: a torch device name.
-
-    Raises:
-        UserError: no such model, no safe weights, no such device.
-        Fault: no network, no access, or damaged files.
-    """
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
-
-    where = str(resolve(path, revision))
-    _require_device(device)
-    options: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
-    precision: torch.dtype = torch.bfloat16 if dtype == "auto" else getattr(torch, dtype)
-    bars = logging.is_progress_bar_enabled()
-    if Path(where).is_dir():
-        logging.disable_progress_bar()
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(where, **options)
-        model = AutoModelForCausalLM.from_pretrained(where, dtype=precision, **_attention(where, options), **options)
-    except Exception as error:
-        raise explain(error, path, revision) from error
-    finally:
-        if bars:
-            logging.enable_progress_bar()
-    model.requires_grad_(False)
-    return model.eval().to(device), tokenizer
-
-
-def _attention(where: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Choose attention: SDPA cannot soften its scores as Gemma 2 does (`attn_logit_softcapping`)."""
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(where, **options)
-    capped = getattr(config.get_text_config(), "attn_logit_softcapping", None) is not None
-    return {"attn_implementation": "eager" if capped else "sdpa", "use_safetensors": True}
-
-
-def _require_device(device: str) -> None:
-    import torch
-
-    try:
-        kind = torch.device(device).type
-    except RuntimeError as error:
-        raise UserError.of("device", device, "use cpu, cuda or cuda:<number>") from error
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise UserError.of("device", device, "this machine has no CUDA device")
-
-
-def explain(error: BaseException, path: str, revision: str | None = None) -> Fault | UserError:
-    """Turn what `from_pretrained` raised into one line that tells what is wrong and what helps."""
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    chain = list(_causes(error))
-    text = " ".join(str(link) for link in chain)
-
-    def caused_by(*kinds: type[BaseException]) -> bool:
-        return any(isinstance(link, kinds) for link in chain)
-
-    if caused_by(GatedRepoError) or "gated repo" in text:
-        return Fault(f"{path} asks for consent: accept its terms on huggingface.co and set HF_TOKEN")
-    if caused_by(RevisionNotFoundError):
-        return UserError.of("revision", revision, f"{path} has no such revision")
-    if caused_by(RepositoryNotFoundError, HFValidationError) or "is not a valid model identifier" in text:
-        return UserError.of(
-            "path", path, "no such model on the Hub (or it is private: set HF_TOKEN), and no such folder"
-        )
-    if Path(path).expanduser().is_dir() or is_embedded(path):
-        return Fault(f"cannot load the model in {path}: {_short(error)}")
-    if caused_by(LocalEntryNotFoundError, OfflineModeIsEnabled, ConnectionError) or "couldn't connect" in text.lower():
-        return Fault(
-            f"cannot reach huggingface.co for {path}, and it is not in the local cache: check the network, give a "
-            "folder as model.path, or use the packaged model=gemma_3_270m"
-        )
-    if "safetensors" in text:
-        return UserError.of("path", path, "it has no safetensors weights; other formats are not loaded")
-    if "trust_remote_code" in text:
-        return UserError.of("path", path, "it needs code from its repository to run, which is never allowed")
-    return Fault(f"cannot load {path}: {_short(error)}")
-
-
-def _causes(error: BaseException | None) -> Any:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _short(error: BaseException) -> str:
-    first = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {first[0][:200] if first else ''}"

@@ -21,7 +21,7 @@ from fairloop.errors import Fault, UserError
 from fairloop.plm.batching import by_length, distinct, for_rows
 from fairloop.plm.encoder import SentenceEncoder
 from fairloop.plm.inference_time import read_record
-from fairloop.plm.loading import Dtype, load_model, load_tokenizer, one_line_errors, pad_id, window
+from fairloop.plm.loading import Dtype, load_config, load_model, load_tokenizer, pad_id, window
 from fairloop.plm.locate import resolve
 from fairloop.plm.packing import ROW_TOKENS, hidden_states, shares_rows
 from fairloop.plm.self_debias import SelfDebiasing
@@ -124,7 +124,7 @@ class LanguageModel:
             if longest >= self.window:
                 raise UserError(f"debias.prompts: one has {longest} tokens, and plm={name} takes {self.window}")
             self.window -= longest
-        self._pad = pad_id(model, tokenizer)
+        self._pad = pad_id(tokenizer, model)
 
     @classmethod
     def load(cls, settings: PlmSettings) -> "LanguageModel":
@@ -429,12 +429,7 @@ def devices(device: str) -> list[str]:
 
 def detect_kind(path: str, revision: str | None = None) -> Kind:
     """Read from a model's configuration whether it is a masked or a causal language model, or has no such head."""
-    from transformers import AutoConfig
-
-    where = resolve(path, revision)
-    with one_line_errors(path, revision):
-        config = AutoConfig.from_pretrained(where, revision=revision)
-    architectures = " ".join(config.architectures or [])
+    architectures = " ".join(load_config(path, revision).architectures or [])
     if "ForMaskedLM" in architectures or "ForPreTraining" in architectures:
         return "masked"
     if "ForCausalLM" in architectures or "LMHead" in architectures:

@@ -8,32 +8,22 @@ import numpy as np
 
 from fairloop.errors import Fault
 from fairloop.plm.batching import by_length
-from fairloop.plm.inference_time import attach
-from fairloop.plm.loading import one_line_errors, pad_id, quiet
-from fairloop.plm.locate import resolve
+from fairloop.plm.loading import HeadError, load_model, pad_id
 from fairloop.plm.model import LanguageModel, Progress
 
 
 def has_next_sentence_head(plm: LanguageModel) -> bool:
     """Say whether the checkpoint that the model was loaded from holds a next-sentence head."""
-    return plm.path is not None and _load(plm.path) is not None
+    return plm.path is not None and _load(plm.path, plm.revision) is not None
 
 
 @lru_cache(maxsize=1)
-def _load(path: str) -> Any:
+def _load(path: str, revision: str | None) -> Any:
     """Load the model with its next-sentence head; None if its family or its checkpoint has none."""
-    from transformers import AutoConfig, AutoModelForNextSentencePrediction
-    from transformers.models.auto.modeling_auto import MODEL_FOR_NEXT_SENTENCE_PREDICTION_MAPPING
-
-    where = resolve(path)
-    with one_line_errors(path), quiet():
-        config = AutoConfig.from_pretrained(where)
-        if type(config) not in MODEL_FOR_NEXT_SENTENCE_PREDICTION_MAPPING:
-            return None
-        model, report = AutoModelForNextSentencePrediction.from_pretrained(where, output_loading_info=True)
-    if any("seq_relationship" in name for name in report["missing_keys"]):
+    try:
+        return load_model(path, "next_sentence", revision=revision)
+    except HeadError:
         return None
-    return attach(model, where).eval()
 
 
 def next_sentence_probabilities(
@@ -46,7 +36,7 @@ def next_sentence_probabilities(
     """
     import torch
 
-    model = _load(plm.path or "")
+    model = _load(plm.path or "", plm.revision)
     device, dtype = next(plm.model.parameters()).device, next(plm.model.parameters()).dtype
     model = model.to(device=device, dtype=dtype)
     encoded = plm.tokenizer(
@@ -59,7 +49,7 @@ def next_sentence_probabilities(
     for batch in by_length([lengths[place] for place in fitting], plm.batch_tokens):
         places = [fitting[index] for index in batch]
         longest = max(lengths[place] for place in places)
-        ids = torch.full((len(places), longest), pad_id(plm.model, plm.tokenizer))
+        ids = torch.full((len(places), longest), pad_id(plm.tokenizer, plm.model))
         types, mask = torch.zeros_like(ids), torch.zeros_like(ids)
         for row, place in enumerate(places):
             ids[row, : lengths[place]] = torch.tensor(encoded["input_ids"][place])

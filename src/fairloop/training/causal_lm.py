@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fairloop.errors import Fault, UserError
+from fairloop.plm.loading import Dtype, load_model, load_tokenizer, pad_id
 from fairloop.training.data import TrainingData, pad
 from fairloop.training.job import Components, Job, TrainingTask
 from fairloop.training.module import TrainingModule
-from fairloop.training.plm import add_lora, attention_of, set_up
+from fairloop.training.plm import add_lora, set_up
 from fairloop.training.predictions import logits_at
 from fairloop.training.settings import CausalLMSettings, StepSettings
 from fairloop.training.trainer import uses_bfloat16
@@ -119,7 +119,7 @@ def causal_data(
 ) -> TrainingData:
     """Return the data module of `examples`."""
     rows = tokenize(examples, tokenizer, settings.max_length)
-    filler = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0
+    filler = pad_id(tokenizer)
 
     def collate(items: Sequence[Tokens]) -> dict[str, Tensor]:
         ids, mask = pad([item.ids for item in items], filler)
@@ -136,7 +136,8 @@ def causal_data(
 class CausalLMTask(TrainingTask):
     """Fine-tune a causal language model.
 
-    The result is an adapter of a few MB, which `merge_adapter` adds to its base; a model with `weights=full`.
+    The result is an adapter of a few MB, which `plm.loading.merge_adapter` adds to its base, or with `weights=full` a
+    model.
 
     Attributes:
         settings: what to train, and how.
@@ -150,21 +151,13 @@ class CausalLMTask(TrainingTask):
 
     def components(self, job: Job) -> Components:
         """Load the model and tokenise the examples; see `TrainingTask`."""
-        from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-
         settings = self.settings
-        tokenizer = AutoTokenizer.from_pretrained(job.model, revision=job.revision or "main")
+        tokenizer = load_tokenizer(job.model, job.revision, "model.path")
         data = causal_data(self.examples, tokenizer, settings, seed=job.seed, stage=job.stage)
         # Frozen weights may be kept in bfloat16; those that are trained need float32 to take small steps.
         frozen = settings.weights == "lora" and uses_bfloat16(job.trainer)
-        config = AutoConfig.from_pretrained(job.model, revision=job.revision or "main")
-        model = AutoModelForCausalLM.from_pretrained(
-            job.model,
-            revision=job.revision or "main",
-            dtype=torch.bfloat16 if frozen else torch.float32,
-            attn_implementation=attention_of(config),
-            use_safetensors=True,
-        )
+        dtype: Dtype = "bfloat16" if frozen else "float32"
+        model = load_model(job.model, "causal", dtype=dtype, revision=job.revision, key="model.path")
         if settings.weights == "lora":
             model = add_lora(
                 model, settings.lora, dropout=settings.lora.dropout, task="CAUSAL_LM", seed=job.seed, stage=job.stage
@@ -197,17 +190,3 @@ def base_of(folder: Path) -> str | None:
     if not path.exists():
         return None
     return str(json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"])
-
-
-def merge_adapter(model: Any, folder: Path) -> Any:
-    """Return `model`, loaded in float32, with the adapter of `folder` added to its weights: as fast as before.
-
-    Raises:
-        Fault: if the adapter was trained for another model.
-    """
-    from peft import PeftModel
-
-    try:
-        return PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
-    except (RuntimeError, ValueError, KeyError) as error:
-        raise Fault(f"{folder}: this adapter was trained for another model than the one it is added to") from error

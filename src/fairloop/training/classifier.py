@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fairloop.errors import UserError
+from fairloop.plm.loading import pad_id
 from fairloop.seeding import derive
 from fairloop.statistics.agreement import agreement
 from fairloop.training.contrastive import pool
@@ -162,7 +163,7 @@ def encode(texts: Texts, tokenizer: Any, max_length: int | None) -> list[Tokens]
 
 def collate_tokens(items: Sequence[Tokens], tokenizer: Any) -> dict[str, Tensor]:
     """Return one batch of texts, filled up on the right whatever the tokenizer's own side."""
-    ids, mask = pad([item.ids for item in items], tokenizer.pad_token_id or 0)
+    ids, mask = pad([item.ids for item in items], pad_id(tokenizer))
     types, _ = pad([item.types for item in items], 0)
     return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
 

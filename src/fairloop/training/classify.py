@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fairloop.errors import UserError
 from fairloop.files import digest_file
+from fairloop.plm.loading import load_encoder
 from fairloop.seeding import derive
 from fairloop.training import classifier
 from fairloop.training.hook import Training
@@ -196,11 +197,7 @@ def _load_encoder(job: Job) -> tuple[Any, Any]:
     """Return a job's encoder and its tokenizer; weights that its files lack are drawn from the job's seed."""
     with torch.random.fork_rng():
         torch.manual_seed(derive(job.seed, job.stage, "encoder"))
-        from transformers import AutoModel, AutoTokenizer
-
-        chosen = {"revision": job.revision or "main"}
-        encoder = AutoModel.from_pretrained(job.model, dtype=torch.float32, use_safetensors=True, **chosen)
-        return encoder, AutoTokenizer.from_pretrained(job.model, **chosen)
+        return load_encoder(job.model, job.revision, "plm.path")
 
 
 def _trainable(encoder: Any, job: Job, settings: ClassifierSettings) -> Any:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from fairloop.errors import UserError
+from fairloop.plm.loading import load_encoder, pad_id
 from fairloop.training.data import TrainingData, pad
 from fairloop.training.distributed import gather_rows
 from fairloop.training.job import Components, Job, TrainingTask
@@ -98,7 +99,7 @@ def contrastive_data(
     ]
 
     def collate(items: Sequence[PairTokens]) -> dict[str, Tensor]:
-        padded, mask = pad([item.ids[side] for side in (0, 1) for item in items], tokenizer.pad_token_id or 0)
+        padded, mask = pad([item.ids[side] for side in (0, 1) for item in items], pad_id(tokenizer))
         numbered = torch.tensor([item.texts[side] for side in (0, 1) for item in items])
         return {"input_ids": padded, "attention_mask": mask, "texts": numbered}
 
@@ -115,11 +116,8 @@ class ContrastiveTask(TrainingTask):
 
     def components(self, job: Job) -> Components:
         """Load the encoder and tokenise the pairs; see `TrainingTask`."""
-        from transformers import AutoModel, AutoTokenizer
-
-        tokenizer = AutoTokenizer.from_pretrained(job.model)
+        model, tokenizer = load_encoder(job.model, job.revision, "study.encoder")
         data = contrastive_data(self.pairs, tokenizer, self.settings, seed=job.seed, stage=job.stage)
-        model = AutoModel.from_pretrained(job.model, dtype=torch.float32, use_safetensors=True)
         freeze_pooler(model)
         set_up(model, job.trainer)
         module = ContrastiveModule(model, self.settings, seed=job.seed, stage=job.stage, total_steps=data.total_steps)

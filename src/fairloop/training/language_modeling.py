@@ -2,16 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor
 
+from fairloop.plm.loading import pad_id
+from fairloop.plm.model import Kind
 from fairloop.training.causal_lm import CausalExample, CausalLMModule, causal_data
 from fairloop.training.data import TrainingData
 from fairloop.training.job import Components, Job, TrainingTask
 from fairloop.training.masking import Masking, collated, encode, masked_lm_loss
 from fairloop.training.module import TrainingModule
-from fairloop.training.plm import filler_of, load_plm
+from fairloop.training.plm import load_plm
 from fairloop.training.settings import BudgetSettings, StepSettings
 
 
@@ -37,12 +39,10 @@ class MaskedLMModule(TrainingModule):
         return masked_lm_loss(self.model, batch, ids, chosen), chosen.sum()
 
 
-def masked_data(
-    texts: Sequence[str], tokenizer: Any, settings: StepSettings, *, seed: int, stage: str
-) -> TrainingData:
+def masked_data(texts: Sequence[str], tokenizer: Any, settings: StepSettings, *, seed: int, stage: str) -> TrainingData:
     """Return the data module of `texts`, each with its number."""
     rows = list(enumerate(encode(texts, tokenizer, settings.max_length)))
-    filler = filler_of(tokenizer)
+    filler = pad_id(tokenizer)
 
     def collate(items: Sequence[tuple[int, tuple[list[int], list[bool]]]]) -> dict[str, Tensor]:
         return collated([row for _, row in items], [number for number, _ in items], filler)
@@ -65,7 +65,7 @@ class LanguageModelingTask(TrainingTask):
     """
 
     settings: BudgetSettings
-    kind: Literal["masked", "causal"]
+    kind: Kind
     texts: tuple[str, ...]
     mask_share: float
     hidden_dropout: float | None = None

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from fairloop.errors import UserError
+from fairloop.plm.loading import Head, load_config, load_model, load_tokenizer
 from fairloop.seeding import derive
 from fairloop.training.job import Job
 from fairloop.training.settings import BudgetSettings, LowRankSettings, TrainerSettings
@@ -32,23 +33,15 @@ def load_plm(
     Raises:
         UserError: if the model's family has no such dropout, or a masked model's tokenizer no mask token.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
-
-    revision = job.revision or "main"
-    tokenizer = AutoTokenizer.from_pretrained(job.model, revision=revision)
+    tokenizer = load_tokenizer(job.model, job.revision)
     if kind == "masked" and tokenizer.mask_token_id is None:
         raise UserError(f"plm.path={job.model}: a masked language model needs a mask token, and its tokenizer has none")
-    config = AutoConfig.from_pretrained(job.model, revision=revision)
+    config = load_config(job.model, job.revision)
     own = set_dropout(config, rates or {})
-    head = AutoModelForMaskedLM if kind == "masked" else AutoModelForCausalLM
-    model = head.from_pretrained(
-        job.model,
-        revision=revision,
-        config=config,
-        dtype=torch.float32,
-        attn_implementation=attention_of(config) if kind == "causal" else _attention(),
-        use_safetensors=True,
-    )
+    head: Head = "masked" if kind == "masked" else "causal"
+    # On short sentences plain attention is much faster on a processor than the fused one.
+    plain = "eager" if head == "masked" and not torch.cuda.is_available() else None
+    model = load_model(job.model, head, revision=job.revision, config=config, attention=plain)
     for name, rate in own.items():  # the layers have been built: the model that is written keeps its own rates
         setattr(model.config, name, rate)
     if settings.weights == "lora":
@@ -85,17 +78,6 @@ def add_lora(model: Any, lora: LowRankSettings, *, dropout: float, task: str | N
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
         torch.manual_seed(derive(seed, stage, "lora"))
         return get_peft_model(model, config)
-
-
-def attention_of(config: Any) -> str:
-    """Return the attention to load a model with: the fused one cannot soften its scores as Gemma 2 does."""
-    capped = getattr(config.get_text_config(), "attn_logit_softcapping", None) is not None
-    return "eager" if capped else "sdpa"
-
-
-def _attention() -> str | None:
-    """Return plain attention for a processor: on short sentences it is much faster there than the fused one."""
-    return None if torch.cuda.is_available() else "eager"
 
 
 def freeze_pooler(encoder: Any) -> None:
@@ -135,8 +117,3 @@ def set_dropout(config: Any, rates: Mapping[str, float | None]) -> dict[str, flo
             before[name] = getattr(config, name)
             setattr(config, name, rate)
     return before
-
-
-def filler_of(tokenizer: Any) -> int:
-    """Return the token id that batches are filled up with."""
-    return int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0)

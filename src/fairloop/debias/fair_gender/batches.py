@@ -25,7 +25,7 @@ def fair_gender_data(
     pairs: Sequence[TrainingPair],
     neutral: Sequence[str],
     tokens: Tokens,
-    settings: FairGenderSettings,
+    settings: MethodSettings,
     *,
     seed: int,
     stage: str,
@@ -36,17 +36,18 @@ def fair_gender_data(
         UserError: no pairs, fewer than one batch takes, or no neutral sentence where the regulariser needs one.
         Fault: a pair without its target.
     """
-    if settings.lambda_r and not neutral:
+    if settings.effective_lambda and not neutral:
         raise UserError("there are no neutral sentences, which the regulariser (lambda_r) needs")
     sides = [tokens.pair(pair.male, pair.female, pair.target) for pair in pairs]
     texts = [tokens.text(sentence) for sentence in neutral]
+    compared = settings.compared(tokens.kind)
     turns = random_generator(seed, stage, "neutral").permutation(len(texts)).tolist()
-    items = [Item(n, (turns[n % len(texts)],) if settings.lambda_r else ()) for n in range(len(pairs))]
+    items = [Item(n, (turns[n % len(texts)],) if settings.effective_lambda else ()) for n in range(len(pairs))]
 
     def collate(chosen: Sequence[Item]) -> dict[str, Tensor]:
         numbers = [item.number for item in chosen]
         return {
-            **_bias_batch(numbers, pairs, sides, tokens, settings.predicted),
+            **_bias_batch(numbers, pairs, sides, tokens, compared),
             **_text_batch("text", [sides[n][side].text for side in (0, 1) for n in numbers], tokens),
             **_text_batch("neutral", [texts[n] for item in chosen for n in item.neutral], tokens),
         }

@@ -32,10 +32,32 @@ What is not public of the paper is decided here:
   change places, and however a batch is split. They are all replaced by the mask token.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fairloop.debias.fair_gender.batches import fair_gender_data, plain_batches
+from fairloop.debias.fair_gender.settings import MethodSettings
+from fairloop.debias.fair_gender.tokens import Kind, Tokens, TrainingPair
+from fairloop.seeding import random_generator
+from fairloop.training.early_stopping import EarlyStopping, Evaluation
+from fairloop.training.job import Components, Job, TrainingTask
+from fairloop.training.module import TrainingModule
+from fairloop.training.plm import load_plm
+from fairloop.training.predictions import logits_at, places
+
+QUESTIONS = ("bias", "choice", "blind")
+SMALLEST = 1e-30  # a probability below this counts as this: logarithms and their gradients stay finite
+
+
 class FairGenderModule(TrainingModule):
     """Minimise L = L_b + λ·L_r.
 
-    `frozen` is the untouched model; with λ = 0 there is none.
+    `frozen` is the untouched model; there is none with λ = 0, nor before the first step, where its KL term is zero.
     """
 
     fused_on_cpu = True
@@ -45,7 +67,7 @@ class FairGenderModule(TrainingModule):
         model: Any,
         frozen: Any | None,
         tokens: Tokens,
-        settings: FairGenderSettings,
+        settings: MethodSettings,
         *,
         seed: int,
         stage: str,
@@ -57,7 +79,9 @@ class FairGenderModule(TrainingModule):
         self.model = without_dropout(model)
         self.frozen = frozen.requires_grad_(False).eval() if frozen is not None else None
         self.parts = settings.accumulate
-        self.watch = Watch(settings.watch) if settings.watch is not None else None
+        early = settings.early_stopping
+        if early.enabled:
+            self.early_stopping = EarlyStopping(early.every, early.patience, early.tolerance)
         self._held_out = list(held_out)
 
     def train(self, mode: bool = True) -> "FairGenderModule":
@@ -69,19 +93,34 @@ class FairGenderModule(TrainingModule):
 
     def loss_parts(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Return the summed losses of this batch's pairs, and their number."""
-        bias = self.bias_losses(batch)
-        total = (batch["weights"] * bias).sum()
-        terms = {"L_b": total}
-        if self.settings.lambda_r:
-            step = self.global_step
-            terms["kl"] = self.drifts(batch, step).sum()
-            total = total + self.settings.lambda_r * terms["kl"]
-            if self.settings.text_weight:
-                terms["language"] = self.language_losses(batch, "text", step).view(2, -1).mean(dim=0).sum()
-                total = total + self.settings.lambda_r * self.settings.text_weight * terms["language"]
-            terms["L_r"] = terms["kl"] + self.settings.text_weight * terms.get("language", 0.0)
+        total, terms = self.loss(batch, [self.global_step])
         self.log_terms(**terms)
-        return total, batch.get("count", torch.tensor(len(bias), device=total.device))
+        return total, batch.get("count", torch.tensor(len(batch["weights"]), device=total.device))
+
+    def loss(self, batch: dict[str, Tensor], steps: Sequence[int]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return Σ_i L over the batch's pairs, and its terms: what the training minimises and the filter estimates.
+
+        Args:
+            batch: of `batches`.
+            steps: whose masks the texts get; the terms of L_r are means over them.
+        """
+        total = (batch["weights"] * self.bias_losses(batch)).sum()
+        terms, weight = {"L_b": total}, self.settings.effective_lambda
+        if not weight:
+            return total, terms
+        regularizer: Tensor | float = 0.0
+        if self.frozen is not None:
+            terms["kl"] = torch.stack([self.drifts(batch, step).sum() for step in steps]).mean()
+            total, regularizer = total + weight * terms["kl"], terms["kl"]
+        if self.settings.text_weight:
+            terms["language"] = torch.stack([self._language(batch, step) for step in steps]).mean()
+            total = total + weight * self.settings.text_weight * terms["language"]
+        terms["L_r"] = regularizer + self.settings.text_weight * terms.get("language", torch.zeros(()))
+        return total, terms
+
+    def _language(self, batch: dict[str, Tensor], step: int) -> Tensor:
+        """Return the pairs' own masked-LM losses, summed."""
+        return self.language_losses(batch, "text", step).view(2, -1).mean(dim=0).sum()
 
     def bias_losses(self, batch: dict[str, Tensor]) -> Tensor:
         """Return D_target + D_attribute, as far as they are asked for, of each pair i of the batch [pairs], in nats."""
@@ -124,8 +163,7 @@ class FairGenderModule(TrainingModule):
     def answers(self, batch: dict[str, Tensor], names: Sequence[str], chosen: Tensor) -> dict[str, Tensor]:
         """Return the answers of the chosen rows to each question [rows, vocabulary]; of 2 words unless it is `bias`.
 
-        All questions go through the model at once: many short passes cost several times as much. Equal inputs go
-        through it once: without its gendered words, a pair is mostly the same sentence twice.
+        All questions go through the model at once: many short passes cost several times as much.
         """
         width = max(batch[f"{name}_ids"].shape[1] for name in names)
 
@@ -135,10 +173,7 @@ class FairGenderModule(TrainingModule):
 
         ids, mask = together("ids", self.tokens.pad_id), together("mask", 0)
         columns = torch.cat([batch[f"{name}_places"][chosen] for name in names])
-        asked = torch.stack([ids, mask, places(ids, columns).to(ids.dtype)], dim=1)
-        distinct, number = asked.unique(dim=0, return_inverse=True)
-        ids, mask, wanted = distinct.unbind(dim=1)
-        logits = self.logits(ids, mask, wanted.bool())[number]
+        logits = self.answer_logits(ids, mask, places(ids, columns))
         found = {}
         for name, part in zip(names, logits.chunk(len(names)), strict=True):
             words = part if name == "bias" else part.gather(1, batch["choice_words"][chosen])
@@ -160,6 +195,16 @@ class FairGenderModule(TrainingModule):
         losses = functional.kl_div(after, before, reduction="none", log_target=True).sum(dim=-1)
         return mean_by_row(losses, predicted)
 
+    def answer_logits(self, ids: Tensor, mask: Tensor, wanted: Tensor) -> Tensor:
+        """Return the logits at each row's one wanted place.
+
+        Equal inputs go through the model once: without its gendered words, a pair is mostly the same sentence twice.
+        """
+        asked = torch.stack([ids, mask, wanted.to(ids.dtype)], dim=1)
+        distinct, number = asked.unique(dim=0, return_inverse=True)
+        ids, mask, wanted = distinct.unbind(dim=1)
+        return self.logits(ids, mask, wanted.bool())[number]
+
     def logits(self, ids: Tensor, mask: Tensor, wanted: Tensor) -> Tensor:
         """Return the trained model's logits at the wanted places, in float32."""
         return logits_at(self.model, ids, mask, wanted, causal=self.kind == "causal").float()
@@ -178,22 +223,22 @@ class FairGenderModule(TrainingModule):
         return ids.masked_fill(hidden, self.tokens.mask_id), hidden, hidden
 
     def held_out(self) -> list[dict[str, Tensor]]:
-        """Return the batches that a look at held-out data takes."""
+        """Return the batches of an evaluation on held-out data."""
         return self._held_out
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Return [sum of the pairs' biases, pairs, sum of the texts' losses, texts] of one held-out batch."""
         zero = torch.zeros(0, device=self.device)
         bias = self.bias_losses(batch) if "mixture" in batch else zero
-        # Masked alike in every look (step −1): looks compare.
+        # Masked alike in every evaluation (step −1): they compare.
         language = self.language_losses(batch, "neutral", -1) if "neutral_ids" in batch else zero
         parts = (bias.sum(), len(bias), language.sum(), len(language))
         return torch.stack([torch.as_tensor(part, dtype=torch.float64, device=self.device) for part in parts])
 
-    def look(self, step: int, measured: list[Any]) -> Look:
+    def evaluation(self, step: int, measured: list[Any]) -> Evaluation:
         """Return the held-out pairs' mean bias and the held-out texts' mean loss."""
         bias, pairs, language, texts = torch.stack(measured).sum(dim=0).tolist()
-        return Look(step, bias / max(1, pairs), language / max(1, texts))
+        return Evaluation(step, bias / max(1, pairs), language / max(1, texts))
 
 
 def jensen_shannon(first: Tensor, second: Tensor) -> Tensor:
@@ -225,23 +270,44 @@ def without_dropout(model: Any) -> Any:
     return model
 
 
-def build(job: "Job") -> tuple[TrainingModule, TrainingData, Any]:
-    """Return module, data and tokenizer of a job (`tasks.train_plm`) whose data is an `Incorporation` as plain data."""
-    from fairloop.training.plm import load_plm
+@dataclass(frozen=True)
+class IncorporationTask(TrainingTask):
+    """Incorporate pairs into a PLM.
 
-    settings = FairGenderSettings.model_validate(job.settings)
-    kind: Kind = job.data["kind"]
-    shared: dict[str, Any] = {"seed": job.seed, "stage": job.stage}
-    model, tokenizer = load_plm(job, kind, settings)
-    frozen = load_plm(job, kind, settings.model_copy(update={"weights": "full"}))[0] if settings.lambda_r else None
-    tokens = Tokens(tokenizer, kind, settings.max_length)
-    pairs, held_out = ([_training_pair(row) for row in job.data[name]] for name in ("pairs", "held_out_pairs"))
-    data = fair_gender_data(pairs, job.data["neutral"], tokens, settings, **shared)
-    batches = plain_batches(held_out, job.data["held_out_neutral"], tokens, 2 * settings.batch_size, settings.predicted)
-    module = FairGenderModule(model, frozen, tokens, settings, total_steps=data.total_steps, held_out=batches, **shared)
-    return module, data, tokenizer
+    Attributes:
+        settings: of the method, with sentences of at most as many tokens as the PLM takes.
+        kind: of the PLM.
+        pairs: to learn from.
+        neutral: sentences on which the PLM is to stay as it is.
+        held_out_pairs: for early stopping.
+        held_out_neutral: for early stopping.
+    """
 
+    settings: MethodSettings
+    kind: Kind
+    pairs: tuple[TrainingPair, ...]
+    neutral: tuple[str, ...]
+    held_out_pairs: tuple[TrainingPair, ...] = ()
+    held_out_neutral: tuple[str, ...] = ()
 
-def _training_pair(row: dict[str, Any]) -> TrainingPair:
-    """Return a pair that went through JSON, which has no tuples."""
-    return TrainingPair(**{**row, **{name: tuple(row[name]) for name in ("neighbours", "mixture")}})
+    def components(self, job: Job) -> Components:
+        """Load the PLM, once more as it is if the regulariser asks for it; see `TrainingTask`."""
+        settings = self.settings
+        shared: dict[str, Any] = {"seed": job.seed, "stage": job.stage}
+        model, tokenizer = load_plm(job, self.kind, settings)
+        frozen = None
+        if settings.effective_lambda:
+            frozen, _ = load_plm(job, self.kind, settings.model_copy(update={"weights": "full"}))
+        tokens = Tokens(tokenizer, self.kind, settings.max_length)
+        data = fair_gender_data(self.pairs, self.neutral, tokens, settings, **shared)
+        held_out = plain_batches(
+            self.held_out_pairs,
+            self.held_out_neutral,
+            tokens,
+            2 * settings.batch_size,
+            settings.compared(self.kind),
+        )
+        module = FairGenderModule(
+            model, frozen, tokens, settings, total_steps=data.total_steps, held_out=held_out, **shared
+        )
+        return Components(module, data, tokenizer)

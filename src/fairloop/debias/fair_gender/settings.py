@@ -1,5 +1,6 @@
 """Settings of Fair-Gender (conf/debias/fair_gender.yaml); none of this needs torch."""
 
+from dataclasses import replace
 from typing import Literal
 
 from pydantic import Field
@@ -27,14 +28,14 @@ class EarlyStoppingSettings(Settings):
 
     enabled: bool = Field(True, description="false: all steps are taken and the last weights kept")
     held_out: float = Field(0.1, gt=0, le=0.5, description="share of the target words whose pairs are held out")
-    every: int = Field(25, ge=1, description="steps between two looks at what is held out")
-    patience: int = Field(0, ge=0, description="stop after so many looks without a better one; 0: never")
+    every: int = Field(25, ge=1, description="steps between two evaluations of what is held out")
+    patience: int = Field(0, ge=0, description="stop after so many evaluations without a better one; 0: never")
     tolerance: float = Field(
         0.01, ge=0, description="held-out (pseudo-)perplexity may rise by this share; beyond it, less rise is better"
     )
 
 
-class MethodSettings(settings.PairMethodSettings, settings.BudgetSettings):
+class MethodSettings(settings.PairMethodSettings, BudgetSettings):
     """Settings of Fair-Gender."""
 
     name: Literal["fair_gender"] = Field("fair_gender", description="the method")
@@ -46,7 +47,7 @@ class MethodSettings(settings.PairMethodSettings, settings.BudgetSettings):
         1.0, ge=0, description="harm above which a pair is dropped, in units of the effects' root mean square"
     )
     neighbours: int = Field(2, ge=1, le=1000, description="K: nearest pairs, itself among them, in knn and in L_b")
-    predicted: Literal["target", "attribute", "both"] | None = Field(
+    predicted: Predicted | None = Field(
         None,
         description="what L_b compares: the masked target, the masked gendered words (masked PLMs), or both; null: both"
         " for a masked PLM, target for a causal one",
@@ -68,3 +69,19 @@ class MethodSettings(settings.PairMethodSettings, settings.BudgetSettings):
     def effective_lambda(self) -> float:
         """λ, or 0 without the regulariser."""
         return self.lambda_r if self.regularizer else 0.0
+
+    def compared(self, kind: str) -> Predicted:
+        """Return what L_b compares in a PLM of this kind.
+
+        Raises:
+            UserError: a causal PLM is to predict gendered words, which come before it has seen what they depend on.
+        """
+        chosen = self.predicted or ("target" if kind == "causal" else "both")
+        if kind == "causal" and chosen != "target":
+            raise UserError.of("debias.predicted", chosen, "target for a causal PLM")
+        return chosen
+
+    @property
+    def schedule(self) -> Schedule:
+        """As many steps as are chosen; with early stopping the best weights."""
+        return replace(super().schedule, keep="best" if self.early_stopping.enabled else "last")

@@ -7,6 +7,7 @@ from difflib import SequenceMatcher
 from typing import Any, Literal
 
 from fairloop.errors import Fault, UserError
+from fairloop.plm.loading import pad_id
 
 Kind = Literal["masked", "causal"]
 
@@ -90,8 +91,7 @@ class Tokens:
             raise UserError("plm: a masked language model is debiased through its mask token; its tokenizer has none")
         self.tokenizer, self.kind, self.max_length = tokenizer, kind, max_length
         self.mask_id = tokenizer.mask_token_id
-        filler = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-        self.pad_id = int(filler or 0)
+        self.pad_id = pad_id(tokenizer)
 
     def text(self, sentence: str) -> Text:
         """Tokenise a sentence; what is longer than `max_length` is cut."""
