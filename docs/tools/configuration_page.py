@@ -21,7 +21,8 @@ from pydantic.fields import FieldInfo
 from fairloop.benchmarks.registry import benchmarks
 from fairloop.benchmarks.settings import BenchmarkSettings
 from fairloop.composition import CONFIG_NAME, compose_config, composer, conf_dir
-from fairloop.config import DECIDING, Configuration
+from fairloop.config import Configuration
+from fairloop.config.study import studies
 from fairloop.debias.registry import methods, settings_class
 from fairloop.debias.settings import BudgetSettings, PairMethodSettings
 from fairloop.mitigation.compose import strategies
@@ -99,7 +100,8 @@ def page() -> str:
 
 
 def _deciding() -> str:
-    lines = [f"| `{study}` | {', '.join(f'`{group}`' for group in groups)} |" for study, groups in DECIDING.items()]
+    read = {name: ("study", *study.reads, "seed") for name, study in sorted(studies().items())}
+    lines = [f"| `{study}` | {', '.join(f'`{group}`' for group in groups)} |" for study, groups in read.items()]
     return "\n".join(["| study | what decides its results |", "| --- | --- |", *lines])
 
 

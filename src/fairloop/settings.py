@@ -23,14 +23,14 @@ class Settings(BaseModel):
         Left out are those declared with `incidental`: paths, devices, logging, worker counts. One declared with
         `by_contents` is null.
         """
-        kept: dict[str, Any] = {}
-        for name, field in type(self).model_fields.items():
-            extra = field.json_schema_extra
-            if isinstance(extra, dict) and extra.get("incidental"):
-                continue
-            by_contents = isinstance(extra, dict) and extra.get("by_contents")
-            kept[name] = None if by_contents else _plain(getattr(self, name))
-        return kept
+        kept = (name for name in type(self).model_fields if not self.marked(name, "incidental"))
+        return {name: None if self.marked(name, "by_contents") else _plain(getattr(self, name)) for name in kept}
+
+    @classmethod
+    def marked(cls, name: str, mark: str) -> bool:
+        """Tell whether a field is declared with `incidental` or `by_contents`; an unknown one is not."""
+        extra = cls.model_fields[name].json_schema_extra if name in cls.model_fields else None
+        return isinstance(extra, dict) and bool(extra.get(mark))
 
 
 def _plain(value: Any) -> Any:
@@ -51,7 +51,7 @@ def incidental(default: Any = ..., **constraints: Any) -> Any:
 def by_contents(default: Any = ..., **constraints: Any) -> Any:
     """Declare the path of something whose contents decide a result, and not where it lies.
 
-    It is for the configuration to name the contents (`config.Configuration.files` and `.models`).
+    It is for the study to name the contents (`config.study.StudySettings.contents` and `.models`).
     """
     return Field(default, json_schema_extra={"by_contents": True}, **constraints)
 
@@ -140,7 +140,9 @@ def _one_allowed(schema: dict[str, Any]) -> str:
         return "one of " + ", ".join(map(str, schema.get("enum", [schema.get("const")])))
     if schema.get("type") == "array":
         fewest = f" of at least {schema['minItems']}" if schema.get("minItems") else ""
-        return f"a list{fewest}, each {_one_allowed(schema['items'])}" if schema.get("items") else f"a list{fewest}"
+        items = schema.get("items", {})
+        each = " or ".join(map(_one_allowed, items.get("anyOf", [items] if items else [])))
+        return f"a list{fewest}, each {each}" if each else f"a list{fewest}"
     words = "non-empty text" if schema.get("minLength") else _TYPE_WORDS[schema.get("type", "object")]
     limits = [
         ("minimum", "at least"),

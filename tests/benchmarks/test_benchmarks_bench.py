@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-
-from fairloop.benchmarks import bench
+from bench import benchmarks as bench
 
 
 class Clock:

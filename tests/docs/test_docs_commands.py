@@ -169,6 +169,6 @@ def test_a_report_is_run_on_the_runs_there_are(tmp_path):
 
 
 def test_every_study_has_small_numbers():
-    from fairloop.config import DECIDING
+    from fairloop.config.study import studies
 
-    assert set(SMALL) == set(DECIDING)
+    assert set(SMALL) == set(studies())

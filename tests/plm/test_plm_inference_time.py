@@ -9,7 +9,15 @@ from plm_models import CAUSAL, MASKED, SENTENCES, tiny
 
 from fairloop.errors import Fault, UserError
 from fairloop.plm.encoder import SentenceEncoder
-from fairloop.plm.inference_time import RECORD, TENSORS, rescale, write_projection, write_record
+from fairloop.plm.inference_time import (
+    RECORD,
+    TENSORS,
+    Projection,
+    rescale,
+    write_projection,
+    write_projections,
+    write_record,
+)
 from fairloop.plm.model import LanguageModel
 from fairloop.plm.scoring import token_scores
 from fairloop.plm.settings import PlmSettings
@@ -90,6 +98,73 @@ def test_projected_scores_equal_the_head_on_projected_states(tmp_path, family):
                 hidden = model.base_model(torch.tensor([ids])).last_hidden_state[:, place]
             expected.append(torch.log_softmax(head_alone(model, hidden @ matrix.T), dim=-1)[0, token].item())
         np.testing.assert_allclose(scores.log_probabilities, expected, atol=2e-5)
+
+
+def affine(seed):
+    """A projection along slanted directions about a point that is not the origin, and the map written out."""
+    random = np.random.default_rng(seed)
+    right = random.normal(size=(32, 2))
+    left = random.normal(size=(32, 2))
+    left = left @ np.linalg.inv(right.T @ left)
+    mean = random.normal(size=32)
+    return Projection(left, right, mean), lambda states: states - (states - mean) @ right @ left.T
+
+
+def layer_by_layer(model, ids, between):
+    """A model's final hidden states, its layers called one after the other, with `between` behind each."""
+    ids = torch.tensor([ids])
+    if model.config.model_type == "bert":
+        base, states = model.bert, model.bert.embeddings(input_ids=ids)
+        blocks, last = base.encoder.layer, lambda states: states
+    else:
+        base = model.transformer
+        states = base.wte(ids) + base.wpe(torch.arange(ids.shape[1]))[None]
+        blocks, last = base.h, base.ln_f
+    for number, block in enumerate(blocks):
+        out = block(states)
+        states = out[0] if isinstance(out, tuple) else out
+        if number == len(blocks) - 1:
+            states = last(states)
+        states = between(number, states)
+    return states[0]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("inner", [False, True], ids=["final", "every layer"])
+@pytest.mark.parametrize("family", ["bert", "gpt2"])
+def test_affine_projections_equal_the_maps_written_out(tmp_path, family, inner):
+    model, tokenizer, kind = tiny(family)
+    folder = save(tmp_path, family)
+    chosen = [affine(0), affine(1)] if inner else [affine(1)]
+    write_projections(folder, [one for one, _ in chosen])
+    write_record(folder, "projection", "leace", {})
+    plm = load(str(folder))
+
+    def between(number, states):
+        place = number if inner else number - 1
+        return torch.tensor(chosen[place][1](states.double().numpy())).float() if place >= 0 else states
+
+    for sentence, scores in zip(SENTENCES[:2], token_scores(plm, SENTENCES[:2]), strict=True):
+        expected = []
+        for ids, place, token in variants(tokenizer, kind, sentence):
+            hidden = layer_by_layer(model, ids, between)[place]
+            expected.append(torch.log_softmax(head_alone(model, hidden[None]), dim=-1)[0, token].item())
+        np.testing.assert_allclose(scores.log_probabilities, expected, atol=5e-4)
+    vector = layer_by_layer(model, tokenizer(SENTENCES[0])["input_ids"], between).mean(dim=0)
+    np.testing.assert_allclose(plm.encoder.embed(SENTENCES[:1])[0], vector, atol=1e-4)
+
+
+def test_projections_of_every_layer_have_to_fit_the_model(tmp_path):
+    folder = save(tmp_path / "albert", "albert")
+    write_projections(folder, [affine(0)[0], affine(1)[0]])
+    write_record(folder, "projection", "leace", {})
+    with pytest.raises(UserError, match="albert: this family has no module of its own for each layer"):
+        load(str(folder))
+    folder = save(tmp_path / "bert", "bert")
+    write_projections(folder, [affine(number)[0] for number in range(3)])
+    write_record(folder, "projection", "leace", {})
+    with pytest.raises(Fault, match=r"projections of 3 layers for a model of 2$"):
+        load(str(folder))
 
 
 @pytest.mark.parametrize("family", ["bert", "gpt2"])

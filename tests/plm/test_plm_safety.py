@@ -25,9 +25,10 @@ from fairloop.plm.model import LanguageModel, detect_kind
 from fairloop.plm.next_sentence import has_next_sentence_head
 from fairloop.plm.settings import PlmSettings
 from fairloop.training.causal_lm import CausalExample
+from fairloop.training.plm import load_plm
 from fairloop.training.plm_settings import PlmTrainingSettings
 from fairloop.training.settings import CausalLMSettings, ClassifierSettings, ContrastiveSettings, TrainerSettings
-from fairloop.training.tasks import train_causal_lm, train_classifier, train_encoder, train_plm
+from fairloop.training.tasks import train_causal_lm, train_classifier, train_encoder
 
 CPU = TrainerSettings(accelerator="cpu", precision="float32", threads=1)
 JOBS = ["nurse", "doctor", "teacher", "pilot", "welder", "farmer", "cleaner", "engineer"]
@@ -68,9 +69,8 @@ def shared(work):
 
 
 def incorporate(path, work):
-    train_plm(
-        "language_modeling", path, {"kind": "masked", "texts": TEXTS}, PlmTrainingSettings(batch_size=2), **shared(work)
-    )
+    job = SimpleNamespace(model=path, revision=None, trainer_settings=CPU, seed=0, stage="s")
+    load_plm(job, "masked", PlmTrainingSettings())
 
 
 WAYS = {

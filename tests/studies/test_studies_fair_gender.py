@@ -225,10 +225,10 @@ def test_a_named_ablation_changes_exactly_one_key():
 
 # The functions that do a component's work, by the settings that leave the component out.
 WORK = {
-    "debias.screen.enabled=false": ["debias.screen.screen_pairs", "debias.screen.fluency_of"],
-    "debias.screen.toxicity=none": ["debias.toxicity.wordlist_toxicity"],
-    "debias.screen.fluency=none": ["debias.screen.fluency_of"],
-    "debias.alignment.enabled=false": ["debias.alignment.align"],
+    "debias.screen.enabled=false": ["pairs.screen.screen_pairs", "pairs.screen.fluency_of"],
+    "debias.screen.toxicity=none": ["pairs.toxicity.wordlist_toxicity"],
+    "debias.screen.fluency=none": ["pairs.screen.fluency_of"],
+    "debias.alignment.enabled=false": ["debias.fair_gender.alignment.align"],
     "debias.causal=none": ["debias.fair_gender.effect.Absorption.__init__"],
     "debias.causal=none debias.neighbours=1": ["debias.fair_gender.neighbours.represent"],
     "debias.early_stopping.enabled=false": ["debias.fair_gender.loss.FairGenderModule.validation_step"],

@@ -81,7 +81,7 @@ def test_the_mean_of_cells_that_differ_in_seed_alone_less_what_is_done(tmp_path)
 
 def test_the_nearest_cells_are_taken_and_named(tmp_path):
     found = jobs(tmp_path, "study.sentences=100,200", "study.generations=2,3")
-    kinds = {(job.configuration.recursion.sentences, job.configuration.recursion.generations): job for job in found}
+    kinds = {(job.configuration.study.sentences, job.configuration.study.generations): job for job in found}
     for key, seconds in (((100, 2), 10.0), ((200, 2), 40.0)):
         write_cell(kinds[key])
         stage(kinds[key], "01-writing", seconds)

@@ -70,6 +70,7 @@ def test_layout(tmp_path):
     assert cell.folder == tmp_path / "toy" / cell_key("toy", {"seed": 1})
     assert sorted(path.name for path in cell.folder.iterdir() if path.name != ".lock") == [
         "config.yaml",
+        "deciding.json",
         "environment.json",
         "metrics.csv",
         "result.json",
@@ -92,6 +93,27 @@ def test_layout(tmp_path):
     environment = json.loads((cell.folder / "environment.json").read_text())
     assert "pydantic" in environment["packages"]
     assert set(environment) == {"git", "hardware", "packages", "platform", "python"}
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "deciding.json"])
+def test_what_a_finished_cell_says_of_itself_is_sealed(tmp_path, caplog, name):
+    cell = toy_study.run(tmp_path, 1)
+    assert json.loads((cell.folder / "deciding.json").read_text()) == {"seed": 1, "version": 1}
+    written = (cell.folder / name).read_text()
+    (cell.folder / name).write_text(written.replace("1", "2", 1))
+    assert not cell.complete
+    toy_study.run(tmp_path, 1)
+    assert (cell.folder / name).read_text() == written
+    assert f"{name} was altered" in caplog.text
+
+
+def test_a_cell_that_was_finished_before_it_kept_what_decides_it_is_complete(tmp_path):
+    cell = toy_study.run(tmp_path, 1)
+    (cell.folder / "deciding.json").unlink()
+    record = json.loads((cell.folder / "status.json").read_text())
+    record["seal"] = {key: seal for key, seal in record["seal"].items() if not key.endswith((".yaml", "deciding.json"))}
+    (cell.folder / "status.json").write_text(json.dumps(record))
+    assert cell.complete
 
 
 def test_opening_a_cell_writes_nothing(tmp_path):

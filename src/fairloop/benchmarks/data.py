@@ -6,14 +6,14 @@ import hashlib
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from fairloop.errors import Fault, UserError
-from fairloop.files import write_bytes
+from fairloop.files import canonical_json, digest_text, write_bytes
 from fairloop.plm.embedded import cache_folder
 
 _TIMEOUT_SECONDS = 30
@@ -55,6 +55,12 @@ class DataSet:
             DataFile(row["file"], row["url"], row["sha256"], row["fetch"] == "no")
             for row in _sources()
             if row["dataset"] == self.name
+        )
+
+    def is_whole(self, names: Collection[str]) -> bool:
+        """Tell whether these are all files that the publisher has, or a variant that holds them all."""
+        return any(file.optional and file.name in names for file in self.files) or all(
+            file.name in names for file in self.files if not file.optional
         )
 
     @property
@@ -106,6 +112,43 @@ def find(dataset: DataSet, given: str | None, *, verify: bool = True) -> Path:
     if verify:
         _verify(dataset, folder)
     return folder
+
+
+def contents(dataset: DataSet, given: str | None) -> str | None:
+    """Return what names the files that a benchmark reads; None where they are the publisher's, wherever they lie.
+
+    Of a given folder every file of the data set counts. In the cache what has no known checksum was fetched at a pinned
+    revision and passes for the publisher's.
+
+    Raises:
+        UserError: the given folder does not exist or lacks the files.
+    """
+    if given is None:
+        folder, others = dataset.cached, set[str]()
+    else:
+        folder = _in_given(dataset, Path(given).expanduser(), verify=False)
+        others = {path.name for path in folder.glob("*.jsonl")} if dataset.any_of else set()
+    known = {file.name: file.sha256 for file in dataset.files if given is not None or file.sha256}
+    found = {name: file_digest(folder / name) for name in sorted(others | set(known)) if (folder / name).is_file()}
+    published = all(digest == known.get(name) for name, digest in found.items())
+    whole = given is None or not dataset.any_of or dataset.is_whole(found)
+    return None if published and whole else digest_files(found)
+
+
+def digest_files(digests: Mapping[str, str]) -> str:
+    """Return one digest for files by their names and digests."""
+    return digest_text(canonical_json(dict(digests)))
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file; one that has not changed since is not read again."""
+    stat = path.stat()
+    return _file_digest(path, stat.st_size, stat.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=4096)
+def _file_digest(path: Path, size: int, changed: int) -> str:
+    return digest(path)
 
 
 def _in_given(dataset: DataSet, given: Path, verify: bool) -> Path:

@@ -30,7 +30,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BeforeValidator, Field
 
-from fairloop.benchmarks.glue_data import GLUE_TASKS, GlueData, digest_rows, read
+from fairloop.benchmarks.glue_data import GLUE_TASKS, GlueData, digest_rows, given_files, read
 from fairloop.benchmarks.result import Benchmark, BenchmarkResult, Task, skipped_measurement
 from fairloop.benchmarks.settings import BenchmarkSettings
 from fairloop.errors import Fault, UserError
@@ -330,4 +330,11 @@ def _protocol(plm: LanguageModel, settings: GlueSettings) -> str:
     )
 
 
-BENCHMARK = Benchmark(GlueSettings, ("masked", "causal", "encoder"), None, run)
+def _given(settings: GlueSettings) -> list[Path]:
+    """Return the files of the chosen tasks in the user's folder; none without one."""
+    if settings.data is None:
+        return []
+    return [path for name in settings.tasks for path in given_files(GLUE_TASKS[name], settings.data)]
+
+
+BENCHMARK = Benchmark(GlueSettings, ("masked", "causal", "encoder"), None, run, given=_given)

@@ -141,6 +141,12 @@ def read(task: GlueTask, given: str | None) -> GlueData:
     return _collect(task, tables, str(found["train"][0].parent))
 
 
+def given_files(task: GlueTask, given: str) -> list[Path]:
+    """Return the files of a task in the given folder, as `read` reads them; raises as it does."""
+    found = _in_given(task, Path(given).expanduser(), ("train", *task.validation))
+    return [path for paths in found.values() for path in paths]
+
+
 def _in_given(task: GlueTask, given: Path, splits: Sequence[str]) -> dict[str, list[Path]]:
     if not given.is_dir():
         raise UserError.of("benchmark.data", given, "there is no such folder")

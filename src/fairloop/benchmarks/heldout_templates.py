@@ -27,7 +27,6 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from fairloop.benchmarks.lpbs import correlation
 from fairloop.benchmarks.result import Benchmark, BenchmarkResult, Skipped, Task, skipped_measurement
 from fairloop.benchmarks.settings import BenchmarkSettings
 from fairloop.lexicon import Attribute, Target, attributes, heldout_templates, occupation, targets
@@ -35,6 +34,7 @@ from fairloop.measures.measurement import Measurement
 from fairloop.plm.model import Encoded, LanguageModel, Question
 from fairloop.plm.scoring import causal_questions
 from fairloop.statistics.bootstrap import bootstrap_mean, bootstrap_sums
+from fairloop.statistics.correlation import correlation_of_sums
 
 NEUTRAL = "the person"
 PRONOUNS = Attribute("he", "she", "{}")
@@ -203,7 +203,7 @@ def _correlation_with_men(items: Sequence[HeldoutItem], seed: int, resamples: in
     x = np.array([np.mean(scores) for scores in by_name.values()])
     y = np.array([1 - occupation(name).female_share for name in by_name])
     columns = np.column_stack([x, y, x * y, x**2, y**2, np.ones(len(x))])
-    estimate = bootstrap_sums(columns, correlation, seed=seed, resamples=resamples)
+    estimate = bootstrap_sums(columns, correlation_of_sums, seed=seed, resamples=resamples)
     return Measurement.of("heldout_templates/correlation_with_men", estimate)
 
 

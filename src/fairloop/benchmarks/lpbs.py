@@ -29,6 +29,7 @@ from fairloop.lexicon.occupations import Occupation, occupations
 from fairloop.measures.measurement import Measurement
 from fairloop.plm.model import Encoded, LanguageModel, Question
 from fairloop.statistics.bootstrap import bootstrap_mean, bootstrap_sums, divide
+from fairloop.statistics.correlation import correlation_of_sums
 
 #: {person} begins the sentence; {occupation} is written with its article.
 TEMPLATES = (
@@ -159,18 +160,11 @@ def _measurements(items: list[LpbsItem], seed: int, resamples: int) -> list[Meas
     )
     with_men = bootstrap_sums(
         np.column_stack([scores, men, scores * men, scores**2, men**2, np.ones(len(scores))]),
-        correlation,
+        correlation_of_sums,
         seed=seed,
         resamples=resamples,
     )
     return [*measurements, Measurement.of("lpbs/gap", gap), Measurement.of("lpbs/correlation", with_men)]
-
-
-def correlation(sums: np.ndarray) -> np.ndarray:
-    """Return Pearson's correlation from the sums [..., 6] of x, y, xy, x², y² and 1."""
-    x, y, xy, xx, yy, n = (sums[..., column] for column in range(6))
-    spread = np.maximum(n * xx - x**2, 0) * np.maximum(n * yy - y**2, 0)
-    return divide(n * xy - x * y, np.sqrt(spread))
 
 
 BENCHMARK = Benchmark(LpbsSettings, ("masked", "causal"), None, run)

@@ -20,6 +20,7 @@ from fairloop.errors import UserError
 from fairloop.lexicon import neutral_sentences
 from fairloop.measures.measurement import Measurement
 from fairloop.plm.scoring import token_scores
+from fairloop.settings import by_contents
 from fairloop.statistics.bootstrap import bootstrap_sums
 
 
@@ -27,7 +28,7 @@ class PerplexitySettings(BenchmarkSettings):
     """Settings of perplexity."""
 
     name: Literal["perplexity"] = Field("perplexity", description="The benchmark")
-    text: str | None = Field(
+    text: str | None = by_contents(
         None, description="A UTF-8 text file, one sentence or paragraph in each line; null: packaged neutral sentences"
     )
 

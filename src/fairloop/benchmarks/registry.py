@@ -46,6 +46,31 @@ def settings_of(values: Mapping[str, Any]) -> "BenchmarkSettings":
     return benchmark(str(values.get("name"))).settings.model_validate(dict(values))
 
 
+def contents(settings: "BenchmarkSettings") -> dict[str, str]:
+    """Return what names the contents of the user's files that a benchmark reads, by the key that leads to them.
+
+    Nothing stands for the publisher's own data: a folder that holds it and the cache are the same.
+
+    Raises:
+        UserError: a file or folder that was given is not there.
+    """
+    from fairloop.benchmarks import data
+
+    chosen, read = benchmark(settings.name), dict[str, str]()
+    if chosen.given is not None:
+        paths = chosen.given(settings)
+        named = {f"{place} {path.name}": data.file_digest(path) for place, path in enumerate(paths)}
+        read |= {"data": data.digest_files(named)} if paths else {}
+    elif chosen.dataset is not None and (found := data.contents(chosen.dataset, settings.data)) is not None:
+        read["data"] = found
+    for key in type(settings).model_fields:
+        if settings.marked(key, "by_contents") and (path := getattr(settings, key)) is not None:
+            if not Path(path).expanduser().is_file():
+                raise UserError.of(f"benchmark.{key}", path, "there is no such file")
+            read[key] = data.file_digest(Path(path).expanduser())
+    return read
+
+
 def measure(
     plm: "LanguageModel",
     settings: "BenchmarkSettings",

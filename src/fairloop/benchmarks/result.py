@@ -90,12 +90,14 @@ class Benchmark:
         kinds: The kinds of model that it can measure.
         dataset: The publisher's files, or None.
         run: Measures a model.
+        given: The files that its settings make it read from a data folder of the user; None: those of `dataset`.
     """
 
     settings: type[BenchmarkSettings]
     kinds: tuple[Kind, ...]
     dataset: DataSet | None
     run: Callable[[Task, Any], BenchmarkResult]
+    given: Callable[[Any], list[Path]] | None = None
 
 
 def skipped_measurement(benchmark: str, skipped: list[Skipped], total: int) -> Measurement:

@@ -1,7 +1,5 @@
 """Read finished cells back from the run store, as plain data; what cannot be read is named with its reason."""
 
-import csv
-import hashlib
 import json
 import math
 import re
@@ -16,13 +14,13 @@ import yaml
 
 from fairloop.errors import UserError
 from fairloop.statistics.means import student_mean
+from fairloop.tracking.results import read_metrics_csv
+from fairloop.tracking.store import Status, broken
 
 _GROUP = re.compile(r"^(?=[^\s#-])", re.MULTILINE)
 
 MITIGATED = "mitigated/"
 """What the names of measures after the mitigation's change begin with."""
-
-COLUMNS = ["generation", "metric", "value", "low", "high", "n"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +98,14 @@ class Cell:
         missing = Measure(generation, metric, math.nan, math.nan, math.nan, math.nan)
         return self.measures.get((metric, generation), missing)
 
+    def course(self, metric: str) -> list[Measure]:
+        """Return a metric at generation 0, 1, …, nan throughout where it is missing."""
+        last = self.generations[-1] if self.generations else -1
+        return [self.get(metric, generation) for generation in range(last + 1)]
+
     def values(self, metric: str) -> tuple[float, ...]:
         """Return a metric's values for generation 0, 1, …, nan where it is missing."""
-        last = self.generations[-1] if self.generations else -1
-        return tuple(self.get(metric, generation).value for generation in range(last + 1))
+        return tuple(one.value for one in self.course(metric))
 
     def _at(self, group: str, key: str) -> Any:
         inner = self.config.get(group)
@@ -216,13 +218,14 @@ class _NotUsableError(Exception):
 
 def read_cell(folder: Path) -> Cell:
     """Read one cell's folder; a cell that is not finished or is damaged raises with the reason."""
-    status = _json(folder / "status.json")
-    state = status.get("status")
-    if state != "complete":
-        reason = _one_line(status.get("reason"))
-        raise _NotUsableError(f"{_one_line(state) or 'status unknown'}{': ' if reason else ''}{reason}")
-    for name, seal in _seals(status).items():
-        _check_seal(folder / name, seal)
+    record = _json(folder / "status.json")
+    status = Status.of(record)
+    if status.state != "complete":
+        reason = "" if status.reason == status.state else _one_line(status.reason)
+        raise _NotUsableError(f"{_one_line(status.state)}{': ' if reason else ''}{reason}")
+    for name in broken(folder, record, by_content=True):
+        _bytes(folder / name)
+        raise _NotUsableError(f"damaged: {name} is not what the study wrote (its checksum differs)")
     config = _config(folder / "config.yaml")
     result = {name: _number(value) for name, value in _json(folder / "result.json").items()}
     return Cell(folder, _study(config, folder), config, _rows(folder / "metrics.csv"), result)
@@ -237,19 +240,6 @@ def _study(config: dict[str, Any], folder: Path) -> str:
     study = config.get("study")
     name = study.get("name") if isinstance(study, dict) else None
     return str(name or folder.parent.name)
-
-
-def _seals(status: dict[str, Any]) -> dict[str, list[Any]]:
-    """Return the recorded checksums of the files that are read here."""
-    seal = status.get("seal")
-    if not isinstance(seal, dict):
-        return {}
-    return {name: seal[name] for name in ("metrics.csv", "result.json") if isinstance(seal.get(name), list)}
-
-
-def _check_seal(path: Path, seal: list[Any]) -> None:
-    if hashlib.sha256(_bytes(path)).hexdigest() != seal[0]:
-        raise _NotUsableError(f"damaged: {path.name} is not what the study wrote (its checksum differs)")
 
 
 def _bytes(path: Path) -> bytes:
@@ -324,22 +314,13 @@ def _yaml(text: str) -> Any:
 
 
 def _rows(path: Path) -> tuple[Measure, ...]:
-    lines = csv.reader(_text(path).splitlines())
-    rows = []
     try:
-        if next(lines, None) != COLUMNS:
-            raise _NotUsableError(f"damaged: {path.name} does not begin with {','.join(COLUMNS)}")
-        for line in lines:
-            if len(line) != len(COLUMNS):
-                raise _NotUsableError(f"damaged: {path.name} line {lines.line_num} has {len(line)} fields")
-            generation, metric, *numbers = line
-            value, low, high, n = [float(number) if number else math.nan for number in numbers]
-            rows.append(Measure(int(generation) if generation else None, sys.intern(metric), value, low, high, n))
-    except (ValueError, csv.Error):
-        raise _NotUsableError(
-            f"damaged: {path.name} line {lines.line_num} holds something other than numbers"
-        ) from None
-    return tuple(rows)
+        return tuple(
+            Measure(generation, sys.intern(metric), *numbers)
+            for generation, metric, numbers in read_metrics_csv(_text(path))
+        )
+    except ValueError as problem:
+        raise _NotUsableError(f"damaged: {path.name} {problem}") from None
 
 
 def _number(value: Any) -> float:

@@ -53,6 +53,13 @@ def spearman(
     return Estimate(value, float(low), float(high), n)
 
 
+def correlation_of_sums(sums: Floats) -> Floats:
+    """Return Pearson's correlation from the sums [..., 6] of x, y, xy, x², y² and 1; NaN where one does not vary."""
+    x, y, xy, xx, yy, n = (sums[..., column] for column in range(6))
+    spread = np.maximum(n * xx - x**2, 0) * np.maximum(n * yy - y**2, 0)
+    return divide(n * xy - x * y, np.sqrt(spread))
+
+
 def _weighted(columns: Sequence[Floats], weights: Floats) -> Floats:
     """Return the correlation of the weighted mid-ranks for each row of `weights` [resamples, n]."""
     total = weights.sum(axis=1, keepdims=True)

@@ -7,14 +7,12 @@ import math
 from collections.abc import Hashable, Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from fairloop.statistics.bootstrap import bootstrap_sums
-from fairloop.statistics.correlation import spearman
+from fairloop.statistics.correlation import correlation_of_sums, spearman
 from fairloop.statistics.estimate import Estimate
 from fairloop.statistics.paired import sign_flip_p_value
-
-Floats = NDArray[np.float64]
 
 MANY_PAIRS = 60
 """From this many pairs on the sign-flip distribution is taken as normal."""
@@ -54,18 +52,10 @@ def rank_correlation(
 
     first, second = (rankdata(column) - (len(column) + 1) / 2 for column in (x, y))
     columns = np.column_stack([first, second, first * second, first**2, second**2, np.ones(len(first))])
-    units = len(set(clusters))
-    return bootstrap_sums(columns, _correlation, seed=0, resamples=resamples_for(units, brief=brief), clusters=clusters)
+    resamples = resamples_for(len(set(clusters)), brief=brief)
+    return bootstrap_sums(columns, correlation_of_sums, seed=0, resamples=resamples, clusters=clusters)
 
 
 def resamples_for(units: int, *, brief: bool = False) -> int:
     """Return how many resamples of so many units are drawn: 2000 up to 200 units, fewer above, at least 200."""
     return FEWEST if brief else max(FEWEST, min(MOST, _DRAWS // max(units, 1)))
-
-
-def _correlation(sums: Floats) -> Floats:
-    """Return Pearson's correlation from the sums [..., 6] of x, y, xy, xx, yy and 1; NaN where one does not vary."""
-    x, y, xy, xx, yy, n = (sums[..., column] for column in range(6))
-    spread = np.maximum(n * xx - x**2, 0) * np.maximum(n * yy - y**2, 0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(np.where(spread > 0, (n * xy - x * y) / np.sqrt(spread), np.nan))

@@ -8,8 +8,8 @@
     incorporation   the PLM is trained on them: L = L_b + λ·L_r
     evaluation      bias and language skill of the PLM before and after
 
-The baselines run through the same stages, but for those they do not use. Every stage but the incorporation and what
-comes after it is shared between the cells of a store that want the same.
+The baselines run through the same stages, but for those they do not use. A stage is named by what decides it, and
+shared by the cells of a store that want the same: another benchmark, or more resamples, trains nothing again.
 """
 
 import json
@@ -23,8 +23,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fairloop import console
-from fairloop.benchmarks.registry import settings_of as benchmark_settings
+from fairloop.benchmarks.registry import contents
 from fairloop.config import Configuration
+from fairloop.config.fair_gender import FairGenderSettings
 from fairloop.debias.base import Material
 from fairloop.debias.registry import method
 from fairloop.errors import UserError
@@ -36,8 +37,8 @@ from fairloop.pairs.pair import PairRow, coverage, kept, load_pairs, reasons, sa
 from fairloop.pairs.settings import PairSettings
 from fairloop.plm.locate import fingerprint, torch_device
 from fairloop.seeding import random_generator
-from fairloop.studies.evaluate import OUTCOME_FILE, write_outcome
 from fairloop.studies.measures import read_measures
+from fairloop.studies.measuring import OUTCOME_FILE, measure_plm
 from fairloop.tracking.curves import Curves
 from fairloop.tracking.results import number
 from fairloop.tracking.stages import Stage
@@ -46,20 +47,20 @@ from fairloop.tracking.wandb_run import Tracker
 from fairloop.training.hook import Training
 
 if TYPE_CHECKING:
+    from fairloop.benchmarks.settings import BenchmarkSettings
     from fairloop.pairs.screen import Fluency
     from fairloop.plm.model import LanguageModel
     from fairloop.plm.settings import PlmSettings
 
 PAIRS_FILE = "pairs.parquet"
 WRITING_FILE = "writing.json"
-NEUTRAL_FILE = "neutral.txt"
 MODEL_FOLDER = "model"
 CARD_FILE = "README.md"
 BEFORE = "before/"
 
 # The versions of what the stages do, part of what names a shared stage: raise one when a change of the code changes
-# what such a stage puts out, together with the study's version in `config.METHODS`.
-VERSIONS = {"pairs": 2, "screening": 1, "filter": 1, "measuring": 1}
+# what such a stage puts out, together with the study's `version`.
+VERSIONS = {"pairs": 2, "screening": 1, "filter": 1, "incorporation": 1, "measuring": 1}
 
 
 def run(configuration: Configuration, cell: Cell, tracker: Tracker) -> None:
@@ -93,8 +94,9 @@ class FairGender:
         """Take the resolved configuration, the cell held by this process, and where it is logged."""
         self.configuration = configuration
         self.cell, self.tracker = cell, tracker
-        self.study = configuration.fair_gender
+        self.study = configuration.study_as(FairGenderSettings)
         self.settings: Any = configuration.debias
+        self.benchmarks = self.study.measured_by(configuration)
         self.method = method(configuration.debias)
         self.plm = configuration.plm
         self.seed = configuration.seed
@@ -208,11 +210,13 @@ class FairGender:
     def incorporate(self, pairs: Stage | None) -> Stage:
         """Return the debiased model."""
         inputs = [pairs] if pairs is not None else []
-        return self.cell.stage("incorporation", lambda folder: self._incorporate(pairs, folder), inputs=inputs)
+        decides = {"debias": self.settings.deciding(), "plm": self.choices["plm"], "neutral": self.neutral_settings}
+        compute: Callable[[Path], None] = lambda folder: self._incorporate(pairs, folder)  # noqa: E731
+        return self._shared("incorporation", compute, decides, "incorporation", inputs)
 
     def _incorporate(self, pairs: Stage | None, folder: Path) -> None:
         chosen = kept(load_pairs(pairs.folder / PAIRS_FILE)) if pairs is not None else []
-        learned, watched, _ = self.neutral
+        learned, watched = self.neutral
         target = folder / MODEL_FOLDER
         target.mkdir()
         with self._training("incorporation", folder) as training:
@@ -225,35 +229,21 @@ class FairGender:
     # --- evaluation -------------------------------------------------------------------------------------------------
 
     def measure(self, when: str, plm: "PlmSettings", inputs: Sequence[Stage]) -> dict[str, Stage]:
-        """Return each benchmark's measures of a PLM, before (shared by all methods) or after."""
-        return {name: self._measured(name, when, plm, inputs) for name in self.study.benchmarks}
+        """Return each benchmark's measures of a PLM, before or after; shared by all cells that want the same."""
+        return {name: self._measured(settings, when, plm, inputs) for name, settings in self.benchmarks.items()}
 
-    def _measured(self, name: str, when: str, plm: "PlmSettings", inputs: Sequence[Stage]) -> Stage:
-        settings: dict[str, Any] = {"benchmark": self._benchmark(name).deciding()}
-        if name == "perplexity":
-            settings["benchmark"]["text"] = self.neutral_settings
-        compute: Callable[[Path], dict[str, Any]] = lambda folder: self._measure(name, plm, when, folder)  # noqa: E731
-        if inputs:
-            return self.cell.stage(f"{when}-{name}", compute, inputs=inputs, settings=settings)
-        return self._shared(f"{when}-{name}", compute, {**settings, "plm": self.choices["plm"]}, "measuring")
-
-    def _measure(self, name: str, plm: "PlmSettings", when: str, folder: Path) -> dict[str, Any]:
-        from fairloop.benchmarks.registry import measure
-        from fairloop.plm.memory import FolderMemory
-        from fairloop.plm.model import LanguageModel
-
-        settings = self._benchmark(name)
-        if name == "perplexity":
-            write_text(folder / NEUTRAL_FILE, "\n".join(self.neutral[2]) + "\n")
-            settings = settings.model_copy(update={"text": str(folder / NEUTRAL_FILE)})
-        with self._progress(f"{name} {when}") as on_progress:
-            memory = FolderMemory(self.cell.scratch())
-            result = measure(LanguageModel.load(plm), settings, seed=self.seed, on_progress=on_progress, memory=memory)
-        return write_outcome(result, folder)
-
-    def _benchmark(self, name: str) -> Any:
-        chosen = {"name": name, "data": self.study.data, "resamples": self.study.resamples}
-        return benchmark_settings(chosen)
+    def _measured(
+        self, benchmark: "BenchmarkSettings", when: str, plm: "PlmSettings", inputs: Sequence[Stage]
+    ) -> Stage:
+        what = f"{self.label}: {benchmark.name} {when}"
+        decides = {"benchmark": {**benchmark.deciding(), **contents(benchmark)}, "plm": self.choices["plm"]}
+        return self._shared(
+            f"{when}-{benchmark.name}",
+            lambda folder: measure_plm(plm, benchmark, self.configuration, self.cell, self.tracker, what, folder),
+            decides,
+            "measuring",
+            inputs,
+        )
 
     # --- result -----------------------------------------------------------------------------------------------------
 
@@ -354,19 +344,18 @@ class FairGender:
         }
 
     @cached_property
-    def neutral(self) -> tuple[list[str], list[str], list[str]]:
-        """Neutral sentences to learn from, to watch during the training, and to measure afterwards."""
+    def neutral(self) -> tuple[list[str], list[str]]:
+        """Neutral sentences to learn from, and to watch during the training."""
         held_in = list(_sentences(self.study.neutral) or neutral_sentences("heldin"))
-        held_out = list(_sentences(self.study.held_out_neutral) or neutral_sentences("heldout"))
         order = random_generator(self.seed, "neutral-watched").permutation(len(held_in)).tolist()
         watched = max(1, round(self.study.watched * len(held_in)))
-        return [held_in[n] for n in order[watched:]], [held_in[n] for n in order[:watched]], held_out
+        return [held_in[n] for n in order[watched:]], [held_in[n] for n in order[:watched]]
 
     @property
     def neutral_settings(self) -> dict[str, Any]:
-        """What decides the neutral sentences."""
-        files = (self.study.neutral, self.study.held_out_neutral)
-        return {"watched": self.study.watched, "files": [path and digest_file(Path(path)) for path in files]}
+        """What decides these sentences."""
+        path = self.study.neutral
+        return {"watched": self.study.watched, "file": path and digest_file(Path(path))}
 
     @cached_property
     def generator(self) -> Generator:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from fairloop import console
 from fairloop.config import Configuration
+from fairloop.config.metric_calibration import MetricCalibrationSettings
 from fairloop.corpus.seed import surplus
 from fairloop.files import write_bytes, write_text
 from fairloop.measures.measurement import Measurement
@@ -83,7 +84,7 @@ class MetricCalibration:
     def __init__(self, configuration: Configuration, cell: Cell) -> None:
         """Take the resolved configuration, and the cell held by this process."""
         self.cell = cell
-        self.settings = configuration.metric_calibration
+        self.settings = configuration.study_as(MetricCalibrationSettings)
         self.seed = configuration.seed
         self.accelerator = configuration.trainer.accelerator
         self.stages: list[Stage] = []

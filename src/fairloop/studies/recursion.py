@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from fairloop import console
 from fairloop.config import Configuration
+from fairloop.config.recursion import RecursionSettings
 from fairloop.corpus.table import load_corpus, make_corpus, save_corpus
 from fairloop.files import write_json
 from fairloop.generation.generator import Generator, open_generator
@@ -44,7 +45,7 @@ WRITING_FILE = "writing.json"
 ADAPTED_FOLDER = "adapted"
 
 # The versions of what the stages do, part of what names a shared stage: raise one when a change of the code changes
-# what such a stage puts out, together with the study's version in `config.METHODS`.
+# what such a stage puts out, together with the study's `version`.
 VERSIONS = {"seed-corpus": 1, "training": 1, "writing": 1, "mitigating": 1, "measuring": 2}
 
 
@@ -78,9 +79,9 @@ class Recursion:
         """Take the resolved configuration, the cell held by this process, and where it is logged."""
         self.configuration = configuration
         self.cell, self.tracker = cell, tracker
-        self.study = configuration.recursion
+        self.study = configuration.study_as(RecursionSettings)
         self.seed = configuration.seed
-        self.generations = configuration.recursion.generations
+        self.generations = self.study.generations
         self.mitigation = compose(configuration.mitigation)
         self.trained: dict[str, tuple[Stage, Stage]] = {}  # this generation's trained weights, and the corpus they saw
         self.label = (

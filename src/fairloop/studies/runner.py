@@ -1,20 +1,10 @@
 """Run one cell: hold its folder, open its tracker, and let its study do the rest."""
 
-from collections.abc import Callable
+import importlib
 
 from fairloop.config import Configuration
-from fairloop.studies import evaluate, fair_gender, metric_calibration, recursion
 from fairloop.tracking.store import Cell
-from fairloop.tracking.wandb_run import Tracker, tracked
-
-Study = Callable[[Configuration, Cell, Tracker], None]
-
-STUDIES: dict[str, Study] = {
-    "recursion": recursion.run,
-    "evaluate": evaluate.run,
-    "metric_calibration": metric_calibration.run,
-    "fair_gender": fair_gender.run,
-}
+from fairloop.tracking.wandb_run import tracked
 
 
 def run_cell(configuration: Configuration, cell: Cell) -> None:
@@ -28,29 +18,11 @@ def run_cell(configuration: Configuration, cell: Cell) -> None:
         if not unfinished:
             return
         _limit_threads(configuration.trainer.threads)
-        choices = {**configuration.deciding(), **_names(configuration)}
-        tags = [configuration.study.name, *_names(configuration).values()]
-        with tracked(configuration.tracking, cell, choices, tags=tags, name=_run_name(configuration)) as tracker:
-            STUDIES[configuration.study.name](configuration, cell, tracker)
-
-
-def _names(configuration: Configuration) -> dict[str, str]:
-    """Return the names of the choices by which runs are grouped and found."""
-    if configuration.study.name == "evaluate":
-        return {"plm_name": configuration.plm.name, "benchmark_name": configuration.benchmark.name}
-    if configuration.study.name == "fair_gender":
-        generator = {"model_name": configuration.model.name} if configuration.generates else {}
-        return {"plm_name": configuration.plm.name, "debias_name": configuration.debias.name, **generator}
-    if configuration.study.name == "metric_calibration":
-        return {"encoder_name": configuration.study.encoder}
-    return {"model_name": configuration.model.name, "strategies": configuration.strategies}
-
-
-def _run_name(configuration: Configuration) -> str:
-    names = " ".join(_names(configuration).values())
-    if configuration.study.name != "recursion":
-        return f"{names} seed {configuration.seed}"
-    return f"{names} level {configuration.initial_bias.level:g} seed {configuration.seed}"
+        study = configuration.study
+        names = study.names(configuration)
+        choices, tags = {**configuration.deciding(), **names}, [study.name, *names.values()]
+        with tracked(configuration.tracking, cell, choices, tags=tags, name=study.run_name(configuration)) as tracker:
+            importlib.import_module(f"fairloop.studies.{study.name}").run(configuration, cell, tracker)
 
 
 def _limit_threads(threads: int | None) -> None:

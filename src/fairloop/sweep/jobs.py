@@ -28,10 +28,9 @@ class Job:
     @classmethod
     def of(cls, configuration: Configuration, overrides: Sequence[str] = ()) -> "Job":
         """Look the cell of a configuration up; nothing is written."""
-        study = configuration.study.name
-        settings = configuration.model_dump(mode="json")
-        method = config.METHODS[study]
-        cell = Cell.open(configuration.runs_dir, study, configuration.deciding(), settings, method=method)
+        study, settings = configuration.study, configuration.model_dump(mode="json")
+        deciding = configuration.deciding()
+        cell = Cell.open(configuration.runs_dir, study.name, deciding, settings, method=study.version)
         return cls(configuration, cell, tuple(overrides))
 
     def status(self) -> Status:

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 COLUMNS = ("generation", "metric", "value", "low", "high", "n")
@@ -60,6 +60,29 @@ def metrics_csv(results: Results) -> str:
             ]
         )
     return stream.getvalue()
+
+
+def read_metrics_csv(text: str) -> Iterator[tuple[int | None, str, list[float]]]:
+    """Yield generation, metric, and [value, low, high, n] of each line of `metrics_csv`; an empty field is NaN.
+
+    Raises:
+        ValueError: this is no such table; the message says where it is not.
+    """
+    lines = csv.reader(text.splitlines())
+    try:
+        if tuple(next(lines, ())) != COLUMNS:
+            raise ValueError(f"does not begin with {','.join(COLUMNS)}")
+        for line in lines:
+            if len(line) != len(COLUMNS):
+                raise ValueError(f"line {lines.line_num} has {len(line)} fields")
+            generation, metric, *numbers = line
+            try:
+                values = [float(item) if item else math.nan for item in numbers]
+                yield int(generation) if generation else None, metric, values
+            except ValueError:
+                raise ValueError(f"line {lines.line_num} holds something other than numbers") from None
+    except csv.Error as error:
+        raise ValueError(f"line {lines.line_num} is no line of a table ({error})") from None
 
 
 def result_json(results: Results) -> str:

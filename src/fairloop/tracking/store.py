@@ -3,11 +3,13 @@
     <runs_dir>/.stages/<name>-<hash>/  the stages that several cells share; may be removed when no study runs
     <runs_dir>/<study>/<cell>/
         config.yaml          the resolved configuration of the command that last worked on the cell
+        deciding.json        what of it decides the result, and the study's version: what the cell's name is a hash of
         environment.json     package versions, git revision, hardware
         stages/<nn>-<name>/  each finished stage's outputs and its stage.json
         metrics.csv          generation,metric,value,low,high,n
         result.json          {"metric@generation": number}
-        status.json          running, complete or failed, with the reason; when complete, a seal of every result file
+        status.json          running, complete or failed, with the reason; when complete, a seal of what the cell is
+                             and of its result: every other file but environment.json
 
 A process works on a cell while it holds the lock `.lock` in the cell's folder. The system releases the lock when the
 process ends, however it ends, so a cell that says `running` without a held lock was interrupted and can go on.
@@ -20,7 +22,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -44,7 +46,10 @@ from fairloop.tracking.stages import Compute, Stage, obtain, obtain_shared, stag
 LOCK_FILE = ".lock"
 STATUS_FILE = "status.json"
 SHARED_FOLDER = ".stages"
+CONFIG_FILE = "config.yaml"
+DECIDING_FILE = "deciding.json"
 RESULT_FILES = ("metrics.csv", "result.json")
+SEALED_FILES = (CONFIG_FILE, DECIDING_FILE, *RESULT_FILES)
 KEY_LENGTH = 16  # hex digits: 64 bits, so that 100,000 cells share a key with probability 3e-10
 
 INTERRUPTED = "interrupted"  # the reason of a cell that a signal ended, which is no fault of its own
@@ -84,17 +89,21 @@ class Status:
     started: str = ""
     ended: str = ""
 
+    @classmethod
+    def of(cls, record: dict[str, Any]) -> "Status":
+        """Return what a record says of itself: a cell that is `running` may have lost its process since."""
+        if "status" not in record:
+            return cls("absent")
+        state, reason = record["status"], record.get("reason") or ""
+        if state == "failed" and reason == INTERRUPTED:
+            state = "interrupted"
+        return cls(state, reason, record.get("started", ""), record.get("ended", ""))
+
 
 def read_status(folder: Path) -> Status:
     """Return the status of a cell's folder; does not wait, writes nothing."""
-    record = _read_record(folder)
-    if not record:
-        return Status("absent")
-    state: State = record["status"]
-    stopped = state == "running" and not _is_locked(folder)
-    if stopped or (state == "failed" and record.get("reason") == INTERRUPTED):
-        return Status("interrupted", record.get("reason") or "", record.get("started", ""), record.get("ended", ""))
-    return Status(state, record.get("reason") or "", record.get("started", ""), record.get("ended", ""))
+    status = Status.of(_read_record(folder))
+    return replace(status, state="interrupted") if status.state == "running" and not _is_locked(folder) else status
 
 
 def is_complete(folder: Path) -> bool:
@@ -104,7 +113,7 @@ def is_complete(folder: Path) -> bool:
     checksum, so that a copied store is still complete.
     """
     record = _read_record(folder)
-    return record.get("status") == "complete" and not _broken(folder, record)
+    return record.get("status") == "complete" and not broken(folder, record)
 
 
 @dataclass
@@ -118,6 +127,7 @@ class Cell:
     study: str
     key: str
     config: dict[str, Any]
+    deciding: dict[str, Any]
     _position: int = field(default=0, init=False, repr=False)
     _scratch: Path | None = field(default=None, init=False, repr=False)
     _finished: bool = field(default=False, init=False, repr=False)
@@ -136,7 +146,7 @@ class Cell:
             method: the version of the study's method.
         """
         key = cell_key(study, deciding, method)
-        return cls(Path(runs_dir) / study / key, study, key, config)
+        return cls(Path(runs_dir) / study / key, study, key, config, {**deciding, "version": method})
 
     @property
     def complete(self) -> bool:
@@ -258,7 +268,7 @@ class Cell:
         clean_aside(self.folder)
         clean_aside(self.folder / "stages")
         record = _read_record(self.folder)
-        for name in _broken(self.folder, record):
+        for name in broken(self.folder, record):
             if not name.startswith("stages/"):  # a stage names its own broken files when it is asked for
                 _log.warning("%s was altered or is missing; it is written again", self.folder / name)
         import yaml
@@ -266,7 +276,8 @@ class Cell:
         from fairloop.tracking.environment import environment
 
         try:
-            write_text(self.folder / "config.yaml", yaml.safe_dump(self.config, sort_keys=False, allow_unicode=True))
+            write_text(self.folder / CONFIG_FILE, yaml.safe_dump(self.config, sort_keys=False, allow_unicode=True))
+            write_text(self.folder / DECIDING_FILE, canonical_json(self.deciding) + "\n")
             write_json(self.folder / "environment.json", environment())
             self._write_status("running", started=_now())
         except OSError as error:
@@ -299,26 +310,34 @@ class Cell:
 
 
 def _seal(folder: Path) -> dict[str, list[Any]]:
-    """Return checksum, size and time of change of every file that carries the cell's result."""
-    paths = [folder / name for name in RESULT_FILES] + files_below(folder / "stages")
+    """Return checksum, size and time of change of every file that says what the cell is or carries its result."""
+    paths = [folder / name for name in SEALED_FILES] + files_below(folder / "stages")
     stats = [(path, path.stat()) for path in paths]
     return {
         path.relative_to(folder).as_posix(): [digest_file(path), stat.st_size, stat.st_mtime_ns] for path, stat in stats
     }
 
 
-def _broken(folder: Path, record: dict[str, Any]) -> list[str]:
-    """Return the sealed files that no longer are what was written, in order of name."""
-    return [name for name, seal in sorted(record.get("seal", {}).items()) if not _is_intact(f"{folder}/{name}", *seal)]
+def broken(folder: Path, record: dict[str, Any], *, by_content: bool = False) -> list[str]:
+    """Return the sealed files that no longer are what was written, in order of name.
+
+    `by_content`: of the files in the cell's folder itself, by their checksums whatever their size and time of change;
+    for who reads them all anyway.
+    """
+    seals = record.get("seal")
+    seals = seals if isinstance(seals, dict) else {}
+    names = [name for name in sorted(seals) if not (by_content and "/" in name)]
+    return [name for name in names if not _is_intact(f"{folder}/{name}", seals[name], by_content=by_content)]
 
 
-def _is_intact(path: str, checksum: str, size: int, changed: int) -> bool:
+def _is_intact(path: str, seal: list[Any], *, by_content: bool) -> bool:
     try:
+        checksum, size, changed = seal
         stat = os.stat(path)  # noqa: PTH116 (a sweep asks for thousands of files)
-        if (stat.st_size, stat.st_mtime_ns) == (size, changed):
+        if (stat.st_size, stat.st_mtime_ns) == (size, changed) and not by_content:
             return True
-        return stat.st_size == size and digest_file(Path(path)) == checksum
-    except OSError:
+        return bool(stat.st_size == size and digest_file(Path(path)) == checksum)
+    except (OSError, TypeError, ValueError):
         return False
 
 

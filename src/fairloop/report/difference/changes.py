@@ -18,6 +18,7 @@ from fairloop.report.read import MITIGATED, Cell, find_cells, flatten, read_cell
 from fairloop.report.recursion.tables import OTHERS, RULE, TASKS
 from fairloop.statistics.bootstrap import bootstrap_mean
 from fairloop.statistics.corrections import holm
+from fairloop.statistics.differences import independent_difference, normal_p_value, welch_difference
 from fairloop.statistics.estimate import Estimate
 from fairloop.statistics.large import flip_p_value
 from fairloop.statistics.means import student_mean
@@ -28,7 +29,6 @@ ENOUGH_FOR_BOOTSTRAP = 10
 """From this many pairs on the interval is the bootstrap's; below, where that is too short, Student's t."""
 
 _DECIDES_NOTHING = {"runs_dir", "tracking", "trainer", "experiment", "hydra"}
-_NORMAL_95 = 1.959964
 
 Floats = NDArray[np.float64]
 
@@ -249,28 +249,7 @@ def _cells_change(first: Cell, second: Cell, metric: str, generation: int | None
         return Change(*ends, Estimate(change, math.nan, math.nan, n), math.nan, math.nan, 1, "no interval")
     low, high = independent_difference(*((end.value, end.low, end.high) for end in (one, other)))
     estimate = Estimate(change, low, high, n)
-    return Change(*ends, estimate, _normal_p_value(estimate), math.nan, 1, "both intervals")
-
-
-def independent_difference(
-    first: tuple[float, float, float], second: tuple[float, float, float]
-) -> tuple[float, float]:
-    """Return the interval of second - first from the two's (value, low, high), of independent estimates.
-
-    MOVER, the method of variance estimates recovery (Zou and Donner 2008, Statistics in Medicine 27:1693-1702), which
-    keeps intervals that are not symmetric.
-    """
-    (one, one_low, one_high), (other, other_low, other_high) = first, second
-    below, above = math.hypot(other - other_low, one_high - one), math.hypot(other_high - other, one - one_low)
-    return other - one - below, other - one + above
-
-
-def _normal_p_value(estimate: Estimate) -> float:
-    """Return the p-value that the end of the interval nearer to zero stands for, by the normal distribution."""
-    reach = estimate.value - estimate.low if estimate.value > 0 else estimate.high - estimate.value
-    if reach <= 0:
-        return 1.0 if estimate.value == 0 else math.nan
-    return math.erfc(_NORMAL_95 * abs(estimate.value) / reach / math.sqrt(2))
+    return Change(*ends, estimate, normal_p_value(estimate), math.nan, 1, "both intervals")
 
 
 # --- two sweeps -------------------------------------------------------------------------------------------------------
@@ -297,27 +276,15 @@ def _between_pairs(pairs: Sequence[tuple[list[Cell], list[Cell]]]) -> list[Chang
 
 
 def _between_means(first: Sequence[Cell], second: Sequence[Cell]) -> list[Change]:
-    from scipy.stats import ttest_ind
-
     last = _last([*first, *second])
     found = []
     for metric, generation in _measured(first, second, last):
-        one, other = (
-            values[np.isfinite(values)]
-            for values in (np.array([cell.get(metric, generation).value for cell in side]) for side in (first, second))
-        )
-        if not len(one) or not len(other):
-            continue
-        change, low, high, p_value = float(other.mean() - one.mean()), math.nan, math.nan, math.nan
-        if len(one) > 1 and len(other) > 1 and np.ptp(one) + np.ptp(other) > 0:
-            test = ttest_ind(other, one, equal_var=False)
-            interval = test.confidence_interval(0.95)
-            low, high, p_value = float(interval.low), float(interval.high), float(test.pvalue)
-        how = "too few cells" if math.isnan(low) else "cells, Welch's t"
-        estimate = Estimate(change, low, high, len(one) + len(other))
-        found.append(
-            Change(metric, generation, float(one.mean()), float(other.mean()), estimate, p_value, math.nan, 0, how)
-        )
+        sides = [np.array([cell.get(metric, generation).value for cell in side]) for side in (first, second)]
+        change, p_value = welch_difference(*sides)
+        if change.defined:
+            one, other = (float(side[np.isfinite(side)].mean()) for side in sides)
+            how = "too few cells" if math.isnan(change.low) else "cells, Welch's t"
+            found.append(Change(metric, generation, one, other, change, p_value, math.nan, 0, how))
     return found
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fairloop.report.read import Cell, Measure, flatten
+from fairloop.report.read import Cell, flatten
+from fairloop.statistics.differences import split_product, standard_error
 from fairloop.statistics.equilibrium import (
     Equilibrium,
     RelativeChange,
@@ -36,7 +37,6 @@ PAPER_RANGE = (0.11, 0.13)
 
 _NOT_A_CONDITION = {"seed", "initial_bias", "mitigation", "runs_dir", "tracking", "trainer", "experiment", "hydra"}
 _LENGTH = "study.generations"
-_NORMAL_95 = 1.959964
 # Sign patterns of the wild bootstrap; of hundreds of cells fewer are enough, and each costs more.
 _PATTERNS, _FEWER_PATTERNS, _MANY_CELLS = 1999, 499, 300
 
@@ -57,11 +57,9 @@ class Settling:
 class Decomposition:
     """What moved B from generation `since` to the last one: fewer gendered words, or less stereotyping among them.
 
-    B is the product s r of the gendered share and the net rate among gendered sentences, so that in each cell
-
-        B' - B = (s' - s) (r + r') / 2 + (r' - r) (s + s') / 2        (by_share + by_net_rate).
-
-    Means over the cells of a level; `level` is None for all cells together.
+    B is the product of the gendered share and the net rate among gendered sentences, and each cell's change of B the
+    sum of what either factor made of it (`split_product`). Means over the cells of a level; `level` is None for all
+    cells together.
     """
 
     level: float | None
@@ -206,7 +204,7 @@ def _parts(cell: Cell, since: int) -> tuple[int, float, float, float] | None:
     (bias, later), (share, later_share), (rate, later_rate) = (
         (cell.get(metric, since).value, cell.get(metric, until).value) for metric in FACTORS
     )
-    by_share, by_rate = (later_share - share) * (rate + later_rate) / 2, (later_rate - rate) * (share + later_share) / 2
+    by_share, by_rate = split_product((share, rate), (later_share, later_rate))
     if until <= since or not all(map(math.isfinite, (later - bias, by_share, by_rate))):
         return None
     return until, later - bias, by_share, by_rate
@@ -214,7 +212,7 @@ def _parts(cell: Cell, since: int) -> tuple[int, float, float, float] | None:
 
 def _settling(cells: Sequence[Cell], metric: str) -> Settling | None:
     trajectories = [
-        Trajectory(cell.level, values, tuple(_error(cell.get(metric, generation)) for generation in range(len(values))))
+        Trajectory(cell.level, values, tuple(standard_error(one.low, one.high) for one in cell.course(metric)))
         for cell in cells
         if (values := cell.values(metric))
     ]
@@ -229,8 +227,3 @@ def _settling(cells: Sequence[Cell], metric: str) -> Settling | None:
         from_seed=tuple(relative_changes(trajectories, since=0)),
         from_first=tuple(relative_changes(trajectories, since=1)),
     )
-
-
-def _error(measure: Measure) -> float:
-    """Return the standard error that an interval stands for."""
-    return (measure.high - measure.low) / (2 * _NORMAL_95)

@@ -1,0 +1,96 @@
+"""The config groups of a cell, checked each by its own schema. Nothing here imports torch."""
+
+from typing import Any, Literal
+
+from pydantic import Field, SerializeAsAny, ValidationError, field_validator
+
+from fairloop.benchmarks.registry import benchmark, settings_of
+from fairloop.benchmarks.settings import BenchmarkSettings
+from fairloop.debias.registry import settings_of as debias_settings
+from fairloop.debias.settings import MethodSettings
+from fairloop.errors import UserError
+from fairloop.generation.server_settings import ServerSettings, settings_class
+from fairloop.generation.settings import ModelSettings
+from fairloop.mitigation.compose import compose as compose_strategies
+from fairloop.mitigation.compose import validate as validate_strategies
+from fairloop.plm.settings import PlmSettings
+from fairloop.settings import Settings, incidental, mistake
+from fairloop.tracking.settings import TrackingSettings
+from fairloop.training.settings import TrainerSettings
+
+
+class InitialBiasSettings(Settings):
+    """Group `initial_bias`: the net stereotype rate of the seed corpus."""
+
+    level: float = Field(ge=0, le=1, description="net stereotype rate of generation 0")
+    neutral_share: float = Field(ge=0, le=1, description="share of the other sentences that has no gendered words")
+
+
+class Choices(Settings):
+    """What is chosen in every config group: what a study is given to declare itself of a cell."""
+
+    study: Settings
+    model: ModelSettings | ServerSettings
+    initial_bias: InitialBiasSettings
+    mitigation: dict[str, Any] = Field(description="strategies by name, whose order decides nothing; empty for none")
+    plm: PlmSettings
+    benchmark: SerializeAsAny[BenchmarkSettings]
+    debias: SerializeAsAny[MethodSettings]
+    trainer: TrainerSettings = incidental()
+    tracking: TrackingSettings = incidental()
+    seed: int = Field(ge=0, lt=2**31, description="seed of every random number of the cell")
+    runs_dir: str = incidental(min_length=1, description="folder of the run store")
+    on_failure: Literal["continue", "stop"] = incidental(
+        "continue", description="after a cell failed: continue with the others, or stop and start no other"
+    )
+    retry_failed: bool = incidental(True, description="true: failed cells are tried again; false: they are listed")
+    objective: str | None = incidental(
+        None, min_length=1, description="measure in result.json that a search (hydra/sweeper=optuna) improves"
+    )
+    gpu_share: float | None = incidental(
+        None, gt=0, le=1, description="share of one GPU for each cell beside others on a machine; null: not shared out"
+    )
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _generator_has_its_own_settings(cls, chosen: Any) -> Any:
+        if not isinstance(chosen, dict):
+            return chosen
+        generator = settings_class(chosen)
+        try:
+            return generator.model_validate(chosen)
+        except ValidationError as error:
+            raise UserError(mistake(error, generator, "model.")) from error
+
+    @field_validator("mitigation", mode="before")
+    @classmethod
+    def _strategies_are_known(cls, chosen: Any) -> Any:
+        return validate_strategies(chosen) if isinstance(chosen, dict) else chosen
+
+    @field_validator("benchmark", mode="before")
+    @classmethod
+    def _benchmark_has_its_own_settings(cls, chosen: Any) -> Any:
+        if not isinstance(chosen, dict):
+            return chosen
+        try:
+            return settings_of(chosen)
+        except ValidationError as error:
+            chosen_class = benchmark(chosen["name"]).settings
+            raise UserError(mistake(error, chosen_class, "benchmark.")) from error
+
+    @field_validator("debias", mode="before")
+    @classmethod
+    def _method_has_its_own_settings(cls, chosen: Any) -> Any:
+        return debias_settings(chosen) if isinstance(chosen, dict) else chosen
+
+    @property
+    def local_model(self) -> ModelSettings:
+        """The settings of a generator in this process; only where the generator is one."""
+        if not isinstance(self.model, ModelSettings):
+            raise TypeError(f"{self.model.name} runs on a server")
+        return self.model
+
+    @property
+    def strategies(self) -> str:
+        """The mitigation as one word for names and tables: `none`, or its strategies joined by `+`."""
+        return compose_strategies(self.mitigation).name

@@ -1,0 +1,34 @@
+"""The study `evaluate`: its settings, and what it declares of itself."""
+
+from typing import ClassVar, Literal
+
+from fairloop.benchmarks.registry import benchmark, contents
+from fairloop.config.choices import Choices
+from fairloop.config.study import Models, StudySettings, plm_model, refuse_kind
+
+
+class EvaluateSettings(StudySettings):
+    """Group `study`, option `evaluate`: a pre-trained language model (`plm`) on a `benchmark`."""
+
+    reads: ClassVar[tuple[str, ...]] = ("plm", "benchmark")
+
+    name: Literal["evaluate"]
+
+    def check(self, cell: Choices) -> None:
+        """Refuse a benchmark that cannot measure this kind of PLM."""
+        refuse_kind("benchmark", cell.benchmark.name, benchmark(cell.benchmark.name).kinds, cell.plm)
+
+    def models(self, cell: Choices) -> Models:
+        """The PLM."""
+        return plm_model(cell.plm)
+
+    def contents(self, cell: Choices) -> dict[str, str]:
+        """The benchmark's data, where it is not the publisher's."""
+        return {f"benchmark.{key}": digest for key, digest in contents(cell.benchmark).items()}
+
+    def names(self, cell: Choices) -> dict[str, str]:
+        """PLM and benchmark."""
+        return {"plm_name": cell.plm.name, "benchmark_name": cell.benchmark.name}
+
+
+STUDY = EvaluateSettings

@@ -1,0 +1,59 @@
+"""The study `recursion`: its settings, and what it declares of itself."""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from fairloop.config.choices import Choices
+from fairloop.config.study import Models, StudySettings
+from fairloop.errors import UserError
+from fairloop.generation.server_settings import ServerSettings
+from fairloop.mitigation.compose import compose
+from fairloop.settings import incidental
+
+
+class RecursionSettings(StudySettings):
+    """Group `study`, option `recursion`: an LLM writes data from its own data (arXiv 2511.10689)."""
+
+    version: ClassVar[int] = 2
+    reads: ClassVar[tuple[str, ...]] = ("model", "initial_bias", "mitigation")
+
+    name: Literal["recursion"]
+    generations: int = Field(ge=1, le=1000, description="rounds after the seed corpus, which is generation 0")
+    sentences: int = Field(ge=1, le=1_000_000, description="sentences of each generation")
+    examples: int = Field(ge=1, le=100, description="k: sentences of the previous generation that a prompt shows")
+    prompt_group: int = Field(ge=1, description="prompts that share the same k examples")
+    max_attempts: int = Field(ge=1, le=1000, description="asks for one sentence before its examples are drawn anew")
+    min_yield: float = Field(ge=0, le=1, description="share of usable sentences under which the cell ends")
+    encoder: str = incidental(min_length=1, description="sentence encoder: embedded:NAME, a Hub id or a folder")
+    resamples: int = Field(ge=100, le=1_000_000, description="bootstrap resamples of every interval")
+
+    def check(self, cell: Choices) -> None:
+        """Refuse a mitigation that the generator or the number of sentences does not allow."""
+        if self.examples > self.sentences:
+            allowed = f"at most study.sentences ({self.sentences}), which they are drawn from"
+            raise UserError.of("study.examples", self.examples, allowed)
+        strategies = compose(cell.mitigation)
+        if strategies.trains_generator and isinstance(cell.model, ServerSettings):
+            raise UserError.of(
+                "mitigation",
+                strategies.name,
+                f"trains the generator, and {cell.model.name} runs on a server: choose a model of this process",
+            )
+        strategies.check(cell.model, self.sentences)
+
+    def models(self, cell: Choices) -> Models:
+        """The sentence encoder."""
+        return {"study.encoder": (self.encoder, None)}
+
+    def names(self, cell: Choices) -> dict[str, str]:
+        """Generator and mitigation."""
+        return {"model_name": cell.model.name, "strategies": cell.strategies}
+
+    def run_name(self, cell: Choices) -> str:
+        """Return the name of the cell's run, with the level."""
+        names = " ".join(self.names(cell).values())
+        return f"{names} level {cell.initial_bias.level:g} seed {cell.seed}"
+
+
+STUDY = RecursionSettings
