@@ -146,6 +146,7 @@ class EffectEstimator:
             raise UserError("debias.causal: there is no held-out neutral sentence to estimate effects on")
         self.model, self.tokens, self.seed = model.requires_grad_(False).eval(), tokens, seed
         self.settings = settings.model_copy(update=STEP)
+        self.module = self._module(FairGenderModule)
         self.draws = range(_DRAWS if tokens.kind == "masked" else 1)
         self.pairs, self.sentences = len(pairs), len(held_out)
         device = next(model.parameters()).device
@@ -165,9 +166,9 @@ class EffectEstimator:
 
     def by_influence(self, on_progress: Progress | None = None) -> Effects:
         """Return e_i, with the gradients of all weights."""
-        module = self._module(FairGenderModule)
+        module = self.module
         weights = list(module.model.requires_grad_(True).parameters())
-        language = _gradient(weights, (self._held_out_loss(module, batch) for batch in self.held_out))
+        language = _gradient(weights, (self.held_out_loss(batch) for batch in self.held_out))
         bias = _gradient(weights, (module.bias_losses(batch).sum() / self.pairs for batch in self.pool))
         found = []
         for number, batch in enumerate(self.singles):
@@ -178,9 +179,9 @@ class EffectEstimator:
         module.model.requires_grad_(False)
         return _effects(found)
 
-    def _held_out_loss(self, module: FairGenderModule, batch: Batch) -> Tensor:
+    def held_out_loss(self, batch: Batch) -> Tensor:
         """Return a held-out batch's contribution to H."""
-        drawn = [module.language_losses(batch, "neutral", draw).sum() for draw in self.draws]
+        drawn = [self.module.language_losses(batch, "neutral", draw).sum() for draw in self.draws]
         return torch.stack(drawn).mean() / self.sentences
 
     def by_output_layer(self, on_progress: Progress | None = None) -> Effects:
