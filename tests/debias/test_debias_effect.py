@@ -52,16 +52,16 @@ def test_the_stereotype_is_planted_where_pairs_are_helpful_and_nowhere_else(esti
     assert bias[what == "helpful"].min() > 10 * bias[what == "useless"].max()
 
 
-@pytest.mark.parametrize("estimator", ["influence", "knn"])
-def test_the_ranking_separates_harmful_useless_and_helpful_pairs(request, estimator):
+@pytest.mark.parametrize("name", ["influence", "knn"])
+def test_the_ranking_separates_harmful_useless_and_helpful_pairs(request, name):
     """Harmful ones are told by what they do to the language; of the rest the helpful ones by what they do to bias."""
-    effects, what = request.getfixturevalue(estimator), pairs()[1]
+    effects, what = request.getfixturevalue(name), pairs()[1]
     found = {
         "harmful / useless": auc(effects.language, what, "harmful", "useless"),
         "harmful / helpful": auc(effects.language, what, "harmful", "helpful"),
         "useless / helpful": auc(effects.bias, what, "useless", "helpful"),
     }
-    print({"estimator": estimator, "auc": found})
+    print({"estimator": name, "auc": found})
     assert min(found.values()) > 0.9, found
     dropped = effects.harmful(0.5)
     assert (what[dropped] == "harmful").mean() > 0.9

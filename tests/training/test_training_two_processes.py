@@ -112,12 +112,12 @@ def test_a_training_started_in_two_workers_matches_one_process(tmp_path, started
 
 @pytest.mark.slow
 def test_a_worker_that_fails_ends_the_training_with_one_line(tmp_path, monkeypatch):
-    from fairloop.errors import Fault
+    from fairloop.errors import UserError
     from fairloop.training import train
 
     model = tiny_encoder(tmp_path / "encoder")
     trainer = TrainerSettings(accelerator="cpu", devices=2, strategy="ddp", precision="float32", threads=1)
     launch = train.launch
     monkeypatch.setattr(train, "launch", lambda job: launch(replace(job, model=str(tmp_path / "absent"))))
-    with pytest.raises(Fault, match=r"^training: process \d ended with status 1: .*absent"):
+    with pytest.raises(UserError, match=r"^study.encoder=.*absent: no such folder"):
         trained(ContrastiveTask(ContrastiveSettings(batch_size=4), tuple(pairs())), model, trainer, tmp_path / "x")
