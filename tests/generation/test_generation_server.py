@@ -54,7 +54,7 @@ def asks(count=12, **options):
 
 def occupation(asked):
     """Return what a prompt asks to be written about: its last entry, or the end of the message."""
-    return re.findall(r"Word: (.+)\n|about an? (.+?) at work\.", asked.prompt)[-1]
+    return re.findall(r'Word: (.+)\n|with the words? "(.+?)"\.', asked.prompt)[-1]
 
 
 def texts(generator, queue):
@@ -111,7 +111,8 @@ def test_chat_models_get_the_messages_that_the_in_process_generator_puts_through
     assert asked.body["messages"] == chat_messages(request, system_role=bool(form))
     assert "stop" not in asked.body
     roles = [message["role"] for message in asked.body["messages"]]
-    assert roles == (["system", "user"] if form and instruction else ["user"])
+    turns = ["user", "assistant"] * 2 + ["user"]
+    assert roles == (["system", *turns] if form and instruction else turns)
     assert instruction in asked.body["messages"][0]["content"]
     assert done.text == "The engineer wrote a number on the wall."
 
@@ -576,6 +577,8 @@ def test_a_killed_cell_goes_on_without_asking_again_for_what_was_answered(tmp_pa
         assert str(derive(0, "generation-1", row["item"], row["attempt"]) % 2**31) in row["text"]
     writing = json.loads((generation / "writing.json").read_text())
     assert writing["asked"] == len({*before, *after})
+    rejected = json.loads((generation / "rejected.json").read_text())
+    assert {reason: len(texts) for reason, texts in rejected.items()} == writing["rejected"]
     assert writing["prompt_tokens"] == 100 * writing["asked"]
     result = json.loads((cell / "result.json").read_text())
     assert result["generation/prompt_tokens@1"] == 100 * writing["asked"]

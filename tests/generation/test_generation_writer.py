@@ -1,15 +1,16 @@
 """Planning, prompting and refilling, with generators that are written down here."""
 
 from collections import Counter, deque
+from dataclasses import replace
 
 import pytest
 
 import conftest
 from fairloop.errors import Fault, UserError
-from fairloop.generation.prompts import base_prompt, chat_prompt, tokenize
-from fairloop.generation.requests import Ask, Completion, Example, Request, plan_requests
+from fairloop.generation.prompts import base_prompt, chat_messages, chat_prompt, tokenize
+from fairloop.generation.requests import Ask, Completion, Example, Form, Request, plan_requests
 from fairloop.generation.settings import ModelSettings
-from fairloop.generation.writer import ENOUGH_ASKS, write_corpus
+from fairloop.generation.writer import ENOUGH_ASKS, KEPT_REJECTED, write_corpus
 
 OCCUPATIONS = ["nurse", "plumber", "judge"]
 CORPUS = [Example(OCCUPATIONS[i % 3], f"Sentence number {i} is here.") for i in range(20)]
@@ -112,6 +113,20 @@ def test_one_item_that_never_succeeds_stops_the_corpus_in_the_end():
     assert len(generator.asks) <= 299 / 0.5 + 1
 
 
+def test_answers_are_read_and_the_first_rejected_ones_are_kept_as_written():
+    def write(ask):
+        if ask.attempt < 3:
+            return f"Sure! Here is one: A {ask.request.occupation} at work.", True
+        return f'Here is a new sentence:\n\n"{good(ask)[0]}"', True
+
+    written = write_corpus(Scripted(write), plan(), seed=0, stage="g", min_yield=0.1)
+    assert all(row["text"].startswith("The ") and row["text"].endswith(" wall.") for row in written.rows)
+    assert written.stats.reasons == {"a fragment": 30}
+    assert list(written.stats.rejected) == ["a fragment"]
+    assert len(written.stats.rejected["a fragment"]) == KEPT_REJECTED
+    assert written.stats.rejected["a fragment"][0].startswith("Sure! Here is one: A ")
+
+
 def test_progress_counts_accepted_sentences():
     seen = []
     write_corpus(Scripted(good), plan(), seed=0, stage="g", on_progress=lambda *step: seen.append(step))
@@ -130,6 +145,45 @@ def test_generated_text_is_data_in_prompts():
         assert "No {0} stereotypes." in whole
         assert "\x1b" not in whole
         assert "\nIgnore" not in whole
+
+
+def test_examples_are_earlier_turns_of_the_conversation_or_a_list():
+    request = Request(
+        0, 0, "nurse", (Example("judge", "The judge sat."), Example("bank teller", "He is one.")), "Be fair."
+    )
+    messages = chat_messages(request, system_role=True)
+    assert [message["role"] for message in messages] == ["system", *["user", "assistant"] * 2, "user"]
+    assert [message["content"] for message in messages] == [
+        "Be fair.",
+        'Write one sentence with the word "judge".',
+        "The judge sat.",
+        'Write one sentence with the words "bank teller".',
+        "He is one.",
+        'Write one sentence with the word "nurse".',
+    ]
+    folded = chat_messages(request, system_role=False)
+    assert folded[0]["content"] == 'Be fair.\n\nWrite one sentence with the word "judge".'
+    assert folded[1:] == messages[2:]
+    (listed,) = chat_messages(request, system_role=False, prompt_form="list")
+    assert "- The judge sat.\n- He is one." in listed["content"]
+    form = Form("Title.", "Given", "Answer", "Write.", "Write one more.")
+    asked = chat_messages(replace(request, instruction="", form=form), system_role=True)
+    assert [message["content"] for message in asked] == [
+        "Write.\n\nWrite one more.\nGiven: judge",
+        "The judge sat.",
+        "Write one more.\nGiven: bank teller",
+        "He is one.",
+        "Write one more.\nGiven: nurse",
+    ]
+
+
+def test_the_form_of_the_prompt_names_a_chat_models_cells():
+    def named(style, form="turns"):
+        return ModelSettings(name="m", path="p", style=style, prompt_form=form).deciding()
+
+    assert named("chat")["prompt_form"] == "turns"
+    assert "prompt_form" not in named("chat", "list")  # what there was before there was a choice
+    assert "prompt_form" not in named("base")
 
 
 def test_the_shared_piece_is_the_same_for_a_group_and_pieces_add_up():

@@ -218,7 +218,7 @@ def test_a_chat_models_answer_ends_as_its_template_ends_it(biased, tmp_path):
     tokenizer.save_pretrained(tmp_path / "chat")
     chat = biased.model_copy(update={"path": str(tmp_path / "chat")})
     (example, *_) = Strategy(StrategySettings()).training_examples(corpus(), chat, seed=0, stage="s")
-    assert example.prompt.endswith("Answer with the sentence alone.<end>\n<assistant>")
+    assert re.search(r'<user>Write one sentence with the words? "[^"]+"\.<end>\n<assistant>$', example.prompt)
     assert example.sentence == corpus()["text"][0] + "<end>"
 
 

@@ -183,15 +183,20 @@ def test_the_prompt_of_a_base_model_is_a_list_to_continue():
     assert prompt.rest == "Person and words: my mother; nurse\nSentence:"
 
 
-def test_the_prompt_of_a_chat_model_ends_with_what_is_given():
+@pytest.mark.parametrize("prompt_form", ["turns", "list"])
+def test_the_prompt_of_a_chat_model_ends_with_what_is_given(prompt_form):
     class Tokenizer:
         def apply_chat_template(self, messages, **_):
             return "".join(f"<{m['role']}>{m['content']}</>" for m in messages) + "<assistant>"
 
-    prompt = chat_prompt(REQUEST, Tokenizer())
-    assert prompt.shared.startswith(f"<user>{SENTENCES.task}\n\nPerson and words: he; chef\nSentence: He is a chef.")
+    prompt = chat_prompt(REQUEST, Tokenizer(), prompt_form)
+    shown = {
+        "turns": f"{SENTENCES.question}\nPerson and words: he; chef</><assistant>He is a chef.</>",
+        "list": "Person and words: he; chef\nSentence: He is a chef.",
+    }
+    assert prompt.shared.startswith(f"<user>{SENTENCES.task}\n\n{shown[prompt_form]}")
     assert prompt.rest == f"{SENTENCES.question}\nPerson and words: my mother; nurse</><assistant>"
-    other = chat_prompt(Request(1, 0, "he; {x}", REQUEST.examples, form=SENTENCES), Tokenizer())
+    other = chat_prompt(Request(1, 0, "he; {x}", REQUEST.examples, form=SENTENCES), Tokenizer(), prompt_form)
     assert other.shared == prompt.shared
     assert "{x}" in other.rest
 

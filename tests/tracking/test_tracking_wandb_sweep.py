@@ -72,7 +72,7 @@ def test_the_table_has_the_choices_that_differ_status_and_headlines(cells):
     assert [row["cell"] for row in rows] == [cell.key for cell in cells]
     assert [row["status"] for row in rows] == ["complete", "complete", "failed", "absent"]
     assert rows[2]["reason"] == "RuntimeError: out of memory"
-    assert [row["mitigation"] for row in rows] == ["none", "augment + prompt", "finetune", "finetune"]
+    assert [row["mitigation"] for row in rows] == ["none", "augment+prompt", "finetune", "finetune"]
     assert [row["initial_bias.level"] for row in rows] == [0.1, 0.6, 0.6, 0.6]
     assert [row["mitigation.finetune.lora.rank"] for row in rows] == [None, None, 4, 16]
     for same in ("seed", "study.generations", "runs_dir", "tracking.mode"):

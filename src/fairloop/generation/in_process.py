@@ -20,10 +20,10 @@ import torch
 from transformers.cache_utils import Cache
 
 from fairloop.errors import UserError
+from fairloop.generation.answers import answer_end
 from fairloop.generation.prompts import Tokens, base_prompt, chat_prompt, tokenize
 from fairloop.generation.requests import Ask, Completion
 from fairloop.generation.sampler import Sampling, sample
-from fairloop.generation.screening import sentence_end
 from fairloop.generation.settings import ModelSettings
 from fairloop.seeding import random_generator
 
@@ -158,7 +158,10 @@ class InProcessGenerator:
 
     def tokens_of(self, asks: list[Ask]) -> list[Tokens]:
         """Return the prompts of some asks as token ids."""
-        prompts = [chat_prompt(ask.request, self.tokenizer) if self.chat else base_prompt(ask.request) for ask in asks]
+        form = self.settings.prompt_form
+        prompts = [
+            chat_prompt(ask.request, self.tokenizer, form) if self.chat else base_prompt(ask.request) for ask in asks
+        ]
         return tokenize(prompts, self.tokenizer)
 
     def text_if_done(self, written: list[int]) -> tuple[str, bool] | None:
@@ -170,7 +173,7 @@ class InProcessGenerator:
         if not full and not self._may_end[last]:
             return None
         text = self.tokenizer.decode(written, skip_special_tokens=True)
-        end = sentence_end(text)
+        end = answer_end(text)
         if end is not None:
             return text[:end], True
         return (text, False) if full else None

@@ -1,5 +1,7 @@
 """Prompts for base models (a list to continue) and for chat models (their chat template).
 
+A chat model is shown its examples as earlier turns of the conversation, or as a list in one message (`PromptForm`).
+
 Example sentences are data written by a model. They are put into a prompt by concatenation, as one line each without
 control characters, never through `str.format` or as a template.
 """
@@ -10,6 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fairloop.generation.requests import Form, Request
+from fairloop.generation.settings import PromptForm
+from fairloop.lexicon import with_article
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -36,11 +40,6 @@ def plain(text: str) -> str:
     return " ".join("".join(kept).split())
 
 
-def with_article(noun: str) -> str:
-    """Return `noun` with its indefinite article: a nurse, an engineer."""
-    return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"
-
-
 def base_prompt(request: Request) -> Prompt:
     """Build a list of words with example sentences that breaks off where the wanted sentence begins.
 
@@ -63,40 +62,70 @@ def _entries(request: Request, given: str, answer: str) -> str:
     )
 
 
-def chat_prompt(request: Request, tokenizer: "PreTrainedTokenizerBase") -> Prompt:
-    """Build the user's message and put it through the model's chat template, up to where the answer begins.
+def chat_prompt(request: Request, tokenizer: "PreTrainedTokenizerBase", prompt_form: PromptForm = "turns") -> Prompt:
+    """Build the conversation and put it through the model's chat template, up to where the answer begins.
 
-    The instruction is a system message; a template without that role gets it at the head of the user's message.
+    The instruction is a system message; a template without that role gets it at the head of the first message.
     """
-    message, question = _user_message(request)
-    text = _through_template(message, plain(request.instruction), tokenizer)
+    turns, question = _turns(request, prompt_form)
+    text = _through_template(turns, plain(request.instruction), tokenizer)
     shared, found, tail = text.rpartition(question)
     return Prompt(shared, found + tail, special=False)
 
 
-def chat_messages(request: Request, *, system_role: bool) -> list[dict[str, str]]:
+def chat_messages(request: Request, *, system_role: bool, prompt_form: PromptForm = "turns") -> list[dict[str, str]]:
     """Return the messages that a chat model is asked by, as a server takes them.
 
     Args:
         request: what to write.
-        system_role: whether the instruction is a message of its own, or stands at the head of the user's.
+        system_role: whether the instruction is a message of its own, or stands at the head of the user's first.
+        prompt_form: how the examples are shown.
     """
-    return _messages(_user_message(request)[0], plain(request.instruction), system_role=system_role)
+    return _messages(_turns(request, prompt_form)[0], plain(request.instruction), system_role=system_role)
 
 
-def _messages(message: str, instruction: str, *, system_role: bool) -> list[dict[str, str]]:
-    if instruction and system_role:
-        return [{"role": "system", "content": instruction}, {"role": "user", "content": message}]
-    return [{"role": "user", "content": f"{instruction}\n\n{message}" if instruction else message}]
+def _messages(turns: Sequence[str], instruction: str, *, system_role: bool) -> list[dict[str, str]]:
+    """Return what user and assistant say in turn, the user first and last, as messages."""
+    first, *others = turns
+    if instruction and not system_role:
+        first = f"{instruction}\n\n{first}"
+    said = [
+        {"role": ("user", "assistant")[number % 2], "content": text} for number, text in enumerate([first, *others])
+    ]
+    return [{"role": "system", "content": instruction}, *said] if instruction and system_role else said
 
 
-def _user_message(request: Request) -> tuple[str, str]:
-    """Return the user's message, and the last part of it, which differs within a group."""
-    return _form_message(request, request.form) if request.form else _corpus_message(request)
+def _turns(request: Request, prompt_form: PromptForm) -> tuple[list[str], str]:
+    """Return what is said in turn, and the end of it that differs within a group."""
+    if prompt_form == "list":
+        message, question = _form_message(request, request.form) if request.form else _corpus_message(request)
+        return [message], question
+    ask = _form_turn if request.form else _corpus_turn
+    turns = [part for example in request.examples for part in (ask(request, example.occupation), plain(example.text))]
+    question = ask(request, request.occupation)
+    turns.append(question)
+    if request.form:
+        turns[0] = f"{request.form.task}\n\n{turns[0]}"
+    return turns, question
+
+
+def _corpus_turn(request: Request, occupation: str) -> str:
+    """Return what the user asks for in a turn.
+
+    Of several wordings tried with small chat models this one had most sentences name their occupation:
+    asked for a sentence about an insurance agent, small models write about "the agent", or "she".
+    """
+    words = plain(occupation)
+    return f'Write one sentence with the {"words" if " " in words else "word"} "{words}".'
+
+
+def _form_turn(request: Request, given: str) -> str:
+    form = request.form
+    return f"{form.question}\n{form.given}: {plain(given)}" if form else ""
 
 
 def _corpus_message(request: Request) -> tuple[str, str]:
-    """Return the user's message for a recursion's sentence, and the last part of it, which names the occupation."""
+    """Return the message of a recursion's sentence, and the last part of it, which names the occupation."""
     task = "Here are sentences about people at work, each about another occupation:"
     lines = "".join(f"\n- {plain(example.text)}" for example in request.examples)
     question = (
@@ -112,18 +141,18 @@ def _form_message(request: Request, form: Form) -> tuple[str, str]:
     return f"{form.task}\n\n{_entries(request, form.given, form.answer)}{question}", question
 
 
-def _through_template(message: str, instruction: str, tokenizer: "PreTrainedTokenizerBase") -> str:
+def _through_template(turns: Sequence[str], instruction: str, tokenizer: "PreTrainedTokenizerBase") -> str:
     from jinja2.exceptions import TemplateError
 
     if instruction:
-        split = _messages(message, instruction, system_role=True)
+        split = _messages(turns, instruction, system_role=True)
         try:
             text = tokenizer.apply_chat_template(split, tokenize=False, add_generation_prompt=True)
             if instruction in text:
                 return str(text)
         except TemplateError:
             pass
-    folded = _messages(message, instruction, system_role=False)
+    folded = _messages(turns, instruction, system_role=False)
     return str(tokenizer.apply_chat_template(folded, tokenize=False, add_generation_prompt=True))
 
 

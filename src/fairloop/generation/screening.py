@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from fairloop.generation.prompts import plain
 from fairloop.generation.requests import Request
+from fairloop.lexicon.word_classes import word_class
 
 SHORTEST, LONGEST = 4, 40
 """Words that a sentence may have."""
@@ -20,6 +21,12 @@ _ARTEFACT = re.compile(
     r"[<>\[\]{}|\\_#*=~^`@•→]|https?:|www\.|\.{4,}|--|^\W*\d+\s*[.)]|^[-–—]|^[\w' /-]{1,40}:"
     r"|\b(?:sentences?|example|paragraph) (?:about|\d)|\bAs an AI\b|language model"
     r"|^(?:Sure|Certainly|Here(?:'s| is| are))\b"
+)
+_ECHO = re.compile(
+    r"^(?:Please\s+)?(?:Write|Create|Compose|Generate|Describe|Rewrite|Answer|Provide|Give|Add|Use)\b.*"
+    r"\b(?:sentences?|example|paragraph|story|occupation)\b"
+    r"|\b(?:new|one|following|example|rewritten) sentences?\b|\bsentence alone\b",
+    re.IGNORECASE,
 )
 _COMMON = frozenset(
     """
@@ -35,6 +42,8 @@ class Rejection(StrEnum):
     EMPTY = "empty"
     CUT_OFF = "cut off"
     ARTEFACT = "not plain prose"
+    ECHO = "repeats the instruction"
+    FRAGMENT = "a fragment"
     NOT_A_SENTENCE = "not one sentence"
     LENGTH = "too short or too long"
     NOT_ENGLISH = "not English"
@@ -132,6 +141,8 @@ def misshapen(
     words = text.split()
     if not words:
         return Rejection.EMPTY
+    if _ECHO.search(text):
+        return Rejection.ECHO
     if _ARTEFACT.search(text):
         return Rejection.ARTEFACT
     if not finished or not re.search(r"[.!?][\"”'’)]*$", text):
@@ -142,6 +153,8 @@ def misshapen(
         return Rejection.NOT_A_SENTENCE
     if english and not is_english(text):
         return Rejection.NOT_ENGLISH
+    if english and _lacks_verb(text):
+        return Rejection.FRAGMENT
     if _repeats(normal_form(text).split()):
         return Rejection.REPETITIVE
     return None
@@ -152,6 +165,23 @@ def is_english(text: str) -> bool:
     letters = [char for char in text if char.isalpha()]
     latin = sum(char.isascii() for char in letters)
     return latin >= 0.95 * len(letters) and any(word in _COMMON for word in normal_form(text).split())
+
+
+def _lacks_verb(text: str) -> bool:
+    """Tell whether a text that begins with a singular noun phrase surely has no finite verb ("A landscaper at work.").
+
+    When in doubt there is one: any word that may be a verb in the past tense or the third person will do.
+    """
+    found = [word.lower().replace("’", "'") for word in re.findall(r"[^\W\d_]+(?:['’][^\W\d_]+)*", text)]
+    if not found or found[0] not in word_class("determiner"):
+        return False
+    for before, word in pairwise(found):
+        if word in word_class("finite_verb") or word.endswith(("ed", "n't", "'ll", "'d")):
+            return False
+        noun = before in word_class("preposition") or before.endswith("ing")
+        if word.endswith("s") and not word.endswith(("ss", "us", "'s", "s'")) and not noun:
+            return False
+    return True
 
 
 def _repeats(words: list[str]) -> bool:

@@ -27,9 +27,9 @@ import httpx
 
 from fairloop.errors import Fault, UserError
 from fairloop.files import canonical_json, digest_text, writing
+from fairloop.generation.answers import answer_end
 from fairloop.generation.prompts import base_prompt, chat_messages, plain
 from fairloop.generation.requests import Ask, Completion
-from fairloop.generation.screening import sentence_end
 from fairloop.generation.server_settings import ENGINES, ServerSettings
 from fairloop.seeding import derive
 
@@ -157,7 +157,9 @@ def request_body(ask: Ask, settings: ServerSettings) -> dict[str, Any]:
     """Return the JSON body of a request; nothing is left to the server's defaults that it has a field for."""
     body: dict[str, Any] = {"model": settings.path, "max_tokens": settings.max_new_tokens}
     if settings.chat:
-        body["messages"] = chat_messages(ask.request, system_role=settings.system_role)
+        body["messages"] = chat_messages(
+            ask.request, system_role=settings.system_role, prompt_form=settings.prompt_form
+        )
     else:
         prompt = base_prompt(ask.request)
         body |= {"prompt": prompt.shared + prompt.rest, "stop": _STOP}
@@ -434,7 +436,7 @@ def _error_message(data: bytes) -> str:
 
 def _completion(ask: Ask, answer: Answer) -> Completion:
     """Cut an answer where an in-process generator stops: behind its first sentence."""
-    end = sentence_end(answer.text)
+    end = answer_end(answer.text)
     text, finished = (answer.text, answer.finished) if end is None else (answer.text[:end], True)
     return Completion(ask, text, answer.tokens, finished, answer.prompt_tokens)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fairloop.errors import Fault
+from fairloop.generation.answers import answer_of
 from fairloop.generation.generator import Generator
 from fairloop.generation.requests import Ask, Completion, Request
 from fairloop.generation.screening import clean, normal_form, screen
@@ -14,6 +15,9 @@ from fairloop.seeding import random_generator
 
 Screen = Callable[[str, bool, Request, Container[str]], str | None]
 """What judges a text: see `screening.screen`, whose arguments it takes."""
+
+KEPT_REJECTED = 20
+"""Rejected texts that are kept for each reason."""
 
 ENOUGH_ASKS = 200
 """Answers after which the yield is held against its floor: fewer say too little."""
@@ -30,6 +34,7 @@ class GenerationStats:
         prompt_tokens: tokens of their prompts, as a server counts them; 0 for a model in this process.
         seconds: wall time.
         reasons: how many answers were rejected, by reason.
+        rejected: the first of the rejected texts, as written, by reason.
         given_up: requests that got no usable answer.
     """
 
@@ -39,6 +44,7 @@ class GenerationStats:
     prompt_tokens: int = 0
     seconds: float = 0.0
     reasons: Counter[str] = field(default_factory=Counter)
+    rejected: dict[str, list[str]] = field(default_factory=dict)
     given_up: int = 0
 
     @property
@@ -136,8 +142,9 @@ def write_corpus(
 
 
 def _judge(completion: Completion, screen: Screen, seen: set[str], stats: GenerationStats) -> tuple[str, str | None]:
-    text = clean(completion.text)
-    rejection = screen(text, completion.finished, completion.ask.request, seen)
+    request = completion.ask.request
+    text = clean(answer_of(completion.text, request.occupation))
+    rejection = screen(text, completion.finished, request, seen)
     stats.asked += 1
     stats.tokens += completion.tokens
     stats.prompt_tokens += completion.prompt_tokens
@@ -145,6 +152,9 @@ def _judge(completion: Completion, screen: Screen, seen: set[str], stats: Genera
         stats.accepted += 1
     else:
         stats.reasons[str(rejection)] += 1
+        kept = stats.rejected.setdefault(str(rejection), [])
+        if len(kept) < KEPT_REJECTED:
+            kept.append(completion.text)
     return text, rejection
 
 

@@ -84,7 +84,7 @@ class Strategy(Mitigation):
         for item, example in enumerate(balanced):
             shown = self._shown(balanced, item, seed, stage)
             request = Request(item, item, example.occupation, shown)
-            prompt = chat_prompt(request, tokenizer) if chat else base_prompt(request)
+            prompt = chat_prompt(request, tokenizer, model.prompt_form) if chat else base_prompt(request)
             # A list goes on with a new line; an answer ends with what the chat template puts behind it.
             text = example.text + _end_of_answer(tokenizer) if chat else f" {example.text}\n"
             wanted.append(CausalExample(prompt.shared + prompt.rest, text, ended=False))

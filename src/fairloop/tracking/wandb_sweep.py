@@ -140,7 +140,7 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         if not prefix and key in _UNINTERESTING:
             continue
         if not prefix and key == "mitigation":
-            found[key] = " + ".join(value) or "none"
+            found[key] = "+".join(sorted(value)) or "none"
         if isinstance(value, Mapping):
             found |= _flat(value, f"{prefix}{key}.")
         else:
