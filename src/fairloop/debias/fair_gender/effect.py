@@ -21,7 +21,7 @@ beside it, the mean bias JSD over the pool of pairs.
 A pair is harmful if its effect on language exceeds `tolerance` times the root mean square of all the effects.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -30,6 +30,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fairloop.console import OnProgress
 from fairloop.debias.fair_gender.batches import plain_batches
 from fairloop.debias.fair_gender.loss import FairGenderModule
 from fairloop.debias.fair_gender.neighbours import Neighbours
@@ -41,7 +42,6 @@ from fairloop.seeding import random_generator
 from fairloop.training.predictions import hidden_and_logits
 
 Batch = dict[str, Tensor]
-Progress = Callable[[int, int], None]
 HARMFUL, AT_RANDOM = "harmful to language modelling", "dropped at random"
 #: What a step is estimated with in place of the method's settings: a filter is the same whatever these are.
 STEP = {"predicted": "target", "regularizer": True, "lambda_r": 1.0, "text_weight": 1.0}
@@ -164,7 +164,7 @@ class EffectEstimator:
         """Return the loss of the training, before its first step."""
         return cls(self.model, None, self.tokens, self.settings, seed=self.seed, stage="effect", total_steps=1)
 
-    def by_influence(self, on_progress: Progress | None = None) -> Effects:
+    def by_influence(self, on_progress: OnProgress | None = None) -> Effects:
         """Return e_i, with the gradients of all weights."""
         module = self.module
         weights = list(module.model.requires_grad_(True).parameters())
@@ -184,7 +184,7 @@ class EffectEstimator:
         drawn = [self.module.language_losses(batch, "neutral", draw).sum() for draw in self.draws]
         return torch.stack(drawn).mean() / self.sentences
 
-    def by_output_layer(self, on_progress: Progress | None = None) -> Effects:
+    def by_output_layer(self, on_progress: OnProgress | None = None) -> Effects:
         """Return ê_i, with the gradients of the output embeddings alone; they need no backward pass."""
         module = self._module(OutputLayerModule)
         scale = len(self.draws) * self.sentences
