@@ -11,7 +11,7 @@ from fairloop.debias.registry import method, methods, settings_of
 from fairloop.errors import UserError
 from fairloop.pairs.pair import Pair
 from fairloop.plm.encoder import SentenceEncoder
-from fairloop.plm.model import LanguageModel, Question
+from fairloop.plm.model import LanguageModel, ScoreRequest
 from fairloop.plm.scoring import token_scores
 from fairloop.plm.settings import PlmSettings
 from fairloop.training.hook import Training
@@ -73,12 +73,12 @@ def log_odds(plm):
     """log P(he) − log P(she) at the masked pronoun, for every job and slot with one."""
     model = LanguageModel.load(plm)
     tokens = tuple(model.tokenizer.convert_tokens_to_ids(["he", "she"]))
-    questions = []
+    requests = []
     for slot in SLOTS[:3]:
         for encoded in model.encode([slot.format(job=job, he="[MASK]") for job in JOBS]):
             place = encoded.ids.index(model.mask_id)
-            questions.append(Question(encoded.ids, (place, place), tokens))
-    return np.array([he - she for he, she in model.ask(questions)])
+            requests.append(ScoreRequest(encoded.ids, (place, place), tokens))
+    return np.array([he - she for he, she in model.score(requests)])
 
 
 def stereotype(plm):

@@ -13,7 +13,7 @@ def test_a_finished_cell_comes_back_as_plain_data(tmp_path):
     make_cell(tmp_path, level=0.3, seed=2, mitigation=("prompt", "augment"))
     (cell,) = read_runs(tmp_path).cells
     assert (cell.study, cell.model, cell.mitigation, cell.level, cell.seed) == (
-        "recursion", "gemma_3_270m", "prompt + augment", 0.3, "2",
+        "recursion", "gemma_3_270m", "augment+prompt", 0.3, "2",
     )  # fmt: skip
     assert cell.generations == [0, 1, 2, 3]
     assert cell.get("rule/net_stereotype_rate", 0).value == 0.3

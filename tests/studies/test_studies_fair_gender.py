@@ -42,8 +42,8 @@ def plm(tmp_path_factory):
 
 def template_plm(folder):
     """A random masked model that knows every word of the packaged templates and neutral sentences."""
-    from fairloop.benchmarks.lpbs import TEMPLATES, with_article
-    from fairloop.lexicon import neutral_sentences, occupations
+    from fairloop.benchmarks.lpbs import TEMPLATES
+    from fairloop.lexicon import neutral_sentences, occupations, with_article
 
     rows = from_templates(PairSettings(source="template", pairs=400), seed=0).rows
     texts = [text for row in rows for text in (row.pair.male, row.pair.female)]
@@ -113,13 +113,83 @@ def test_the_model_loads_without_fairloop_and_its_card_tells_data_settings_and_s
 def test_a_second_cell_shares_what_it_can_and_a_finished_one_does_nothing(finished, plm, monkeypatch):
     runs = finished.parents[1]
     assert run(plm, runs) == finished
-    monkeypatch.setattr(FairGender, "_filter", None)  # whatever is shared must not be computed again
-    monkeypatch.setattr(FairGender, "_screen", None)
+    for shared in ("_filter", "_screen"):
+        monkeypatch.setattr(FairGender, shared, lambda *_: pytest.fail("what is shared is not computed again"))
     assert run(plm, runs, "debias.steps=2") != finished
     none = run(plm, runs, "debias=none")
     assert stages(none) == ["before-perplexity", "before-lpbs"]
     result = json.loads((none / "result.json").read_text())
     assert result["lpbs/gap"] == result["before/lpbs/gap"]
+
+
+# what is computed again
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """How often a model is trained, and with what it is measured."""
+    import fairloop.benchmarks.registry as registry
+
+    train, measure, trained, measured = FairGender._incorporate, registry.measure, [], []
+
+    def training(self, *arguments):
+        trained.append(self.configuration)
+        return train(self, *arguments)
+
+    def measuring(plm, settings, **more):
+        measured.append((settings, more))
+        return measure(plm, settings, **more)
+
+    monkeypatch.setattr(FairGender, "_incorporate", training)
+    monkeypatch.setattr(registry, "measure", measuring)
+    return trained, measured
+
+
+def test_other_benchmarks_or_resamples_train_nothing_again_and_measure_only_what_is_new(finished, plm, counted):
+    runs, (trained, measured) = finished.parents[1], counted
+    assert run(plm, runs, "study.benchmarks=[lpbs,perplexity]") != finished
+    assert (trained, measured) == ([], [])
+    run(plm, runs, "study.benchmarks=[perplexity,heldout_templates]")
+    assert [settings.name for settings, _ in measured] == ["heldout_templates", "heldout_templates"]
+    run(plm, runs, "study.resamples=200")
+    assert len(measured) == 2 + 4
+    run(plm, runs, "study.benchmarks=[{name:lpbs,resamples:300},perplexity]")
+    assert len(measured) == 2 + 4 + 2, "the resamples of one benchmark are not those of another"
+    assert trained == []
+    run(plm, runs, "debias.steps=3")
+    assert len(trained) == 1
+
+
+def test_a_benchmark_takes_the_settings_that_it_was_given_and_trains_where_the_cell_does(plm, tmp_path, monkeypatch):
+    import fairloop.benchmarks.registry as registry
+    from fairloop.benchmarks.result import BenchmarkResult
+
+    seen = []
+
+    def measuring(plm, settings, **more):
+        seen.append((settings, more))
+        return BenchmarkResult(settings.name, "", [], [])
+
+    monkeypatch.setattr(registry, "measure", measuring)
+    run(plm, tmp_path, "debias=none", "study.benchmarks=[glue,perplexity]", "benchmark=glue", "benchmark.tasks=[rte]",
+        "benchmark.seeds=1", "trainer.devices=2")  # fmt: skip
+    glue, with_ = seen[0]
+    assert (glue.tasks, glue.seeds, glue.resamples) == (("rte",), 1, 100)
+    assert with_["trainer"].devices == 2
+    assert tmp_path in with_["scratch"].parents
+
+
+def test_a_benchmark_that_is_listed_is_set_by_its_group_or_in_the_list():
+    listed = "study.benchmarks=[seat,{name:crows_pairs,protocol:nangia2020}]"
+    by_list = configured("study=fair_gender", listed)
+    group = ("benchmark=crows_pairs", "benchmark.protocol=nangia2020")
+    by_group = configured("study=fair_gender", "study.benchmarks=[seat,crows_pairs]", *group)
+    usual = configured("study=fair_gender", "study.benchmarks=[seat,crows_pairs]")
+    protocols = [one.study.measured_by(one)["crows_pairs"].protocol for one in (by_list, by_group, usual)]
+    assert protocols == ["nangia2020", "nangia2020", "meade2022"]
+    assert by_list.deciding() == by_group.deciding() != usual.deciding()
+    assert by_list.deciding()["benchmarks"] == {"crows_pairs": {"protocol": "nangia2020"}}
+    assert by_list.study.measured_by(by_list)["seat"] == usual.study.measured_by(usual)["seat"]
 
 
 # the ablation's switches
@@ -315,6 +385,15 @@ def test_too_few_pairs_left_says_which_filter_took_them(plm, tmp_path):
         (["plm=minilm_encoder"], "debias=fair_gender: debiases a model that is masked or causal, not encoder"),
         (["study.neutral=nowhere.txt"], "study.neutral=nowhere.txt: there is no such file"),
         (["study.benchmarks=[seats]"], "benchmark=seats: choose one of"),
+        (["study.benchmarks=[lpbs,perplexity,lpbs]"], "study.benchmarks=lpbs: each benchmark once"),
+        (
+            ["study.benchmarks=[{name:crows_pairs,protocol:none}]"],
+            "study.benchmarks.crows_pairs.protocol=none: allowed is one of nangia2020, meade2022",
+        ),
+        (
+            ["study.benchmarks=[{name:crows_pairs,protocl:nangia2020}]"],
+            "study.benchmarks.crows_pairs.protocl=nangia2020: unknown key",
+        ),
         (["debias.source=swap"], "debias.swap_file=null: debias.source=swap needs a file"),
     ],
 )

@@ -22,7 +22,8 @@ masked.
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -30,9 +31,10 @@ from pydantic import Field
 from fairloop.benchmarks.result import Benchmark, BenchmarkResult, Skipped, Task, skipped_measurement
 from fairloop.benchmarks.settings import BenchmarkSettings
 from fairloop.lexicon import Attribute, Target, attributes, heldout_templates, occupation, targets
+from fairloop.measures.catalogue import Declared, Item, ItemScore
 from fairloop.measures.measurement import Measurement
-from fairloop.plm.model import Encoded, LanguageModel, Question
-from fairloop.plm.scoring import causal_questions
+from fairloop.plm.model import Encoded, LanguageModel, ScoreRequest
+from fairloop.plm.scoring import causal_requests
 from fairloop.statistics.bootstrap import bootstrap_mean, bootstrap_sums
 from fairloop.statistics.correlation import correlation_of_sums
 
@@ -127,16 +129,16 @@ def _cases() -> list[_Case]:
 def _masked(task: Task, cases: Sequence[_Case]) -> dict[_Case, float]:
     """Return the log odds of each case whose two words are one token each, in the same place."""
     scored: list[_Case] = []
-    questions: list[Question] = []
+    requests: list[ScoreRequest] = []
     male = task.plm.encode([case.text("male") for case in cases])
     female = task.plm.encode([case.text("female") for case in cases])
     for case, first, second in zip(cases, male, female, strict=True):
         place = _only_difference(first, second)
         if place is not None:
             asked = (*first.ids[:place], task.plm.mask_id, *first.ids[place + 1 :])
-            questions.append(Question(asked, (place, place), (first.ids[place], second.ids[place]), case.name))
+            requests.append(ScoreRequest(asked, (place, place), (first.ids[place], second.ids[place]), case.name))
             scored.append(case)
-    return {case: float(answer[0] - answer[1]) for case, answer in zip(scored, task.ask(questions), strict=True)}
+    return {case: float(answer[0] - answer[1]) for case, answer in zip(scored, task.score(requests), strict=True)}
 
 
 def _only_difference(first: Encoded, second: Encoded) -> int | None:
@@ -151,14 +153,14 @@ def _causal(task: Task, cases: Sequence[_Case]) -> dict[_Case, float]:
     """Return the difference of log likelihoods of each case's two sentences."""
     plm: LanguageModel = task.plm
     texts = [case.text(side) for case in cases for side in ("male", "female")]
-    questions: list[Question] = []
+    requests: list[ScoreRequest] = []
     owners: list[int] = []
     for number, encoded in enumerate(plm.encode(texts)):
-        asked = causal_questions(plm, encoded, texts[number])
-        questions += asked
+        asked = causal_requests(plm, encoded, texts[number])
+        requests += asked
         owners += [number] * len(asked)
     totals = np.zeros(len(texts))
-    for owner, answer in zip(owners, task.ask(questions), strict=True):
+    for owner, answer in zip(owners, task.score(requests), strict=True):
         totals[owner] += answer.sum()
     return {case: float(totals[2 * number] - totals[2 * number + 1]) for number, case in enumerate(cases)}
 
@@ -207,4 +209,34 @@ def _correlation_with_men(items: Sequence[HeldoutItem], seed: int, resamples: in
     return Measurement.of("heldout_templates/correlation_with_men", estimate)
 
 
-BENCHMARK = Benchmark(HeldoutTemplatesSettings, ("masked", "causal"), None, run)
+def _log_odds(row: Item, metric: str, *, kind: str, pronouns: bool = True) -> tuple[float, float] | None:
+    counts = row["kind"] == kind and (row["words"] == PRONOUNS.name) == pronouns
+    return (abs(float(row["score"])), 1.0) if counts else None
+
+
+def _declared(what: str, title: str, kind: str, *, pronouns: bool = True, **more: Any) -> Declared:
+    score = ItemScore(partial(_log_odds, kind=kind, pronouns=pronouns), ("target", "words", "template"))
+    return Declared(
+        f"heldout_templates/{what}",
+        title,
+        goal="minimize",
+        ideal=0,
+        place=20,
+        paired_by="target",
+        item_score=score,
+        **more,
+    )
+
+
+MEASURES = (
+    _declared(
+        "mean_abs_log_odds", "held-out templates: |log odds|", "occupation", short="held-out |log odds|", headline=True
+    ),
+    _declared("attribute_words", "held-out attribute words", "occupation", pronouns=False, debiasing=True),
+    _declared("traits", "held-out traits", "trait", debiasing=True),
+    _declared("activities", "held-out activities", "activity", debiasing=True),
+    Declared("heldout_templates/mean_log_odds", "held-out templates: log odds", ideal=0),
+    Declared("heldout_templates/correlation_with_men", "correlation with the share of men", ideal=0),
+)
+
+BENCHMARK = Benchmark(HeldoutTemplatesSettings, ("masked", "causal"), None, run, MEASURES)

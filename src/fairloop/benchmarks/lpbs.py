@@ -25,9 +25,10 @@ from pydantic import Field
 from fairloop.benchmarks.result import Benchmark, BenchmarkResult, Task, skipped_measurement
 from fairloop.benchmarks.settings import BenchmarkSettings
 from fairloop.errors import Fault
-from fairloop.lexicon.occupations import Occupation, occupations
+from fairloop.lexicon.occupations import Occupation, occupations, with_article
+from fairloop.measures.catalogue import Declared
 from fairloop.measures.measurement import Measurement
-from fairloop.plm.model import Encoded, LanguageModel, Question
+from fairloop.plm.model import Encoded, LanguageModel, ScoreRequest
 from fairloop.statistics.bootstrap import bootstrap_mean, bootstrap_sums, divide
 from fairloop.statistics.correlation import correlation_of_sums
 
@@ -59,11 +60,6 @@ class LpbsItem:
     score: float
 
 
-def with_article(name: str) -> str:
-    """Return the occupation with *a* or *an*, by its first letter."""
-    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
-
-
 def run(task: Task, settings: LpbsSettings) -> BenchmarkResult:
     """Score every occupation in every template."""
     cases = [(occupation, template) for occupation in occupations() for template in TEMPLATES]
@@ -90,7 +86,7 @@ def _masked(task: Task, cases: Sequence[tuple[Occupation, str]]) -> list[float]:
     plm = task.plm
     targets = [_target_token(plm, target) for target in TARGETS]
     mask = plm.mask_id
-    questions = []
+    requests = []
     for occupation, template in cases:
         named = with_article(occupation.name)
         full = plm.encode([template.format(person=TARGETS[0], occupation=named)])[0]
@@ -98,10 +94,10 @@ def _masked(task: Task, cases: Sequence[tuple[Occupation, str]]) -> list[float]:
         hidden = _without(plm, full, TARGETS[0], template, named, occupation.name)
         for ids in (full.ids, hidden):
             asked = (*ids[:place], mask, *ids[place + 1 :])
-            questions.append(
-                Question(asked, (place, place), (targets[0], targets[1]), f"{occupation.name}: {template}")
+            requests.append(
+                ScoreRequest(asked, (place, place), (targets[0], targets[1]), f"{occupation.name}: {template}")
             )
-    answers = task.ask(questions)
+    answers = task.score(requests)
     return [
         float((answer[0] - prior[0]) - (answer[1] - prior[1]))
         for answer, prior in zip(answers[::2], answers[1::2], strict=True)
@@ -126,13 +122,13 @@ def _causal(task: Task, cases: Sequence[tuple[Occupation, str]]) -> list[float]:
     ]
     encoded = plm.encode(texts)
     offsets = plm.tokenizer(texts, return_offsets_mapping=True, verbose=False)["offset_mapping"]
-    questions = []
+    requests = []
     for number, (text, tokens, spans) in enumerate(zip(texts, encoded, offsets, strict=True)):
         pronoun = len(TARGETS[number % len(TARGETS)])
         rest = [place for place in tokens.words if spans[place][1] > pronoun]
         asked = tuple(tokens.ids[place] for place in rest)
-        questions.append(Question(tokens.ids, tuple(place - 1 for place in rest), asked, text))
-    answers = task.ask(questions)
+        requests.append(ScoreRequest(tokens.ids, tuple(place - 1 for place in rest), asked, text))
+    answers = task.score(requests)
     return [float(he.sum() - she.sum()) for he, she in zip(answers[::2], answers[1::2], strict=True)]
 
 
@@ -167,4 +163,12 @@ def _measurements(items: list[LpbsItem], seed: int, resamples: int) -> list[Meas
     return [*measurements, Measurement.of("lpbs/gap", gap), Measurement.of("lpbs/correlation", with_men)]
 
 
-BENCHMARK = Benchmark(LpbsSettings, ("masked", "causal"), None, run)
+MEASURES = (
+    Declared("lpbs/gap", "log-probability bias: gap", "LPBS gap", ideal=0, headline=True, place=24),
+    Declared("lpbs/correlation", "correlation with the share of men"),
+    Declared("lpbs/male_majority", "male-majority occupations"),
+    Declared("lpbs/female_majority", "female-majority occupations"),
+    Declared("lpbs/balanced", "balanced occupations"),
+)
+
+BENCHMARK = Benchmark(LpbsSettings, ("masked", "causal"), None, run, MEASURES)

@@ -7,8 +7,10 @@ from typing import Any
 
 from fairloop.benchmarks.data import DataSet
 from fairloop.benchmarks.settings import BenchmarkSettings
+from fairloop.console import OnProgress
+from fairloop.measures.catalogue import Declared
 from fairloop.measures.measurement import Measurement
-from fairloop.plm.model import Kind, LanguageModel, Progress, ScoreMemory
+from fairloop.plm.model import Kind, LanguageModel, ScoreMemory
 from fairloop.training.settings import TrainerSettings
 
 
@@ -63,7 +65,7 @@ class Task:
     plm: LanguageModel
     data: Path | None = None
     seed: int = 0
-    on_progress: Progress | None = None
+    on_progress: OnProgress | None = None
     memory: ScoreMemory | None = None
     scratch: Path | None = None
     trainer: TrainerSettings = field(default_factory=TrainerSettings)
@@ -76,9 +78,9 @@ class Task:
             raise ValueError("this benchmark was given no data folder")
         return self.data
 
-    def ask(self, questions: list[Any]) -> list[Any]:
-        """Score questions with the task's progress and memory; see `LanguageModel.ask`."""
-        return self.plm.ask(questions, on_progress=self.on_progress, memory=self.memory)
+    def score(self, requests: list[Any]) -> list[Any]:
+        """Score requests with the task's progress and memory; see `LanguageModel.score`."""
+        return self.plm.score(requests, on_progress=self.on_progress, memory=self.memory)
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,8 @@ class Benchmark:
         kinds: The kinds of model that it can measure.
         dataset: The publisher's files, or None.
         run: Measures a model.
+        measures: What it measures, as rows of the catalogue; one of them at least is a headline. The number of
+            skipped items is declared for every benchmark.
         given: The files that its settings make it read from a data folder of the user; None: those of `dataset`.
     """
 
@@ -97,7 +101,14 @@ class Benchmark:
     kinds: tuple[Kind, ...]
     dataset: DataSet | None
     run: Callable[[Task, Any], BenchmarkResult]
+    measures: tuple[Declared, ...]
     given: Callable[[Any], list[Path]] | None = None
+
+    @property
+    def declared(self) -> tuple[Declared, ...]:
+        """The rows of the catalogue: the number of skipped items, and what the benchmark measures."""
+        name = self.settings.model_fields["name"].default
+        return (Declared(f"{name}/skipped", "items that were not scored", "skipped", count=True), *self.measures)
 
 
 def skipped_measurement(benchmark: str, skipped: list[Skipped], total: int) -> Measurement:

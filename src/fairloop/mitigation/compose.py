@@ -2,7 +2,7 @@
 
 import importlib
 import pkgutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def strategies() -> tuple[str, ...]:
-    """Return the names of all strategies: the files of this room that define a `Strategy`."""
+    """Return the names of all strategies: the files of this package that define a `Strategy`."""
     names = [module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)])]
     return tuple(name for name in names if hasattr(_module(name), "Strategy"))
 
@@ -57,17 +57,20 @@ def compose(settings: Mapping[str, Settings]) -> "Composition":
     return Composition(chosen)
 
 
+def name_of(strategies: Iterable[str]) -> str:
+    """Return the one name of strategies for tables and figures, whatever their order: `none`, `augment+prompt`, …."""
+    return "+".join(sorted(strategies)) or "none"
+
+
 class Composition(Mitigation):
     """Several strategies as one: instructions add up, corpora and encoders pass through all of them.
-
-    `name` is `none`, `augment`, `augment+prompt`, … for tables and figures.
 
     Every sentence gets at most one variant, behind it, whoever asks for it; so the order of strategies is no matter.
     """
 
     def __init__(self, parts: Sequence[Mitigation]) -> None:
         self.parts = tuple(parts)
-        self.name = "+".join(part.name for part in parts) or "none"
+        self.name = name_of(part.name for part in parts)
         self.trains_encoder = any(part.trains_encoder for part in parts)
         self.trains_generator = any(part.trains_generator for part in parts)
         self.changes_corpus = any(type(part).change_corpus is not Mitigation.change_corpus for part in parts)

@@ -43,7 +43,7 @@ def csv_field(value: float) -> str:
 
 def identity_fields(cell: Cell) -> list[str]:
     """Return what names a cell, in the order of the first six columns of `CELL`."""
-    return [cell.study, cell.name, cell.model, cell.mitigation, csv_field(cell.level), cell.seed]
+    return [cell.study, cell.name, cell.subject, cell.mitigation, csv_field(cell.level), cell.seed]
 
 
 def measure_fields(row: Measure) -> list[str]:

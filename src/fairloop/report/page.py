@@ -204,7 +204,8 @@ def _views(cells: Sequence[Cell], different: Sequence[Settings]) -> list[CellVie
 
 
 def _view(cell: Cell, index: int, settings: Settings) -> CellView:
-    named = [cell.study, cell.model, f"mitigation {cell.mitigation}"]
+    named = [cell.study, *filter(None, (cell.plm, cell.model))]
+    named += [f"mitigation {cell.mitigation}"] if cell.mitigation else list(filter(None, [cell.choice]))
     if math.isfinite(cell.level):
         named.append(f"initial bias {cell.level:g}")
     named.append(f"seed {cell.seed}")

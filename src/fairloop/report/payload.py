@@ -10,7 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from fairloop.report.fair_gender.effects import SCORES, STUDY, method_of
+from fairloop.report.fair_gender.effects import SCORES
 from fairloop.report.read import Cell, Measure, flatten
 from fairloop.report.samples import visible
 
@@ -40,7 +40,7 @@ Settings = list[tuple[str, str]]
 
 def configurations(cells: Sequence[Cell]) -> tuple[list[tuple[str, Settings]], list[Settings]]:
     """Return, for each study, the settings that its cells share, and for each cell those in which they differ."""
-    flat = [flatten(cell.config) for cell in cells]
+    flat = [flatten(cell.used) for cell in cells]
     common: list[tuple[str, Settings]] = []
     varying: dict[str, list[str]] = {}
     for study in dict.fromkeys(cell.study for cell in cells):
@@ -62,7 +62,7 @@ def cell_data(cells: Sequence[Cell], different: Sequence[Settings]) -> tuple[Mar
     metrics, keys, values = _Numbered(), _Numbered(), _Numbered()
     packed = [
         [
-            *map(visible, (cell.name, cell.study, _model(cell), _choice(cell))),
+            *map(visible, (cell.name, cell.study, cell.subject, cell.choice)),
             _rounded(cell.level),
             visible(cell.seed),
             [number for key, value in settings for number in (keys.of(key), values.of(value))],
@@ -99,24 +99,6 @@ class _Numbered:
     @property
     def texts(self) -> list[str]:
         return [visible(text) for text in self._numbers]
-
-
-def _model(cell: Cell) -> str:
-    """Return the model that a cell is about: the generator, or the PLM that is measured or debiased."""
-    if cell.study in (STUDY, "evaluate"):
-        plm = cell.config.get("plm")
-        return str(plm.get("name", "unnamed model")) if isinstance(plm, dict) else "unnamed model"
-    return cell.model
-
-
-def _choice(cell: Cell) -> str:
-    """Return what a cell tries: the mitigation, the debias method or the benchmark."""
-    if cell.study == STUDY:
-        return method_of(cell)
-    if cell.study == "evaluate":
-        benchmark = cell.config.get("benchmark")
-        return str(benchmark.get("name", "")) if isinstance(benchmark, dict) else ""
-    return cell.mitigation
 
 
 def _kept(cell: Cell, trimmed: bool) -> Sequence[Measure]:

@@ -13,12 +13,15 @@ from typing import Any
 import yaml
 
 from fairloop.errors import UserError
+from fairloop.files import canonical_json
+from fairloop.mitigation.compose import name_of
 from fairloop.statistics.means import student_mean
 from fairloop.tracking.results import read_metrics_csv
-from fairloop.tracking.store import Status, broken
+from fairloop.tracking.store import Status, broken, cell_key
 
 _GROUP = re.compile(r"^(?=[^\s#-])", re.MULTILINE)
 
+DECIDING_FILE = "deciding.json"
 MITIGATED = "mitigated/"
 """What the names of measures after the mitigation's change begin with."""
 
@@ -42,13 +45,18 @@ class Measure:
 
 @dataclass(frozen=True)
 class Cell:
-    """One finished cell: its resolved configuration and its measures."""
+    """One finished cell: its resolved configuration and its measures.
+
+    `recorded` is what decides its result, as the cell itself wrote it down (`deciding.json`); empty for a cell that is
+    older than this file.
+    """
 
     folder: Path
     study: str
     config: dict[str, Any]
     rows: tuple[Measure, ...]
     result: dict[str, float] = field(default_factory=dict)
+    recorded: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def name(self) -> str:
@@ -56,22 +64,57 @@ class Cell:
         return self.folder.name
 
     @cached_property
+    def rebuilt(self) -> dict[str, Any]:
+        """What decides the result, as far as the configuration tells."""
+        from fairloop.config import deciding_of
+
+        return deciding_of(self.config)
+
+    @property
+    def deciding(self) -> dict[str, Any]:
+        """What decides the result, by config groups; a group that is not here was never used."""
+        return self.recorded or self.rebuilt
+
+    @cached_property
+    def used(self) -> dict[str, Any]:
+        """The configuration without the groups that other studies read, or that this cell had no use for."""
+        from fairloop.config.study import studies
+
+        groups = {group for study in studies().values() for group in study.reads} - self.deciding.keys()
+        return {key: value for key, value in self.config.items() if key not in groups}
+
+    @cached_property
     def level(self) -> float:
-        """The configured initial bias; nan for a study without one."""
-        return _number(self._at("initial_bias", "level"))
+        """The initial bias; nan for a study without one."""
+        return _number(self.chosen("initial_bias", "level"))
 
     @property
     def model(self) -> str:
-        """The generator's name."""
-        return str(self._at("model", "name") or "unnamed model")
+        """The generator's name; empty where none was asked."""
+        return str(self.chosen("model", "name") or "unnamed model") if "model" in self.deciding else ""
+
+    @property
+    def plm(self) -> str:
+        """The name of the PLM that is measured or debiased; empty where there is none."""
+        return str(self.chosen("plm", "name") or "unnamed PLM") if "plm" in self.deciding else ""
 
     @cached_property
     def mitigation(self) -> str:
-        """The strategies in their order, joined by a plus sign; `none` for none."""
+        """The strategies as they are named everywhere (`none`, `augment+prompt`); empty for a study without any."""
+        if "mitigation" not in self.deciding:
+            return ""
         strategies = self.config.get("mitigation") or {}
-        if isinstance(strategies, dict):
-            return " + ".join(map(str, strategies)) or "none"
-        return " + ".join(map(str, strategies)) if isinstance(strategies, list) else str(strategies)
+        return name_of(map(str, strategies)) if isinstance(strategies, dict | list) else str(strategies)
+
+    @property
+    def subject(self) -> str:
+        """The model that the cell is about: the PLM that is measured or debiased, else the generator."""
+        return self.plm or self.model
+
+    @property
+    def choice(self) -> str:
+        """What the cell tries: the mitigation, the debias method or the benchmark; empty for none of them."""
+        return self.mitigation or str(self.chosen("debias", "name") or self.chosen("benchmark", "name") or "")
 
     @cached_property
     def seed(self) -> str:
@@ -107,8 +150,9 @@ class Cell:
         """Return a metric's values for generation 0, 1, …, nan where it is missing."""
         return tuple(one.value for one in self.course(metric))
 
-    def _at(self, group: str, key: str) -> Any:
-        inner = self.config.get(group)
+    def chosen(self, group: str, key: str) -> Any:
+        """Return what was configured in a group that decides the result; None where the cell never used it."""
+        inner = self.config.get(group) if group in self.deciding else None
         return inner.get(key) if isinstance(inner, dict) else None
 
 
@@ -212,6 +256,33 @@ def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, str]:
     return flat
 
 
+Chosen = tuple[Cell, dict[str, str]]
+"""A cell, and what decides its result as {"group.key": "value"}."""
+
+
+def decided(cells: Sequence[Cell]) -> list[Chosen]:
+    """Return each cell with what decides its result, in terms that all of them share.
+
+    That is what the cells recorded. If one of them is older than the record, it is what their configurations say.
+    Weights and files count by their contents, where those are recorded, and stand under the key of their path: as the
+    path, and with the beginning of their digest where one path had several contents.
+    """
+    recorded = all(cell.recorded for cell in cells)
+    found = [dict(cell.recorded if recorded else cell.rebuilt) for cell in cells]
+    contents = [{**one.pop("weights", {}), **one.pop("files", {})} for one in found]
+    flat = [{key: value for key, value in flatten(one).items() if value != "{}"} for one in found]
+    for key in dict.fromkeys(key for one in contents for key in one):
+        paths: dict[str, str] = {}
+        for cell, one in zip(cells, contents, strict=True):
+            if key in one:
+                paths.setdefault(str(one[key]), flatten(cell.config).get(key, ""))
+        for one, settings in zip(contents, flat, strict=True):
+            if key in one:
+                path, digest = paths[str(one[key])], str(one[key])
+                settings[key] = path if list(paths.values()).count(path) == 1 else f"{path} ({digest[:8]})"
+    return list(zip(cells, flat, strict=True))
+
+
 class _NotUsableError(Exception):
     pass
 
@@ -228,7 +299,39 @@ def read_cell(folder: Path) -> Cell:
         raise _NotUsableError(f"damaged: {name} is not what the study wrote (its checksum differs)")
     config = _config(folder / "config.yaml")
     result = {name: _number(value) for name, value in _json(folder / "result.json").items()}
-    return Cell(folder, _study(config, folder), config, _rows(folder / "metrics.csv"), result)
+    recorded = _json(folder / DECIDING_FILE) if (folder / DECIDING_FILE).exists() else {}
+    cell = Cell(folder, _study(config, folder), config, _rows(folder / "metrics.csv"), result, recorded)
+    if edited := _edited(cell, record):
+        raise _NotUsableError(f"config.yaml was changed after the cell was finished: {edited}")
+    return cell
+
+
+def _edited(cell: Cell, record: dict[str, Any]) -> str:
+    """Return why a configuration cannot be the one that the cell was computed with; empty if nothing speaks against it.
+
+    The cell's name is the hash of what decides its result, and that is a part of its configuration. Of a cell from
+    before it was recorded the configuration is only held against the name if its file is newer than the result.
+    """
+    if cell.recorded:
+        said, done = (flatten(json.loads(canonical_json(one))) for one in (cell.config, cell.recorded))
+        differing = [key for key in done if key in said and said[key] != done[key]]
+        return "; ".join(f"{key} is {said[key]}, the result is of {done[key]}" for key in differing[:3])
+    if not _is_newer(cell.folder, record):
+        return ""
+    found = dict(cell.rebuilt)
+    newest = int(found.pop("version", 1))
+    names = {cell_key(cell.study, found, version) for version in range(1, newest + 1)}
+    return "" if cell.name in names else f"it does not give the name {cell.name}"
+
+
+def _is_newer(folder: Path, record: dict[str, Any]) -> bool:
+    """Whether the configuration was written after the status; unknown, so False, of a store that was copied."""
+    try:
+        changed = {name: (folder / name).stat().st_mtime_ns for name in ("config.yaml", "metrics.csv", "status.json")}
+        sealed = record["seal"]["metrics.csv"][2]
+    except (OSError, KeyError, TypeError, IndexError):
+        return False
+    return changed["metrics.csv"] == sealed and changed["config.yaml"] > changed["status.json"]
 
 
 def _cell_folders(root: Path) -> list[Path]:
@@ -237,9 +340,11 @@ def _cell_folders(root: Path) -> list[Path]:
 
 
 def _study(config: dict[str, Any], folder: Path) -> str:
-    study = config.get("study")
-    name = study.get("name") if isinstance(study, dict) else None
-    return str(name or folder.parent.name)
+    return str(_name(config.get("study")) or folder.parent.name)
+
+
+def _name(group: Any) -> Any:
+    return group.get("name") if isinstance(group, dict) else None
 
 
 def _bytes(path: Path) -> bytes:
@@ -328,8 +433,9 @@ def _number(value: Any) -> float:
 
 
 def _order(cell: Cell) -> tuple[object, ...]:
+    generator = _name(cell.config.get("model")) or cell.model
     unmitigated_first = (cell.mitigation != "none", cell.mitigation)
-    return (cell.study, cell.model, unmitigated_first, cell.level, _natural(cell.seed), cell.name)
+    return (cell.study, generator, unmitigated_first, cell.level, _natural(cell.seed), cell.name)
 
 
 def _natural(seed: str) -> tuple[int, str]:

@@ -135,7 +135,7 @@ def _pieces(text: str, spans: Spans | None) -> Iterable[Piece]:
 
 
 def _gendered_spans() -> Spans | None:
-    """Return the corpus room's finder of gendered words as (start, end, gender); None where it cannot be imported."""
+    """Return the finder of gendered words as (start, end, gender); None where `corpus` cannot be imported."""
     try:
         from fairloop.corpus.words import gendered_spans
     except ImportError:

@@ -1,6 +1,7 @@
 """Evaluate: one pre-trained language model on one benchmark, by its published protocol (docs/methods.md, section 9)."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from fairloop import console
 from fairloop.config import Configuration
 from fairloop.studies.measures import read_measures
 from fairloop.studies.measuring import ITEMS_FILE, OUTCOME_FILE, measure_plm
+from fairloop.studies.script import Script
 from fairloop.tracking.store import Cell
 from fairloop.tracking.wandb_run import Tracker
 
@@ -26,9 +28,8 @@ def run(configuration: Configuration, cell: Cell, tracker: Tracker) -> None:
     """
     plm, benchmark = configuration.plm, configuration.benchmark
     what = f"{benchmark.name} of {plm.name}"
-    scores = cell.stage(
-        "scores", lambda folder: measure_plm(plm, benchmark, configuration, cell, tracker, what, folder)
-    )
+    compute = partial(measure_plm, Script(configuration, cell, tracker), plm, benchmark, what)
+    scores = cell.stage("scores", compute)
     measured = read_measures(scores)
     outcome = json.loads((scores.folder / OUTCOME_FILE).read_text())
     for line in [*outcome["notes"], *(f"skipped: {item['item']}: {item['reason']}" for item in outcome["skipped"])]:

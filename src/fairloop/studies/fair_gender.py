@@ -15,10 +15,9 @@ shared by the cells of a store that want the same: another benchmark, or more re
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,23 +27,21 @@ from fairloop.config import Configuration
 from fairloop.config.fair_gender import FairGenderSettings
 from fairloop.debias.base import Material
 from fairloop.debias.registry import method
+from fairloop.debias.settings import BudgetSettings, PairMethodSettings
 from fairloop.errors import UserError
 from fairloop.files import digest_file, files_below, write_json, write_text
-from fairloop.generation.generator import Generator, open_generator
 from fairloop.lexicon import neutral_sentences
 from fairloop.measures.measurement import Measurement
-from fairloop.pairs.pair import PairRow, coverage, kept, load_pairs, reasons, save_pairs
+from fairloop.pairs.pair import PairRow, coverage, kept, load_pairs, pair_counts, reasons, save_pairs
 from fairloop.pairs.settings import PairSettings
-from fairloop.plm.locate import fingerprint, torch_device
 from fairloop.seeding import random_generator
 from fairloop.studies.measures import read_measures
 from fairloop.studies.measuring import OUTCOME_FILE, measure_plm
-from fairloop.tracking.curves import Curves
+from fairloop.studies.script import Script
 from fairloop.tracking.results import number
 from fairloop.tracking.stages import Stage
 from fairloop.tracking.store import Cell
 from fairloop.tracking.wandb_run import Tracker
-from fairloop.training.hook import Training
 
 if TYPE_CHECKING:
     from fairloop.benchmarks.settings import BenchmarkSettings
@@ -87,39 +84,44 @@ def run(configuration: Configuration, cell: Cell, tracker: Tracker) -> None:
     study.report(pairs, before, after, model)
 
 
-class FairGender:
+class FairGender(Script):
     """The stages of the study for one cell; models are loaded when the first stage needs them."""
+
+    versions = VERSIONS
 
     def __init__(self, configuration: Configuration, cell: Cell, tracker: Tracker) -> None:
         """Take the resolved configuration, the cell held by this process, and where it is logged."""
-        self.configuration = configuration
-        self.cell, self.tracker = cell, tracker
+        super().__init__(configuration, cell, tracker)
         self.study = configuration.study_as(FairGenderSettings)
-        self.settings: Any = configuration.debias
         self.benchmarks = self.study.measured_by(configuration)
         self.method = method(configuration.debias)
         self.plm = configuration.plm
-        self.seed = configuration.seed
         self.label = f"{self.method.name} on {self.plm.name}, seed {self.seed}"
+
+    @property
+    def settings(self) -> PairMethodSettings:
+        """The settings of a method that learns from pairs; only for such a method."""
+        debias = self.configuration.debias
+        if not isinstance(debias, PairMethodSettings):
+            raise TypeError(f"{debias.name} does not learn from pairs")
+        return debias
 
     # --- pairs ------------------------------------------------------------------------------------------------------
 
     def write(self) -> Stage:
         """Return the pairs as written by the generator, filled from templates or swapped from given sentences."""
-        fields = PairSettings.model_fields
-        settings = {key: value for key, value in self.settings.deciding().items() if key in fields}
-        if self.settings.source == "llm":
-            settings["model"] = self.choices["model"]
-        if self.settings.source == "swap":
-            settings["swap_file"] = self.configuration.deciding()["files"]["debias.swap_file"]
-        return self._shared("pairs", self._write, settings, "pairs")
+        source, chosen = self.settings.source, self.settings.deciding()
+        decides = {key: chosen[key] for key in PairSettings.model_fields}
+        if source == "swap":
+            decides["swap_file"] = self.choices["files"]["debias.swap_file"]
+        return self.stage("pairs", self._write, "pairs", *(["model"] if source == "llm" else []), **decides)
 
     def _write(self, folder: Path) -> dict[str, Any]:
         from fairloop.pairs.sources import gather_pairs
 
         generator = self.generator if self.settings.source == "llm" else None
         gathered = gather_pairs(
-            self.settings, seed=self.seed, generator=generator, progress=lambda what: self._progress(f"pairs, {what}")
+            self.settings, seed=self.seed, generator=generator, progress=lambda what: self.progress(f"pairs, {what}")
         )
         save_pairs(gathered.rows, folder / PAIRS_FILE)
         written = {"pairs": len(gathered.rows), "asked": gathered.asked, "mended": gathered.mended}
@@ -133,21 +135,19 @@ class FairGender:
         screen = self.settings.screen
         if not screen.enabled:
             return pairs
-        settings = {"screen": screen.deciding()}
-        if screen.fluency == "plm":
-            settings["plm"] = self.choices["plm"]
-        if screen.fluency == "generator":
-            settings["model"] = self.choices["model"]
+        judge = {"plm": ["plm"], "generator": ["model"], "none": []}[screen.fluency]
+        decides: dict[str, Any] = {"screen": screen.deciding()}
         if screen.toxicity == "classifier":
-            settings["toxicity"] = fingerprint(screen.toxicity_model, None, "debias.screen.toxicity_model")
-        return self._shared("screening", lambda folder: self._screen(pairs, folder), settings, "screening", [pairs])
+            decides["toxicity"] = self.choices["weights"]["debias.screen.toxicity_model"]
+        compute = partial(self._screen, pairs)
+        return self.stage("screening", compute, "screening", *judge, inputs=[pairs], **decides)
 
     def _screen(self, pairs: Stage, folder: Path) -> None:
         from fairloop.pairs.screen import screen_pairs
         from fairloop.pairs.toxicity import toxicity_scorer
 
         screen = self.settings.screen
-        with self._progress("screening") as on_progress:
+        with self.progress("screening") as on_progress:
             rows = screen_pairs(
                 load_pairs(pairs.folder / PAIRS_FILE),
                 screen,
@@ -183,25 +183,26 @@ class FairGender:
         """Return the pairs with alignment and effect, unaligned and harmful ones marked; as they are for baselines."""
         chosen = screened
         if self.method.filters_pairs:
-            settings = {**self.method.filter_settings(), "plm": self.choices["plm"], "neutral": self.neutral_settings}
-            compute: Callable[[Path], None] = lambda folder: self._filter(screened, folder)  # noqa: E731
-            chosen = self._shared("filter", compute, settings, "filter", [screened])
+            decides = {**self.method.filter_settings(), "neutral": self.neutral_settings}
+            chosen = self.stage(
+                "filter", partial(self._filter, screened), "filter", "plm", inputs=[screened], **decides
+            )
         self._require_enough(load_pairs(chosen.folder / PAIRS_FILE))
         return chosen
 
     def _filter(self, screened: Stage, folder: Path) -> None:
         rows = load_pairs(screened.folder / PAIRS_FILE)
-        with self._training("causal filter", folder) as training:
+        with self.training("causal filter", folder) as training:
             rows = self.method.filter(self.plm, rows, self.neutral[1], training)
         save_pairs(rows, folder / PAIRS_FILE)
 
     def _require_enough(self, rows: Sequence[PairRow]) -> None:
-        needed = getattr(self.settings, "batch_size", 1)
-        left = len(kept(rows))
+        settings, left = self.settings, len(kept(rows))
+        needed = settings.batch_size if isinstance(settings, BudgetSettings) else 1
         if left < needed:
             took = ", ".join(f"{count} {reason}" for reason, count in reasons(rows).items()) or "none was dropped"
             raise UserError(
-                f"debias.pairs={self.settings.pairs}: {left} of {len(rows)} pairs are left, and a batch takes"
+                f"debias.pairs={settings.pairs}: {left} of {len(rows)} pairs are left, and a batch takes"
                 f" {needed}; dropped: {took}"
             )
 
@@ -210,16 +211,16 @@ class FairGender:
     def incorporate(self, pairs: Stage | None) -> Stage:
         """Return the debiased model."""
         inputs = [pairs] if pairs is not None else []
-        decides = {"debias": self.settings.deciding(), "plm": self.choices["plm"], "neutral": self.neutral_settings}
-        compute: Callable[[Path], None] = lambda folder: self._incorporate(pairs, folder)  # noqa: E731
-        return self._shared("incorporation", compute, decides, "incorporation", inputs)
+        compute, keys = partial(self._incorporate, pairs), ("debias", "plm")
+        neutral = self.neutral_settings
+        return self.stage("incorporation", compute, "incorporation", *keys, inputs=inputs, neutral=neutral)
 
     def _incorporate(self, pairs: Stage | None, folder: Path) -> None:
         chosen = kept(load_pairs(pairs.folder / PAIRS_FILE)) if pairs is not None else []
         learned, watched = self.neutral
         target = folder / MODEL_FOLDER
         target.mkdir()
-        with self._training("incorporation", folder) as training:
+        with self.training("incorporation", folder) as training:
             self.method.debias(self.plm, Material(chosen, learned, watched), target, training)
 
     def debiased(self, trained: Stage) -> "PlmSettings":
@@ -235,15 +236,10 @@ class FairGender:
     def _measured(
         self, benchmark: "BenchmarkSettings", when: str, plm: "PlmSettings", inputs: Sequence[Stage]
     ) -> Stage:
-        what = f"{self.label}: {benchmark.name} {when}"
-        decides = {"benchmark": {**benchmark.deciding(), **contents(benchmark)}, "plm": self.choices["plm"]}
-        return self._shared(
-            f"{when}-{benchmark.name}",
-            lambda folder: measure_plm(plm, benchmark, self.configuration, self.cell, self.tracker, what, folder),
-            decides,
-            "measuring",
-            inputs,
-        )
+        name = f"{when}-{benchmark.name}"
+        compute = partial(measure_plm, self, plm, benchmark, f"{benchmark.name} {when}")
+        decides = {**benchmark.deciding(), **contents(benchmark)}
+        return self.stage(name, compute, "measuring", "plm", inputs=inputs, benchmark=decides)
 
     # --- result -----------------------------------------------------------------------------------------------------
 
@@ -307,41 +303,11 @@ class FairGender:
             console.say(f"the debiased model: {model.folder / MODEL_FOLDER}")
         for stage in (*before.values(), *after.values()):
             _say_skipped(stage)
-        self.cell.write_results({None: [*_renamed(measured[0]), *self._counts(table), *measured[1]]})
+        counted = pair_counts(load_pairs(table)) if table is not None else []
+        self.cell.write_results({None: [*_renamed(measured[0]), *counted, *measured[1]]})
         self.tracker.finish("complete", json.loads((self.cell.folder / "result.json").read_text()))
 
-    def _counts(self, table: Path | None) -> list[Measurement]:
-        """The pairs that were written and those that were learned from."""
-        if table is None:
-            return []
-        rows = load_pairs(table)
-        counts = {"pairs/written": len(rows), "pairs/kept": len(kept(rows))}
-        return [Measurement(name, float(count), None, None, len(rows)) for name, count in counts.items()]
-
     # --- what the stages share --------------------------------------------------------------------------------------
-
-    def _shared(
-        self,
-        name: str,
-        compute: Callable[[Path], dict[str, Any] | None],
-        settings: dict[str, Any],
-        version: str,
-        inputs: Sequence[Stage] = (),
-    ) -> Stage:
-        """Return a stage that every cell shares whose settings, inputs and seed are the same."""
-        settings = {**settings, "seed": self.seed, "version": VERSIONS[version]}
-        return self.cell.stage(name, compute, inputs=inputs, settings=settings, shared=True)
-
-    @cached_property
-    def choices(self) -> dict[str, Any]:
-        """The models that stages read, by their settings and weights."""
-        deciding = self.configuration.deciding()
-        groups = {"plm": "plm.path", "model": "model.path"}
-        return {
-            group: {**deciding[group], "weights": deciding["weights"][key]}
-            for group, key in groups.items()
-            if group in deciding
-        }
 
     @cached_property
     def neutral(self) -> tuple[list[str], list[str]]:
@@ -356,35 +322,6 @@ class FairGender:
         """What decides these sentences."""
         path = self.study.neutral
         return {"watched": self.study.watched, "file": path and digest_file(Path(path))}
-
-    @cached_property
-    def generator(self) -> Generator:
-        """The language model that writes sentences."""
-        return open_generator(
-            self.configuration.model, self.configuration.trainer.accelerator, scratch=self.cell.scratch
-        )
-
-    @cached_property
-    def device(self) -> str:
-        """The torch device that the group `trainer` chooses."""
-        return torch_device(self.configuration.trainer.accelerator)
-
-    @contextmanager
-    def _progress(self, what: str) -> Iterator[console.OnProgress]:
-        with console.progress(f"{self.label}: {what}") as on_progress:
-            yield on_progress
-
-    @contextmanager
-    def _training(self, what: str, folder: Path) -> Iterator[Training]:
-        """Yield what a method needs: devices, seed, and a folder for checkpoints that outlives a kill.
-
-        `folder` is that of the stage's outputs, where the loss curves are kept.
-        """
-        work = self.cell.scratch()
-        curves = Curves(work, self.tracker.log_curve)
-        with self._progress(what) as on_progress:
-            yield Training(self.configuration.trainer, self.seed, work, on_progress, on_logged=curves)
-        curves.keep(folder)
 
 
 def _sentences(path: str | None) -> list[str]:

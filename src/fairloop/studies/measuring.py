@@ -4,13 +4,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fairloop import console
-from fairloop.config import Configuration
 from fairloop.files import write_json, write_text
 from fairloop.studies.measures import write_measures
-from fairloop.tracking.curves import Curves
-from fairloop.tracking.store import Cell
-from fairloop.tracking.wandb_run import Tracker
+from fairloop.studies.script import Script
 
 if TYPE_CHECKING:
     from fairloop.benchmarks.settings import BenchmarkSettings
@@ -21,24 +17,16 @@ OUTCOME_FILE = "outcome.json"
 
 
 def measure_plm(
-    plm: "PlmSettings",
-    benchmark: "BenchmarkSettings",
-    configuration: Configuration,
-    cell: Cell,
-    tracker: Tracker,
-    what: str,
-    folder: Path,
+    script: Script, plm: "PlmSettings", benchmark: "BenchmarkSettings", what: str, folder: Path
 ) -> dict[str, Any]:
     """Keep the measures of a PLM, the per-item table and what was skipped as a stage's outputs; return its notes.
 
     A measurement that was killed goes on with the scores and the trainings that it had.
 
     Args:
+        script: the cell at work on this stage; its seed and its trainer count.
         plm: the model.
         benchmark: the benchmark with its protocol and data.
-        configuration: of the cell; its seed and its group `trainer` count.
-        cell: the cell, whose stage this is.
-        tracker: where loss curves are logged, if the benchmark trains.
         what: what the progress bar says.
         folder: where the stage's outputs go.
 
@@ -50,19 +38,18 @@ def measure_plm(
     from fairloop.plm.memory import FolderMemory
     from fairloop.plm.model import LanguageModel
 
-    model, curves = LanguageModel.load(plm), Curves(cell.scratch(), tracker.log_curve)
-    with console.progress(what) as on_progress:
+    model = LanguageModel.load(plm)
+    with script.training(what, folder) as training:
         result = measure(
             model,
             benchmark,
-            seed=configuration.seed,
-            on_progress=on_progress,
-            memory=FolderMemory(cell.scratch()),
-            scratch=cell.scratch(),
-            trainer=configuration.trainer,
-            on_logged=curves,
+            seed=training.seed,
+            on_progress=training.on_progress,
+            memory=FolderMemory(training.work),
+            scratch=training.work,
+            trainer=training.trainer,
+            on_logged=training.on_logged,
         )
-    curves.keep(folder)
     write_measures(result.measurements, folder)
     write_text(folder / ITEMS_FILE, _table(result.items))
     outcome = {

@@ -15,16 +15,15 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fairloop import console
 from fairloop.config import Configuration
 from fairloop.config.metric_calibration import MetricCalibrationSettings
 from fairloop.corpus.seed import surplus
 from fairloop.files import write_bytes, write_text
 from fairloop.measures.measurement import Measurement
 from fairloop.metrics.calibration import Place, Reading, calibrate
-from fairloop.plm.locate import torch_device
 from fairloop.seeding import derive, random_generator
 from fairloop.studies.measures import read_measures, write_measures
+from fairloop.studies.script import Script
 from fairloop.tracking.stages import Stage
 from fairloop.tracking.store import Cell
 from fairloop.tracking.wandb_run import Tracker
@@ -32,7 +31,7 @@ from fairloop.tracking.wandb_run import Tracker
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from fairloop.metrics.embedding import Embed
+    from fairloop.metrics.metric import Embed
 
 CURVE_FILE, SUMMARY_FILE, FIGURE_FILE = "curve.csv", "summary.csv", "calibration.png"
 
@@ -63,7 +62,7 @@ def run(configuration: Configuration, cell: Cell, tracker: Tracker) -> None:
         cell: its folder in the run store, held by this process.
         tracker: where the tables and the figure are logged.
     """
-    study = MetricCalibration(configuration, cell)
+    study = MetricCalibration(configuration, cell, tracker)
     measured = calibrate(
         list(study.readings()), reference=study.settings.reference, neutral_share=study.settings.neutral_share
     )
@@ -78,15 +77,14 @@ def run(configuration: Configuration, cell: Cell, tracker: Tracker) -> None:
     tracker.finish("complete", {name: value for name, value in result.items() if _sums_up(name)})
 
 
-class MetricCalibration:
+class MetricCalibration(Script):
     """The stages of the study for one cell; the encoder is loaded when the first batch needs it."""
 
-    def __init__(self, configuration: Configuration, cell: Cell) -> None:
-        """Take the resolved configuration, and the cell held by this process."""
-        self.cell = cell
+    def __init__(self, configuration: Configuration, cell: Cell, tracker: Tracker) -> None:
+        """Take the resolved configuration, the cell held by this process, and where it is logged."""
+        super().__init__(configuration, cell, tracker)
         self.settings = configuration.study_as(MetricCalibrationSettings)
-        self.seed = configuration.seed
-        self.accelerator = configuration.trainer.accelerator
+        self.label = f"metric calibration, seed {self.seed}"
         self.stages: list[Stage] = []
 
     def batches(self) -> list[Batch]:
@@ -102,7 +100,7 @@ class MetricCalibration:
     def readings(self) -> Iterator[Reading]:
         """Yield what the metrics say of every corpus."""
         batches = self.batches()
-        with console.progress(f"metric calibration, seed {self.seed}: corpora") as on_progress:
+        with self.progress("corpora") as on_progress:
             for done, batch in enumerate(batches, start=1):
                 stage = self.cell.stage(batch.name, partial(self.measure, batch))
                 self.stages.append(stage)
@@ -112,7 +110,6 @@ class MetricCalibration:
 
     def measure(self, batch: Batch, folder: Path) -> None:
         """Write the corpus of a batch and measure it, as written and augmented."""
-        from fairloop.corpus.heldout import counterfactual_pairs
         from fairloop.corpus.seed import seed_corpus
         from fairloop.metrics.embedding import by_sentence
         from fairloop.metrics.measures import measure_corpus
@@ -122,13 +119,8 @@ class MetricCalibration:
         embed = by_sentence(self.embed)  # of this batch alone: its vectors must not depend on batches before it
         measured = []
         for rate in (0.0, *batch.rates):
-            of_corpus = measure_corpus(
-                augmented(corpus, rate, seed) if rate else corpus,
-                embed,
-                counterfactual_pairs(),
-                seed=seed,
-                resamples=RESAMPLES,
-            )
+            changed = augmented(corpus, rate, seed) if rate else corpus
+            of_corpus = measure_corpus(changed, embed, seed=seed, resamples=RESAMPLES)
             measured += [replace(one, metric=_prefix(rate) + one.metric) for one in of_corpus]
         write_measures(measured, folder)
 
@@ -146,9 +138,8 @@ class MetricCalibration:
     def embed(self) -> "Embed":
         """The sentence encoder; what every corpus asks (anchors, test pairs) is computed once."""
         from fairloop.metrics.embedding import remembering
-        from fairloop.plm.encoder import SentenceEncoder
 
-        return remembering(SentenceEncoder.load(self.settings.encoder, device=torch_device(self.accelerator)).embed)
+        return remembering(self.load_encoder(self.settings.encoder))
 
 
 def augmented(corpus: "Dataset", rate: float, seed: int) -> "Dataset":

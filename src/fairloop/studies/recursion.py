@@ -9,36 +9,33 @@
 """
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fairloop import console
 from fairloop.config import Configuration
 from fairloop.config.recursion import RecursionSettings
 from fairloop.corpus.table import load_corpus, make_corpus, save_corpus
 from fairloop.files import write_json
-from fairloop.generation.generator import Generator, open_generator
+from fairloop.generation.generator import Generator
+from fairloop.generation.measures import tokens_of, yield_of
 from fairloop.generation.server_settings import ServerSettings
 from fairloop.lexicon import occupations
 from fairloop.measures.measurement import Measurement
-from fairloop.mitigation.base import Training
 from fairloop.mitigation.compose import compose
-from fairloop.plm.locate import torch_device
 from fairloop.seeding import derive
 from fairloop.studies.measures import read_measures, write_measures
-from fairloop.tracking.curves import Curves
-from fairloop.tracking.stages import Compute, Stage
+from fairloop.studies.script import Script
+from fairloop.tracking.stages import Stage
 from fairloop.tracking.store import Cell
 from fairloop.tracking.wandb_run import Tracker
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from fairloop.metrics.embedding import Embed
+    from fairloop.metrics.metric import Embed
 
 CORPUS_FILE = "corpus.parquet"
 WRITING_FILE = "writing.json"
@@ -73,15 +70,15 @@ def run(configuration: Configuration, cell: Cell, tracker: Tracker) -> None:
     tracker.finish("complete", json.loads((cell.folder / "result.json").read_text()))
 
 
-class Recursion:
+class Recursion(Script):
     """The stages of the study for one cell; models are loaded when the first stage needs them."""
+
+    versions = VERSIONS
 
     def __init__(self, configuration: Configuration, cell: Cell, tracker: Tracker) -> None:
         """Take the resolved configuration, the cell held by this process, and where it is logged."""
-        self.configuration = configuration
-        self.cell, self.tracker = cell, tracker
+        super().__init__(configuration, cell, tracker)
         self.study = configuration.study_as(RecursionSettings)
-        self.seed = configuration.seed
         self.generations = self.study.generations
         self.mitigation = compose(configuration.mitigation)
         self.trained: dict[str, tuple[Stage, Stage]] = {}  # this generation's trained weights, and the corpus they saw
@@ -161,42 +158,6 @@ class Recursion:
         self.tracker.log_checkpoint(what, folder, metadata, alias, [seen.folder / CORPUS_FILE])
         return folder
 
-    def stage(
-        self,
-        name: str,
-        compute: Compute,
-        version: str,
-        *keys: str,
-        inputs: Sequence[Stage] = (),
-        **more: Any,
-    ) -> Stage:
-        """Return a stage, shared with every cell whose choices under `keys`, inputs and seed are the same.
-
-        Args:
-            name: the stage's name.
-            compute: writes its outputs.
-            version: which of `VERSIONS` says how it is done.
-            keys: what it reads of the configuration: config groups, or settings of the study.
-            inputs: the finished stages it reads.
-            more: what else decides its outputs.
-        """
-        choices = {key: self.choices[key] for key in keys}
-        settings = {**choices, **more, "seed": self.seed, "version": VERSIONS[version]}
-        return self.cell.stage(name, compute, inputs=inputs, settings=settings, shared=True)
-
-    @cached_property
-    def choices(self) -> dict[str, Any]:
-        """What decides results, by the names that stages ask for; models are named by their weights."""
-        deciding = self.configuration.deciding()
-        weights = deciding["weights"]
-        return {
-            **deciding["study"],
-            "initial_bias": deciding["initial_bias"],
-            "mitigation": deciding["mitigation"],
-            "model": {**deciding["model"], "weights": weights["model.path"]},
-            "encoder": weights["study.encoder"],
-        }
-
     def write_seed_corpus(self, folder: Path) -> None:
         """Generation 0: sentences whose net stereotype rate is the initial bias, by construction."""
         from fairloop.corpus.seed import seed_corpus
@@ -267,19 +228,16 @@ class Recursion:
 
     def write_measures(self, generation: int, corpus: Stage, encoder: Stage | None, folder: Path) -> None:
         """All measures of one corpus, with the untouched encoder or with the one that the mitigation trained."""
-        from fairloop.corpus.heldout import counterfactual_pairs
         from fairloop.metrics.measures import measure_corpus
 
         measured = measure_corpus(
             load_corpus(corpus.folder / CORPUS_FILE),
             self.embed if encoder is None else self.load_encoder(str(encoder.folder / ADAPTED_FOLDER)),
-            counterfactual_pairs(),
             seed=derive(self.seed, f"measures-{generation}"),
             resamples=self.study.resamples,
         )
         if (corpus.folder / WRITING_FILE).exists():
-            measured.append(yield_of(corpus))
-            measured += tokens_of(corpus)
+            measured += writing_of(corpus)
         write_measures(measured, folder)
 
     def adapted_generator(self, adapted: Stage) -> Generator:
@@ -289,45 +247,11 @@ class Recursion:
         return load_generator(self.configuration.local_model, adapted.folder / ADAPTED_FOLDER, self.device)
 
     @cached_property
-    def generator(self) -> Generator:
-        """The language model as it is."""
-        return open_generator(
-            self.configuration.model, self.configuration.trainer.accelerator, scratch=self.cell.scratch
-        )
-
-    @cached_property
     def embed(self) -> "Embed":
         """The sentence encoder of the measures; what every generation asks (anchors, test pairs) is computed once."""
         from fairloop.metrics.embedding import remembering
 
         return remembering(self.load_encoder(self.study.encoder))
-
-    def load_encoder(self, path: str) -> "Embed":
-        """Load a sentence encoder: packaged, from the Hub, or trained by the mitigation."""
-        from fairloop.plm.encoder import SentenceEncoder
-
-        return SentenceEncoder.load(path, device=self.device).embed
-
-    @cached_property
-    def device(self) -> str:
-        """The torch device that the group `trainer` chooses."""
-        return torch_device(self.configuration.trainer.accelerator)
-
-    def progress(self, what: str) -> AbstractContextManager[console.OnProgress]:
-        """Show what this cell is doing, and how long it will take."""
-        return console.progress(f"{self.label}: {what}")
-
-    @contextmanager
-    def training(self, what: str, folder: Path) -> Iterator[Training]:
-        """Yield what a hook that trains needs: devices, seed, and a folder for checkpoints that outlives a kill.
-
-        `folder` is that of the stage's outputs, where the loss curves are kept.
-        """
-        work = self.cell.scratch()
-        curves = Curves(work, self.tracker.log_curve)
-        with self.progress(what) as on_progress:
-            yield Training(self.configuration.trainer, self.seed, work, on_progress, on_logged=curves)
-        curves.keep(folder)
 
 
 def labelled(rows: Sequence[dict[str, Any]], generation: int) -> "Dataset":
@@ -347,22 +271,10 @@ def labelled(rows: Sequence[dict[str, Any]], generation: int) -> "Dataset":
     )
 
 
-def yield_of(corpus: Stage) -> Measurement:
-    """Return the share of asked-for sentences that were usable, with a Wilson interval over the asks."""
-    from scipy.stats import binomtest
-
+def writing_of(corpus: Stage) -> list[Measurement]:
+    """Return what writing a corpus took: its yield, and the tokens that a server counted."""
     record = json.loads((corpus.folder / WRITING_FILE).read_text())
-    result = binomtest(record["accepted"], record["asked"])
-    interval = result.proportion_ci(method="wilson")
-    return Measurement("generation/yield", result.statistic, interval.low, interval.high, record["asked"])
-
-
-def tokens_of(corpus: Stage) -> list[Measurement]:
-    """Return the tokens that a server read and wrote for a corpus; none for a model in this process."""
-    record = json.loads((corpus.folder / WRITING_FILE).read_text())
-    if "prompt_tokens" not in record:
-        return []
-    return [
-        Measurement(f"generation/{name}", record[name], None, None, record["asked"])
-        for name in ("prompt_tokens", "tokens")
-    ]
+    taken = [yield_of(record["accepted"], record["asked"])]
+    if "prompt_tokens" in record:
+        taken += tokens_of(record["prompt_tokens"], record["tokens"], record["asked"])
+    return taken

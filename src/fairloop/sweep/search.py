@@ -19,12 +19,11 @@ from omegaconf import DictConfig
 
 from fairloop import composition, config, console
 from fairloop.config import Configuration
-from fairloop.errors import UserError
+from fairloop.errors import UserError, first_line
 from fairloop.files import canonical_json, digest_text, writing
 from fairloop.settings import suggestion
 from fairloop.sweep.compose import Composer
 
-BASIC = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 OPTUNA = "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper"
 
 
@@ -77,6 +76,11 @@ class Trial:
     params: dict[str, Any]
     value: float | None
     state: str
+
+
+def is_grid(sweeper: DictConfig) -> bool:
+    """Tell whether a sweeper takes every combination, as Hydra's own does; any other one chooses."""
+    return str(sweeper._target_).endswith(".BasicSweeper")
 
 
 def read_search(overrides: Sequence[str], params: Mapping[str, Any] | None) -> Search:
@@ -176,7 +180,7 @@ def stored(search: Search) -> Iterator[Any]:
                 study_name=search.study_name, storage=search.storage, direction=search.direction, load_if_exists=True
             )
         except Exception as error:
-            first = str(error).splitlines()[0]
+            first = first_line(error)
             if "direction" in first:
                 allowed = "the direction that the stored study has"
                 raise UserError.of("hydra.sweeper.direction", search.direction, allowed) from error

@@ -10,12 +10,13 @@ A pair is aligned if the frozen PLM
 The paper's thresholds are not public; the two numbers are settings.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fairloop.console import OnProgress
 from fairloop.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from fairloop.pairs.pair import Pair
     from fairloop.plm.model import LanguageModel, ScoreMemory
 
-Progress = Callable[[int, int], None]
 IMPLAUSIBLE, NOT_RECOVERED = "unaligned: implausible to the PLM", "unaligned: target not recovered"
 _PAIRS_AT_ONCE = 32
 
@@ -51,7 +51,7 @@ def align(
     *,
     quantile: float,
     rank: int,
-    on_progress: Progress | None = None,
+    on_progress: OnProgress | None = None,
     memory: "ScoreMemory | None" = None,
 ) -> list[Alignment]:
     """Judge each pair.

@@ -21,13 +21,14 @@ beside it, the mean bias JSD over the pool of pairs.
 A pair is harmful if its effect on language exceeds `tolerance` times the root mean square of all the effects.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fairloop.console import OnProgress
 from fairloop.errors import UserError
 from fairloop.seeding import random_generator
 
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     Batch = dict[str, Tensor]
 
 Estimator = Literal["knn", "influence", "random", "none"]
-Progress = Callable[[int, int], None]
 HARMFUL, AT_RANDOM = "harmful to language modelling", "dropped at random"
 _AT_ONCE = 16  # pairs, or sentences, in one forward pass
 _DRAWS = 4  # masked variants of each text: an incorporation meets a text with another mask in every step
@@ -136,7 +136,7 @@ class Absorption:
         drawn = [self.module.language_losses(batch, "neutral", draw).sum() for draw in self.draws]
         return torch.stack(drawn).mean() / self.sentences
 
-    def by_influence(self, on_progress: Progress | None = None) -> Effects:
+    def by_influence(self, on_progress: OnProgress | None = None) -> Effects:
         """Return e_i, with the gradients of all weights."""
         import torch
 
@@ -153,7 +153,7 @@ class Absorption:
         model.requires_grad_(False)
         return _effects(found)
 
-    def by_output_layer(self, on_progress: Progress | None = None) -> Effects:
+    def by_output_layer(self, on_progress: OnProgress | None = None) -> Effects:
         """Return ê_i, with the gradients of the output embeddings alone; they need no backward pass."""
         import torch
 

@@ -14,7 +14,7 @@ from fairloop.report.evaluate import is_headline
 from fairloop.report.fair_gender.effects import BEFORE
 from fairloop.report.items import Side, item_difference
 from fairloop.report.payload import HEADLINE
-from fairloop.report.read import MITIGATED, Cell, find_cells, flatten, read_cells, read_runs
+from fairloop.report.read import MITIGATED, Cell, decided, find_cells, read_cells, read_runs
 from fairloop.report.recursion.tables import OTHERS, RULE, TASKS
 from fairloop.statistics.bootstrap import bootstrap_mean
 from fairloop.statistics.corrections import holm
@@ -27,8 +27,6 @@ DEFAULT_STORE = "runs"
 
 ENOUGH_FOR_BOOTSTRAP = 10
 """From this many pairs on the interval is the bootstrap's; below, where that is too short, Student's t."""
-
-_DECIDES_NOTHING = {"runs_dir", "tracking", "trainer", "experiment", "hydra"}
 
 Floats = NDArray[np.float64]
 
@@ -159,7 +157,8 @@ def compare(first: Selection, second: Selection) -> Difference:
     independent. Sweeps: cells that agree in every choice that both sweeps make (seeds among them) are paired; where
     none agree, the means of all cells are compared.
     """
-    flats = [[_settings(cell) for cell in side.cells] for side in (first, second)]
+    flat = [settings | {"mitigation": cell.mitigation} for cell, settings in decided([*first.cells, *second.cells])]
+    flats = [flat[: len(first.cells)], flat[len(first.cells) :]]
     values = [_values(flat) for flat in flats]
     keys = sorted(values[0].keys() | values[1].keys())
     ends = [(key, values[0].get(key, {""}), values[1].get(key, {""})) for key in keys]
@@ -177,13 +176,6 @@ def compare(first: Selection, second: Selection) -> Difference:
     pairs = [(groups[0][choice], groups[1][choice]) for choice in choices]
     changes = _between_pairs(pairs)
     return Difference(first, second, settings, shared, len(pairs), (left[0], left[1]), *_tested(changes), ())
-
-
-def _settings(cell: Cell) -> dict[str, str]:
-    config = {key: value for key, value in cell.config.items() if key not in _DECIDES_NOTHING and key != "mitigation"}
-    strategies = cell.config.get("mitigation")
-    nested = {name: one for name, one in strategies.items() if one} if isinstance(strategies, dict) else {}
-    return flatten(config) | flatten(nested, "mitigation.") | {"mitigation": cell.mitigation}
 
 
 def _values(flat: Sequence[dict[str, str]]) -> dict[str, set[str]]:

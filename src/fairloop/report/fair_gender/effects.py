@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fairloop.pairs.sentence_files import KEY as SENTENCES
 from fairloop.report.items import Side, item_difference, item_p_value
-from fairloop.report.read import Cell, Measure, flatten, level_mean
+from fairloop.report.read import Cell, Chosen, Measure, decided, flatten, level_mean
 from fairloop.statistics.corrections import holm
 from fairloop.statistics.estimate import Estimate
 from fairloop.statistics.large import flip_p_value
@@ -90,9 +90,8 @@ _WORDS = {
     ("early_stopping.enabled", "False"): "no early stopping",
     ("weights", "lora"): "LoRA",
 }
-# They decide nothing of a result, or only which benchmarks are there to be compared.
-_IRRELEVANT = {"study.benchmarks", "study.data", "study.resamples", "debias.accumulate", "model.batch_size"}
-_PLM_IRRELEVANT = {"plm.device", "plm.batch_tokens"}
+_MEASURED_BY = {"study.benchmarks", "study.resamples"}
+"""What decides which scores there are and how exact their intervals, and not what a score is of."""
 
 
 @dataclass(frozen=True)
@@ -177,16 +176,15 @@ class Ablation:
 
 def debiasings(cells: Sequence[Cell]) -> list[Debiasing]:
     """Group the cells of the study by PLM and compare them."""
-    groups: dict[tuple[tuple[str, str], ...], list[Cell]] = defaultdict(list)
-    for cell in cells:
-        if cell.study == STUDY:
-            plm = flatten({"plm": cell.config.get("plm") or {}})
-            groups[tuple(sorted((key, value) for key, value in plm.items() if key not in _PLM_IRRELEVANT))].append(cell)
-    named = [(dict(plm).get("plm.name", "unnamed PLM"), plm, members) for plm, members in groups.items()]
-    counts = Counter(name for name, _, _ in named)
+    cells = [cell for cell in cells if cell.study == STUDY]
+    groups: dict[tuple[str, tuple[tuple[str, str], ...]], list[Chosen]] = defaultdict(list)
+    for cell, settings in decided(cells):
+        plm = sorted((key, value) for key, value in settings.items() if key.startswith("plm."))
+        groups[cell.plm, tuple(plm)].append((cell, settings))
+    counts = Counter(name for name, _ in groups)
     return [
         _compare(name if counts[name] == 1 else f"{name} ({dict(plm).get('plm.path', place)})", members)
-        for place, (name, plm, members) in enumerate(named)
+        for place, ((name, plm), members) in enumerate(groups.items())
     ]
 
 
@@ -200,15 +198,15 @@ def change_in_words(key: str, value: str) -> str:
 
 def method_of(cell: Cell) -> str:
     """Return the name of a cell's debias method."""
-    chosen = cell.config.get("debias")
-    return str(chosen.get("name", "unnamed method")) if isinstance(chosen, dict) else UNTOUCHED
+    return str(cell.chosen("debias", "name") or UNTOUCHED)
 
 
-def _compare(plm: str, cells: Sequence[Cell]) -> Debiasing:
+def _compare(plm: str, chosen: Sequence[Chosen]) -> Debiasing:
+    cells = [cell for cell, _ in chosen]
     untouched = tuple(cell for cell in cells if method_of(cell) == UNTOUCHED)
-    methods: dict[str, list[Cell]] = defaultdict(list)
-    for cell in cells:
-        methods[method_of(cell)].append(cell)
+    methods: dict[str, list[Chosen]] = defaultdict(list)
+    for cell, settings in chosen:
+        methods[method_of(cell)].append((cell, settings))
     order = sorted(methods, key=lambda name: (name != UNTOUCHED, name != STUDY, name))
     variants = [variant for name in order for variant in _variants(name, methods[name])]
     controls = {cell.seed: cell for cell in untouched}
@@ -233,24 +231,32 @@ def _of(variants: Iterable[Variant], method: str) -> list[Variant]:
     return [one for one in variants if one.method == method]
 
 
-def _variants(method: str, cells: Sequence[Cell]) -> list[Variant]:
+def _variants(method: str, chosen: Sequence[Chosen]) -> list[Variant]:
     """Return the variants of one method, the reference first, then those with the fewest changes."""
+    cells = [cell for cell, _ in chosen]
     if method == UNTOUCHED:  # what it is configured with besides does nothing
         return [Variant(method, (), tuple(cells))]
-    flat = _one_file_a_seed(cells, [_settings(cell) for cell in cells])
+    flat = _one_file_a_seed(cells, [_of_the_method(settings) for _, settings in chosen])
+    # A group that a cell never used (the generator, for pairs from templates) is no change that its name should tell.
     keys = sorted({key for one in flat for key in one})
-    varying = [key for key in keys if len({one.get(key, "") for one in flat}) > 1]
-    groups: dict[tuple[str, ...], list[Cell]] = defaultdict(list)
-    for cell, settings in zip(cells, flat, strict=True):
-        groups[tuple(settings.get(key, "") for key in varying)].append(cell)
-    defaults = _defaults(method) if varying else {}
-    reference = [
-        _reference([values[place] for values in groups], defaults.get(key)) for place, key in enumerate(varying)
+    rows = [
+        {key: one.get(key, "" if key.partition(".")[0] in cell.deciding else None) for key in keys}
+        for cell, one in zip(cells, flat, strict=True)
     ]
+    varying = [key for key in keys if len({row[key] for row in rows}) > 1]
+    groups: dict[tuple[str | None, ...], list[Cell]] = defaultdict(list)
+    for cell, row in zip(cells, rows, strict=True):
+        groups[tuple(row[key] for key in varying)].append(cell)
+    defaults = _defaults(method) if varying else {}
+    usual = [_reference([values[place] for values in groups], defaults.get(key)) for place, key in enumerate(varying)]
     found = [
         Variant(
             method,
-            tuple((key, value) for key, value, usual in zip(varying, values, reference, strict=True) if value != usual),
+            tuple(
+                (key, value)
+                for key, value, reference in zip(varying, values, usual, strict=True)
+                if value not in (reference, None)
+            ),
             tuple(members),
         )
         for values, members in groups.items()
@@ -272,15 +278,19 @@ def _one_file_a_seed(cells: Sequence[Cell], flat: Sequence[dict[str, str]]) -> l
     return found
 
 
-def _reference(values: Sequence[str], default: str | None) -> str:
-    counts = Counter(values)
+def _reference(values: Sequence[str | None], default: str | None) -> str:
+    counts = Counter(value for value in values if value is not None)
     usual = [value for value in counts if counts[value] == max(counts.values())]
     return default if default in usual else usual[0]
 
 
-def _settings(cell: Cell) -> dict[str, str]:
-    config = {group: cell.config.get(group) or {} for group in ("debias", "model", "study")}
-    return {key: value for key, value in flatten(config).items() if key not in _IRRELEVANT}
+def _of_the_method(settings: dict[str, str]) -> dict[str, str]:
+    """Return what decides the debiased PLM, beside the PLM itself and the seed."""
+    return {
+        key: value
+        for key, value in settings.items()
+        if key != "seed" and key not in _MEASURED_BY and not key.startswith("plm.")
+    }
 
 
 def _defaults(method: str) -> dict[str, str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fairloop.report.read import Cell, flatten
+from fairloop.report.read import Cell, Chosen, decided
 from fairloop.statistics.differences import split_product, standard_error
 from fairloop.statistics.equilibrium import (
     Equilibrium,
@@ -35,8 +35,9 @@ _POSSIBLE = {NET_RATE: (-1.0, 1.0), GENDERED_SHARE: (0.0, 1.0), NET_RATE_AMONG_G
 PAPER_RANGE = (0.11, 0.13)
 """Where the recursion of Gemma-2-2b-it settles according to arXiv 2511.10689."""
 
-_NOT_A_CONDITION = {"seed", "initial_bias", "mitigation", "runs_dir", "tracking", "trainer", "experiment", "hydra"}
 _LENGTH = "study.generations"
+_OWN = {"seed", "initial_bias.level", _LENGTH}
+"""What the cells of one condition may differ in: their start and their length."""
 # Sign patterns of the wild bootstrap; of hundreds of cells fewer are enough, and each costs more.
 _PATTERNS, _FEWER_PATTERNS, _MANY_CELLS = 1999, 499, 300
 
@@ -74,12 +75,14 @@ class Decomposition:
 class Condition:
     """Cells that differ only in initial bias, seed and length: one recursion, started at several levels.
 
-    `settings` are the further settings ("key=value") in which cells of this model and mitigation differ.
+    `settings` are the further settings ("key=value") in which cells of this model and mitigation differ; `under` is
+    everything that decides the result beside mitigation, start and length: conditions are compared if it is the same.
     """
 
     model: str
     mitigation: str
     settings: tuple[str, ...]
+    under: tuple[tuple[str, str], ...]
     cells: tuple[Cell, ...]
     settlings: tuple[Settling, ...]
     decompositions: tuple[Decomposition, ...]
@@ -105,25 +108,20 @@ class Condition:
 
 def conditions(cells: Iterable[Cell]) -> list[Condition]:
     """Group the recursion cells into conditions and estimate each one's equilibrium."""
-    alike: dict[tuple[str, str], list[Cell]] = defaultdict(list)
-    for cell in cells:
-        if cell.study == "recursion":
-            alike[cell.model, cell.mitigation].append(cell)
+    cells = [cell for cell in cells if cell.study == "recursion"]
+    alike: dict[tuple[str, str], list[Chosen]] = defaultdict(list)
+    for cell, settings in decided(cells):
+        alike[cell.model, cell.mitigation].append((cell, settings))
     found = []
     for (model, mitigation), members in alike.items():
-        for settings, group in _by_settings(members).items():
-            settlings = tuple(filter(None, (_settling(group, metric) for metric in FACTORS)))
-            found.append(Condition(model, mitigation, settings, tuple(group), settlings, tuple(_decompose(group))))
+        for differing, group in _by_settings(members).items():
+            chosen = [cell for cell, _ in group]
+            under = {key: value for key, value in group[0][1].items() if key.split(".")[0] != "mitigation"}
+            settlings = tuple(filter(None, (_settling(chosen, metric) for metric in FACTORS)))
+            decomposed = tuple(_decompose(chosen))
+            shared = tuple(sorted((key, value) for key, value in under.items() if key not in _OWN))
+            found.append(Condition(model, mitigation, differing, shared, tuple(chosen), settlings, decomposed))
     return sorted(found, key=lambda one: (one.model, one.mitigation != "none", one.mitigation, one.settings))
-
-
-def other_settings(cell: Cell) -> dict[str, str]:
-    """Return the settings of a cell other than its level, seed, mitigation and length, and what decides no result."""
-    return {
-        key: value
-        for key, value in flatten(cell.config).items()
-        if key.split(".")[0] not in _NOT_A_CONDITION and key != _LENGTH
-    }
 
 
 def verdict_in_words(settling: Settling) -> str:
@@ -170,18 +168,16 @@ def settle_or_disappear(condition: Condition) -> str:
     return f"{said} ({parts}, net rate among gendered {whole.by_net_rate.value:+.3f})"
 
 
-def _by_settings(cells: Sequence[Cell]) -> dict[tuple[str, ...], list[Cell]]:
-    flat = [other_settings(cell) | flatten({"mitigation": cell.config.get("mitigation") or {}}) for cell in cells]
-    starts = [(cell.level, cell.seed, *sorted(settings.items())) for cell, settings in zip(cells, flat, strict=True)]
-    if len(set(starts)) < len(starts):
-        # The same recursion at two lengths must not count twice.
-        for cell, settings in zip(cells, flat, strict=True):
-            settings[_LENGTH] = flatten(cell.config).get(_LENGTH, "")
-    keys = sorted({key for one in flat for key in one})
-    differing = [key for key in keys if len({one.get(key) for one in flat}) > 1]
-    groups: dict[tuple[str, ...], list[Cell]] = defaultdict(list)
-    for cell, settings in zip(cells, flat, strict=True):
-        groups[tuple(f"{key}={settings.get(key, 'unset')}" for key in differing)].append(cell)
+def _by_settings(cells: Sequence[Chosen]) -> dict[tuple[str, ...], list[Chosen]]:
+    """Return the cells by what decides their results beside their start, in words: "key=value" where they differ."""
+    starts = [tuple(sorted((key, value) for key, value in one.items() if key != _LENGTH)) for _, one in cells]
+    # The same recursion at two lengths must not count twice.
+    own = _OWN if len(set(starts)) == len(starts) else _OWN - {_LENGTH}
+    keys = sorted({key for _, one in cells for key in one} - own)
+    differing = [key for key in keys if len({one.get(key) for _, one in cells}) > 1]
+    groups: dict[tuple[str, ...], list[Chosen]] = defaultdict(list)
+    for cell, settings in cells:
+        groups[tuple(f"{key}={settings.get(key, 'unset')}" for key in differing)].append((cell, settings))
     return groups
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairloop.report.read import MITIGATED, Cell
-from fairloop.report.recursion.conditions import NET_RATE, NET_RATE_AMONG_GENDERED, Condition, other_settings
+from fairloop.report.recursion.conditions import NET_RATE, NET_RATE_AMONG_GENDERED, Condition
 from fairloop.statistics.corrections import holm
 from fairloop.statistics.estimate import Estimate
 from fairloop.statistics.large import flip_p_value, rank_correlation, resamples_for
@@ -166,7 +166,7 @@ def comparisons(conditions: Sequence[Condition]) -> list[Comparison]:
     """Return the comparison of each model's strategies under the same settings; none where nothing is compared."""
     groups: dict[tuple[str, tuple[tuple[str, str], ...]], list[Condition]] = defaultdict(list)
     for condition in conditions:
-        groups[condition.model, tuple(sorted(other_settings(condition.cells[0]).items()))].append(condition)
+        groups[condition.model, condition.under].append(condition)
     several = [
         (model, members)
         for (model, _), members in groups.items()
