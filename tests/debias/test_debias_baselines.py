@@ -402,17 +402,19 @@ def test_no_mask_token_is_the_users_mistake(tmp_path):
 
 
 def test_neutral_sentences_with_a_target_are_used_by_context_debias(biased):
-    from fairloop.debias.context_debias.method import training_data
+    from fairloop.debias.context_debias.sentences import training_data
     from fairloop.plm.loading import load_tokenizer
 
     tokenizer = load_tokenizer(biased.path)
     sentences, attributes = training_data(material(SLOTS[:1]), tokenizer, settings_of({"name": "context_debias"}))
     assert len(sentences) == 16 + 3 * len(JOBS)  # of NEUTRAL one has no job
     assert len(NEUTRAL) == 4
-    ids, targets, kept = sentences[0]
+    ids, targets, kept = sentences[0].ids, sentences[0].targets, sentences[0].kept
     assert tokenizer.convert_ids_to_tokens([ids[place] for place in targets]) == ["pilot"]
     assert sorted([*targets, *kept]) == list(range(len(ids)))
-    assert all(kept == [] for _, _, kept in sentences[16:])
-    assert [len(rows) for rows in attributes] == [8, 8]
-    words = [tokenizer.convert_ids_to_tokens([ids[place] for place in places]) for ids, places in attributes[1]]
+    assert all(sentence.kept == [] for sentence in sentences[16:])
+    assert [len(attribute.sentences) for attribute in attributes] == [8, 8]
+    words = [
+        tokenizer.convert_ids_to_tokens([ids[place] for place in places]) for ids, places in attributes[1].sentences
+    ]
     assert words == [["she"]] * 8

@@ -14,7 +14,7 @@ from fairloop.report.fair_gender.effects import Debiasing
 from fairloop.report.fair_gender.tables import debiasing_tables
 from fairloop.report.page import other_studies
 from fairloop.report.read import Runs
-from fairloop.report.recursion.conditions import FACTORS, Condition, settle_or_disappear, verdict_in_words
+from fairloop.report.recursion.conditions import FACTORS, Condition, named, settle_or_disappear, verdict_in_words
 from fairloop.report.recursion.strategies import Comparison
 from fairloop.report.recursion.tables import (
     change_table,
@@ -53,7 +53,7 @@ def print_report(
         if count > most:
             console.print(Text(f"The first {most} of {count} {what}; equilibrium.csv and reductions.csv have all.\n"))
     conditions, comparisons = conditions[:MOST_LISTED], comparisons[: MOST_LISTED // 4]
-    indent = 4 + max(map(len, FACTORS.values()))
+    indent = 4 + max(map(len, map(named, FACTORS)))
     for condition in conditions:
         console.print(Text(_equilibrium_heading(condition), style="bold"))
         for numbers, more in _equilibrium_lines(condition):
@@ -93,7 +93,7 @@ def _equilibrium_heading(condition: Condition) -> str:
 
 def _equilibrium_lines(condition: Condition) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Yield, for each measure, its trend, then the verdict in words and the line among generated corpora."""
-    width = max(map(len, FACTORS.values()))
+    width = max(map(len, map(named, FACTORS)))
     for settling in condition.settlings:
         found = settling.equilibrium
         rho = with_interval(found.line.slope.value, found.line.slope.low, found.line.slope.high)

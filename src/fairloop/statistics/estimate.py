@@ -38,6 +38,11 @@ class Estimate:
         return replace(self, n=n) if self.defined else self
 
     @property
+    def bounded(self) -> bool:
+        """Whether there is an interval, and it has two ends."""
+        return math.isfinite(self.low) and math.isfinite(self.high)
+
+    @property
     def defined(self) -> bool:
         """Whether there is a value at all."""
         return not math.isnan(self.value)

@@ -4,9 +4,10 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from fairloop.measures.measurement import Measurement
+from fairloop.statistics.estimate import Estimate
 
 COLUMNS = ("generation", "metric", "value", "low", "high", "n", "units")
 
@@ -39,15 +40,16 @@ def metrics_csv(results: Results) -> str:
     return stream.getvalue()
 
 
-def read_metrics_csv(text: str) -> Iterator[tuple[int | None, str, list[float]]]:
-    """Yield generation, metric, and [value, low, high, n, units] of each line of `metrics_csv`.
+def measurements_of(text: str) -> dict[int | None, list[Measurement]]:
+    """Return the measures of a `metrics.csv` by generation, in its order; those of the whole cell under None.
 
-    An empty field is NaN, as is every `units` of a file that is older than this column.
+    A file that is older than its last column, `units`, is read as one that leaves it empty.
 
     Raises:
         ValueError: this is no such table; the message says where it is not.
     """
     lines = csv.reader(text.splitlines())
+    found: dict[int | None, list[Measurement]] = {}
     try:
         columns = tuple(next(lines, ()))
         if columns not in (COLUMNS, COLUMNS[:-1]):
@@ -55,26 +57,22 @@ def read_metrics_csv(text: str) -> Iterator[tuple[int | None, str, list[float]]]
         for line in lines:
             if len(line) != len(columns):
                 raise ValueError(f"line {lines.line_num} has {len(line)} fields")
-            generation, metric, *numbers = line
-            numbers += [""] * (len(COLUMNS) - len(columns))
-            try:
-                values = [float(item) if item else math.nan for item in numbers]
-                yield int(generation) if generation else None, metric, values
-            except ValueError:
-                raise ValueError(f"line {lines.line_num} holds something other than numbers") from None
+            generation, measured = _measured([*line, ""][: len(COLUMNS)], lines.line_num)
+            found.setdefault(generation, []).append(measured)
     except csv.Error as error:
         raise ValueError(f"line {lines.line_num} is no line of a table ({error})") from None
-
-
-def measurements_of(text: str) -> dict[int | None, list[Measurement]]:
-    """Return the measures of a `metrics.csv` by generation, in its order; those of the whole cell under None."""
-    found: dict[int | None, list[Measurement]] = {}
-    for generation, metric, (value, low, high, n, units) in read_metrics_csv(text):
-        ends = [None if math.isnan(end) else end for end in (low, high)]
-        over = None if math.isnan(units) else int(units)
-        measured = Measurement(metric, value, ends[0], ends[1], 0 if math.isnan(n) else int(n), over)
-        found.setdefault(generation, []).append(measured)
     return found
+
+
+def _measured(line: Sequence[str], place: int) -> tuple[int | None, Measurement]:
+    generation, metric, *numbers = line
+    try:
+        value, low, high, n, units = (float(item) if item else math.nan for item in numbers)
+        count, over = 0 if math.isnan(n) else int(n), None if math.isnan(units) else int(units)
+        estimate = Estimate(value, low, high, count, over)
+        return int(generation) if generation else None, Measurement.of(metric, estimate)
+    except ValueError:
+        raise ValueError(f"line {place} holds something other than numbers") from None
 
 
 def result_json(results: Results) -> str:
