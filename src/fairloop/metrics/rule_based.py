@@ -7,6 +7,7 @@ mixed ones do not.
 """
 
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -40,11 +41,14 @@ def measure_rule_based(
     gendered = np.array([label in ("male", "female") for label in gender], dtype=np.float64)
     if np.any(sigma[gendered == 0]):
         raise ValueError("a sentence without one gender cannot follow or contradict a stereotype")
-    among = estimate_share((1 + sigma) / 2 * gendered, gendered, clusters=groups)
+    share = estimate_share((1 + sigma) / 2 * gendered, gendered, clusters=groups)
+    among = share.scaled(2, -1)
+    if among.defined:
+        among = replace(among, value=float(sigma.sum() / gendered.sum()))  # what scaling would leave of it is rounded
     estimates = {
         "rule/net_stereotype_rate": estimate_mean(sigma, clusters=groups, bounds=(-1, 1)),
         "rule/gendered_share": estimate_share(gendered, clusters=groups),
-        "rule/net_rate_among_gendered": among.scaled(2, -1),
+        "rule/net_rate_among_gendered": among,
         "rule/male_share": estimate_share(male, gendered, clusters=groups),
     }
     return [Measurement.of(name, estimate) for name, estimate in estimates.items()]

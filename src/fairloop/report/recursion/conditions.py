@@ -144,7 +144,7 @@ def verdict_in_words(settling: Settling) -> str:
 def rests(found: Equilibrium) -> bool:
     """Say whether there is a resting level to show: the verdict is equilibrium, and B* has a bounded interval."""
     level = found.line.level
-    return found.verdict == "equilibrium" and math.isfinite(level.low) and math.isfinite(level.high)
+    return found.verdict == "equilibrium" and level.bounded
 
 
 def settle_or_disappear(condition: Condition) -> str:
