@@ -38,7 +38,7 @@ class DataFile:
 
 @dataclass(frozen=True)
 class DataSet:
-    """The files of one benchmark; they are listed in `data/sources.csv` with licence and source.
+    """The files of one benchmark, as `data/sources.csv` or one in the benchmark's folder lists them, with licences.
 
     Attributes:
         name: Folder name, in the cache too.
@@ -50,7 +50,7 @@ class DataSet:
 
     @property
     def files(self) -> tuple[DataFile, ...]:
-        """The data set's files as listed in `data/sources.csv`."""
+        """The data set's files as listed in a `sources.csv`."""
         return tuple(
             DataFile(row["file"], row["url"], row["sha256"], row["fetch"] == "no")
             for row in _sources()
@@ -81,8 +81,10 @@ class DataSet:
 
 @functools.cache
 def _sources() -> tuple[dict[str, str], ...]:
-    text = resources.files("fairloop.benchmarks").joinpath("data/sources.csv").read_text(encoding="utf-8")
-    return tuple(csv.DictReader(text.splitlines()))
+    folders = sorted((one for one in resources.files("fairloop.benchmarks").iterdir() if one.is_dir()), key=str)
+    files = [folder.joinpath("sources.csv") for folder in folders]
+    texts = [file.read_text(encoding="utf-8") for file in files if file.is_file()]
+    return tuple(row for text in texts for row in csv.DictReader(text.splitlines()))
 
 
 def names() -> tuple[str, ...]:
