@@ -1,6 +1,7 @@
 """The rule of the house: a room imports only from rooms below it."""
 
 import ast
+import re
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -8,30 +9,23 @@ import pytest
 
 import fairloop
 
-ORDER = [
-    "app",
-    "sweep",
-    "studies",
-    "report",
-    "composition",
-    "config",
-    "mitigation",
-    "debias",
-    "pairs",
-    "benchmarks",
-    "metrics",
-    "generation",
-    "training",
-    "plm",
-    "corpus",
-    "lexicon",
-    "tracking",
-    "measures",
-    "statistics",
-    "assets",
-]
-ANYONE = {"errors", "settings", "seeding", "console", "files"}
 PACKAGE = Path(fairloop.__file__).parent
+PAGE = Path(__file__).parents[1] / "docs" / "architecture.md"
+
+
+def packages_in_order():
+    """The packages as the page lists them, from top to bottom, and the modules that it calls everyone's."""
+    section = PAGE.read_text(encoding="utf-8").partition("## The order of the packages")[2].partition("\n## ")[0]
+    table, _, rest = section.partition("\n\n`")
+    return re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE), set(re.findall(r"`(\w+)`", "`" + rest))
+
+
+ORDER, ANYONE = packages_in_order()
+
+
+def test_the_page_names_every_package_and_module_once():
+    found = {path.name.removesuffix(".py") for path in PACKAGE.iterdir() if not path.name.startswith(("_", "."))}
+    assert sorted([*ORDER, *ANYONE]) == sorted(found)
 
 
 def room_of(path):

@@ -22,7 +22,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, flag_override
 
 from fairloop import __version__, composition, console
-from fairloop.errors import FairloopError, UserError
+from fairloop.errors import FairloopError, UserError, first_line
 from fairloop.files import digest_text, write_text
 from fairloop.plm.locate import require
 from fairloop.sweep.estimate import estimate
@@ -124,8 +124,7 @@ def run_search(search: Search) -> int:
             except FairloopError:
                 raise
             except Exception as error:  # no trial is complete, or a process died: the study says which
-                first = str(error).strip().splitlines() or [""]
-                console.warn(f"fairloop: the search ended early ({type(error).__name__}: {first[0]})")
+                console.warn(f"fairloop: the search ended early ({type(error).__name__}: {first_line(error)})")
         trials = trials_of(study)
         print_trials(search, trials, console.stdout)
     complete = sum(trial.value is not None for trial in trials)

@@ -17,10 +17,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fairloop.config import Configuration, check
-from fairloop.errors import UserError
+from fairloop.errors import UserError, first_line
 from fairloop.settings import known_keys, suggestion
 
 CONFIG_NAME = "config"
+UNREADABLE = "the configuration could not be read"
 
 
 def conf_dir() -> Path:
@@ -59,7 +60,7 @@ def resolve(composed: DictConfig) -> dict[str, Any]:
     try:
         plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        raise UserError(f"{error.full_key or 'configuration'}: {_first_line(str(error))}") from error
+        raise UserError(f"{error.full_key or 'configuration'}: {first_line(error, UNREADABLE)}") from error
     assert isinstance(plain, dict)  # noqa: S101 - a composed config has a mapping at its top
     return {str(key): value for key, value in plain.items() if key != "hydra"}
 
@@ -106,16 +107,12 @@ def _hydra_line(error: Exception, overrides: Sequence[str]) -> str:
     if "Config group override must be" in text:
         null = next((line for line in overrides if line.endswith("=null")), "a config group")
         return f"{null}: a config group needs one of its choices; `fairloop --help` lists them"
-    return _first_line(text)
+    return first_line(text, UNREADABLE)
 
 
 def options_of(group: str) -> list[str]:
     """Return the names of a config group's options."""
     return [path.stem for path in (conf_dir() / group).glob("*.yaml")]
-
-
-def _first_line(text: str) -> str:
-    return text.strip().splitlines()[0] if text.strip() else "the configuration could not be read"
 
 
 def _add_search_path(folder: str) -> None:

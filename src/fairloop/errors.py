@@ -29,3 +29,8 @@ class UserError(FairloopError):
     def of(cls, key: str, value: object, allowed: str) -> "UserError":
         """Build the line that names the key, the value given and what is allowed."""
         return cls(f"{key}={value}: {allowed}")
+
+
+def first_line(error: object, otherwise: str = "") -> str:
+    """Return the first line of another library's error, or `otherwise` if it says nothing."""
+    return next(iter(str(error).strip().splitlines()), otherwise)

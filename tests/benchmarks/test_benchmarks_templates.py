@@ -12,14 +12,14 @@ from fairloop.benchmarks.lpbs import LpbsSettings
 from fairloop.benchmarks.perplexity import PerplexitySettings
 from fairloop.benchmarks.registry import measure
 from fairloop.errors import Fault, UserError
-from fairloop.lexicon.occupations import occupation
+from fairloop.lexicon.occupations import occupation, with_article
 
 
 @torch.no_grad()
 def kurita(plm, template, name):
     """log p(he | mask is a nurse) - log p(he | mask is a mask), less the same for she (Kurita et al., section 2)."""
     tokenizer = plm.tokenizer
-    named = lpbs.with_article(name)
+    named = with_article(name)
     he, she = (tokenizer.encode(f"{person} is", add_special_tokens=False)[0] for person in ("He", "She"))
 
     def log_odds(ids):
@@ -61,7 +61,7 @@ def test_lpbs_of_causal_models_is_bayes_rule(tiny_plm, family):
         return sum(scores[place - 1, ids[place]].item() for place in range(1, len(ids)))
 
     for item in result.items[::41]:
-        texts = [item.template.format(person=p, occupation=lpbs.with_article(item.occupation)) for p in ("He", "She")]
+        texts = [item.template.format(person=p, occupation=with_article(item.occupation)) for p in ("He", "She")]
         first = [log_likelihood(p) for p in ("He", "She")]
         expected = (log_likelihood(texts[0]) - log_likelihood(texts[1])) - (first[0] - first[1])
         assert item.score == pytest.approx(expected, abs=5e-5)
@@ -73,7 +73,7 @@ def test_lpbs_of_gpt2_conditions_on_the_pronoun_alone(tiny_plm):
     item = measure(plm, LpbsSettings(resamples=50)).items[17]
     totals = []
     for person in ("He", "She"):
-        ids = plm.tokenizer.encode(item.template.format(person=person, occupation=lpbs.with_article(item.occupation)))
+        ids = plm.tokenizer.encode(item.template.format(person=person, occupation=with_article(item.occupation)))
         scores = torch.log_softmax(plm.model(torch.tensor([ids])).logits[0], -1)
         totals.append(sum(scores[place - 1, ids[place]].item() for place in range(1, len(ids))))
     assert item.score == pytest.approx(totals[0] - totals[1], abs=2e-5)
@@ -93,8 +93,8 @@ def test_lpbs_measures_summarise_the_items(tiny_plm):
 
 
 def test_articles():
-    assert lpbs.with_article("engineer") == "an engineer"
-    assert lpbs.with_article("nurse") == "a nurse"
+    assert with_article("engineer") == "an engineer"
+    assert with_article("nurse") == "a nurse"
 
 
 def test_lpbs_says_when_a_pronoun_is_split(tiny_plm):

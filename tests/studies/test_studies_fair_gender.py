@@ -42,8 +42,8 @@ def plm(tmp_path_factory):
 
 def template_plm(folder):
     """A random masked model that knows every word of the packaged templates and neutral sentences."""
-    from fairloop.benchmarks.lpbs import TEMPLATES, with_article
-    from fairloop.lexicon import neutral_sentences, occupations
+    from fairloop.benchmarks.lpbs import TEMPLATES
+    from fairloop.lexicon import neutral_sentences, occupations, with_article
 
     rows = from_templates(PairSettings(source="template", pairs=400), seed=0).rows
     texts = [text for row in rows for text in (row.pair.male, row.pair.female)]

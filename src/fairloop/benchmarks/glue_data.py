@@ -24,7 +24,7 @@ from typing import Any
 
 from fairloop.benchmarks.data import DataSet, read_json_lines, read_text
 from fairloop.benchmarks.result import Skipped
-from fairloop.errors import Fault, UserError
+from fairloop.errors import Fault, UserError, first_line
 
 HUB_ID = "nyu-mll/glue"
 REVISION = "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"
@@ -191,7 +191,7 @@ def _read_parquet(task: GlueTask, path: Path) -> Table:
     try:
         table: Table = pq.read_table(path).to_pydict()
     except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
-        raise Fault(f"{path}: not a readable Parquet file: {str(error).splitlines()[0]}") from error
+        raise Fault(f"{path}: not a readable Parquet file: {first_line(error)}") from error
     _require(path, (*task.columns, "label"), list(table))
     return table
 
@@ -233,7 +233,7 @@ def _from_hub(task: GlueTask, splits: Sequence[str]) -> dict[str, list[tuple[Pat
         loaded = datasets.load_dataset(HUB_ID, task.name, revision=REVISION)
         return {split: [(f"{HUB_ID}/{task.name}/{split}", loaded[split].to_dict())] for split in splits}
     except Exception as error:
-        reason = str(getattr(error, "reason", error)).splitlines()[0]
+        reason = first_line(getattr(error, "reason", error))
         files = " and ".join(f"{split}-00000-of-00001.parquet" for split in splits)
         raise Fault(
             f"cannot load {task.name} of {HUB_ID} from the Hub ({reason}): put its {files} into "

@@ -25,7 +25,7 @@ from pydantic import Field
 from fairloop.benchmarks.result import Benchmark, BenchmarkResult, Task, skipped_measurement
 from fairloop.benchmarks.settings import BenchmarkSettings
 from fairloop.errors import Fault
-from fairloop.lexicon.occupations import Occupation, occupations
+from fairloop.lexicon.occupations import Occupation, occupations, with_article
 from fairloop.measures.measurement import Measurement
 from fairloop.plm.model import Encoded, LanguageModel, Question
 from fairloop.statistics.bootstrap import bootstrap_mean, bootstrap_sums, divide
@@ -57,11 +57,6 @@ class LpbsItem:
     female_share: float
     template: str
     score: float
-
-
-def with_article(name: str) -> str:
-    """Return the occupation with *a* or *an*, by its first letter."""
-    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
 
 
 def run(task: Task, settings: LpbsSettings) -> BenchmarkResult:

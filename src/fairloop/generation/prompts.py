@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from fairloop.generation.requests import Form, Request
 from fairloop.generation.settings import PromptForm
+from fairloop.lexicon import with_article
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -37,11 +38,6 @@ def plain(text: str) -> str:
     """Return `text` as one line: control and format characters removed, white space collapsed."""
     kept = (" " if char.isspace() else char for char in text if char.isspace() or unicodedata.category(char)[0] != "C")
     return " ".join("".join(kept).split())
-
-
-def with_article(noun: str) -> str:
-    """Return `noun` with its indefinite article: a nurse, an engineer."""
-    return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"
 
 
 def base_prompt(request: Request) -> Prompt:

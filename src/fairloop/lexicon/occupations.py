@@ -101,4 +101,4 @@ def activities(occupation_name: str) -> Activities:
 
 def with_article(noun: str) -> str:
     """Return the noun with "a" or "an": "a nurse", "an architect" (no occupation starts with a silent h or "you")."""
-    return f"an {noun}" if noun[0].lower() in "aeiou" else f"a {noun}"
+    return f"an {noun}" if noun[:1].lower() in "aeiou" else f"a {noun}"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from fairloop.errors import FairloopError, Fault, UserError
+from fairloop.errors import FairloopError, Fault, UserError, first_line
 from fairloop.plm.embedded import is_embedded
 from fairloop.plm.inference_time import attach
 from fairloop.plm.locate import resolve
@@ -247,7 +247,7 @@ def explain(error: BaseException, path: str, revision: str | None = None, key: s
     if "no file named model.safetensors" in text:
         return UserError.of(key, path, "it has no safetensors weights; other formats are not loaded")
     if Path(path).expanduser().is_dir() or is_embedded(path):
-        return Fault(f"cannot load the model in {path}: {_short(error)}")
+        return Fault(f"cannot load the model in {path}: {type(error).__name__}: {first_line(error)[:200]}")
     if caused_by(LocalEntryNotFoundError, OfflineModeIsEnabled, ConnectionError) or "couldn't connect" in text.lower():
         return Fault(
             f"cannot reach huggingface.co for {path}, and it is not in the local cache: check the network, give a "
@@ -255,18 +255,13 @@ def explain(error: BaseException, path: str, revision: str | None = None, key: s
         )
     if "safetensors" in text:
         return UserError.of(key, path, "it has no safetensors weights; other formats are not loaded")
-    return Fault(f"cannot load {path}: {_short(error)}")
+    return Fault(f"cannot load {path}: {type(error).__name__}: {first_line(error)[:200]}")
 
 
 def _causes(error: BaseException | None) -> Any:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
-
-
-def _short(error: BaseException) -> str:
-    first = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {first[0][:200] if first else ''}"
 
 
 @contextlib.contextmanager

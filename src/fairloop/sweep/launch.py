@@ -21,7 +21,7 @@ from omegaconf import DictConfig
 
 from fairloop import console
 from fairloop.composition import CONFIG_NAME
-from fairloop.errors import Fault, UserError
+from fairloop.errors import Fault, UserError, first_line
 from fairloop.sweep.jobs import Job, Outcome
 from fairloop.sweep.resources import Share, check_gpu_share, share_of
 
@@ -107,8 +107,7 @@ def _outcome(job: Job, result: Any) -> Outcome:
     try:
         outcome = result.return_value
     except Exception as error:  # the job could not even be composed there
-        first = str(error).strip().splitlines() or [type(error).__name__]
-        return Outcome(job.cell.folder, "failed", f"cell {job.cell.key}: {first[0]}", 1)
+        return Outcome(job.cell.folder, "failed", f"cell {job.cell.key}: {first_line(error, type(error).__name__)}", 1)
     assert isinstance(outcome, Outcome)  # noqa: S101 - what the tasks of this package return
     return outcome
 
@@ -159,8 +158,7 @@ def run_cells(fleet: Fleet, jobs: Sequence[Job], task: Task, waiting_task: Task)
 
 def _what_is_left(batch: Sequence[Job], began: str, error: Exception, kills: Counter[Path]) -> list[Outcome]:
     """Return what is known of a batch under which the launcher broke; a cell without an outcome is to be run again."""
-    first = str(error).strip().splitlines() or [""]
-    console.warn(f"fairloop: a process of the launcher ended ({type(error).__name__}: {first[0]})")
+    console.warn(f"fairloop: a process of the launcher ended ({type(error).__name__}: {first_line(error)})")
     outcomes, started = [], False
     for job in batch:
         status, folder = job.status(), job.cell.folder
@@ -175,7 +173,7 @@ def _what_is_left(batch: Sequence[Job], began: str, error: Exception, kills: Cou
                 line = f"cell {job.cell.key}: its process was killed {MOST_KILLS} times (out of memory?)"
                 outcomes.append(Outcome(folder, "failed", line, 1))
     if not started:
-        raise Fault(f"the launcher could not start a cell: {type(error).__name__}: {first[0]}") from error
+        raise Fault(f"the launcher could not start a cell: {type(error).__name__}: {first_line(error)}") from error
     return outcomes
 
 

@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 
 from fairloop import composition, config, console
 from fairloop.config import Configuration
-from fairloop.errors import UserError
+from fairloop.errors import UserError, first_line
 from fairloop.files import canonical_json, digest_text, writing
 from fairloop.settings import suggestion
 from fairloop.sweep.compose import Composer
@@ -178,7 +178,7 @@ def stored(search: Search) -> Iterator[Any]:
                 study_name=search.study_name, storage=search.storage, direction=search.direction, load_if_exists=True
             )
         except Exception as error:
-            first = str(error).splitlines()[0]
+            first = first_line(error)
             if "direction" in first:
                 allowed = "the direction that the stored study has"
                 raise UserError.of("hydra.sweeper.direction", search.direction, allowed) from error
