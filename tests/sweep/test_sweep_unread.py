@@ -5,9 +5,8 @@ import pytest
 from fairloop import app, composition
 from fairloop.sweep.jobs import jobs_of
 
-
 UNREAD = [
-    ("-m study=fair_gender mitigation=none,augment", "mitigation=none: study=fair_gender does not read the group mitig"),
+    ("-m study=fair_gender mitigation=none,augment", "mitigation=none: study=fair_gender does not read the group"),
     ("-m debias=none,cda,inlp", "debias=none: study=recursion does not read the group debias; it reads model, init"),
     ("study=evaluate initial_bias=high", "initial_bias=high: study=evaluate does not read the group initial_bias"),
     ("debias.lambda_r=1", "debias.lambda_r=1: study=recursion does not read the group debias"),
