@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra._internal.utils import get_args_parser
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, flag_override
@@ -27,10 +25,19 @@ from fairloop.files import digest_text, write_text
 from fairloop.plm.locate import require
 from fairloop.sweep.estimate import estimate
 from fairloop.sweep.jobs import Job, Outcome, jobs_of
-from fairloop.sweep.launch import STOP_FILE, Fleet, check_plugins, run_cells
+from fairloop.sweep.launch import STOP_FILE, Launcher, check_plugins, run_alone, run_cells, run_sweeper
 from fairloop.sweep.plan import Plan
 from fairloop.sweep.resources import limit_threads, take_gpu_share
-from fairloop.sweep.search import BASIC, Search, objective_value, prepare, print_trials, read_search, stored, trials_of
+from fairloop.sweep.search import (
+    Search,
+    is_grid,
+    objective_value,
+    prepare,
+    print_trials,
+    read_search,
+    stored,
+    trials_of,
+)
 from fairloop.sweep.table import print_cells
 from fairloop.tracking.wandb_run import track_finished
 from fairloop.tracking.wandb_sweep import log_sweep
@@ -46,20 +53,22 @@ def main() -> None:
 
 def command(arguments: Sequence[str]) -> int:
     """Run one command and return its exit status."""
-    flags = get_args_parser().parse_args(arguments)
     try:
+        flags = composition.parse_arguments(arguments)
         if flags.help:
-            return show_help(flags.overrides)
-        if _is_question(flags):
-            _hand_to_hydra()
+            return show_help(flags)
+        if flags.version:
+            print(f"fairloop {__version__}")
             return 0
+        if flags.hydra_help or flags.cfg or flags.info or flags.shell_completion:
+            return _hand_to_hydra(flags)
         composition.parse_overrides(flags.overrides)
         check_plugins(flags.overrides)
         with composition.composer(flags.config_dir):
             own = composition.compose_config(_of_the_command(flags.overrides), with_hydra=True).hydra
             if not (flags.multirun or own.mode == RunMode.MULTIRUN):
                 return run_one(flags.overrides)
-            if own.sweeper._target_ == BASIC:
+            if is_grid(own.sweeper):
                 return run_sweep(flags.overrides, own.sweeper.params)
             return run_search(read_search(flags.overrides, own.sweeper.params))
     except FairloopError as error:
@@ -77,7 +86,7 @@ def run_one(overrides: Sequence[str]) -> int:
     plan.say()
     outcome = Outcome(plan.jobs[0].cell.folder, "done")
     if plan.missing:
-        outcome = _hydra().run(composition.CONFIG_NAME, run_waiting_job, list(overrides)).return_value
+        outcome = run_alone(overrides, run_waiting_job)
     elif not plan.given_up:
         track_finished(plan.jobs[0].configuration.tracking, plan.jobs[0].cell)
     return _finish(plan, [outcome] if outcome.state == "failed" else [])
@@ -89,17 +98,17 @@ def run_sweep(overrides: Sequence[str], params: dict[str, Any] | None) -> int:
     _check_surroundings(plan.missing)
     failures: list[Outcome] = []
     if plan.missing:
-        fleet = Fleet.of(_of_the_command(overrides), len(plan.missing), plan.jobs[0].configuration.gpu_share)
+        launcher = Launcher.of(_of_the_command(overrides), len(plan.missing), plan.jobs[0].configuration.gpu_share)
         plan.say()
-        console.say(estimate(plan.missing, plan.having("complete")).line(fleet.share.cells))
-        if fleet.share.threads is not None:
+        console.say(estimate(plan.missing, plan.having("complete")).line(launcher.share.cells))
+        if launcher.share.threads is not None:
             at_once = (
                 "as many cells at once as there is room for"
-                if fleet.share.cells is None
-                else (f"{fleet.share.cells} cells at once" if fleet.share.cells > 1 else "1 cell at a time")
+                if launcher.share.cells is None
+                else (f"{launcher.share.cells} cells at once" if launcher.share.cells > 1 else "1 cell at a time")
             )
-            console.say(f"{at_once}, {fleet.share.threads} processor threads each")
-        failures = run_cells(fleet, plan.missing, run_job, run_waiting_job)
+            console.say(f"{at_once}, {launcher.share.threads} processor threads each")
+        failures = run_cells(launcher, plan.missing, run_job, run_waiting_job)
     else:
         plan.say()
     status = _finish(plan, failures)
@@ -120,7 +129,7 @@ def run_search(search: Search) -> int:
         more = prepare(study, search)
         if more:
             try:
-                _hydra().multirun(composition.CONFIG_NAME, run_trial, [*search.overrides, *more])
+                run_sweeper([*search.overrides, *more], run_trial)
             except FairloopError:
                 raise
             except Exception as error:  # no trial is complete, or a process died: the study says which
@@ -196,48 +205,39 @@ def _stop_file() -> Path:
 # --- before and after ------------------------------------------------------------------------------------------------
 
 
-def _hydra() -> Any:
-    return GlobalHydra.instance().hydra
-
-
-def show_help(overrides: Sequence[str]) -> int:
+def show_help(flags: Namespace) -> int:
     """Print what can be chosen, and every key with its value under the given overrides.
 
     Hydra's own help loads every option of every group several times over, which takes seconds.
     """
-    with composition.composer():
-        composed = composition.compose_config(overrides, with_hydra=True)
+    with composition.composer(flags.config_dir):
+        composed = composition.compose_config(flags.overrides, with_hydra=True)
     template = string.Template(composed.hydra.help.template)
     with flag_override(composed, ["struct", "readonly"], False):
         composed.pop("hydra")
     groups = {
         path.parent.relative_to(composition.conf_dir()).as_posix() for path in composition.conf_dir().rglob("*/*.yaml")
     }
-    flags = "".join(
-        f"{','.join(action.option_strings)} : {action.help}\n"
-        for action in get_args_parser()._actions
-        if action.option_strings
-    )
     text = template.substitute(
         APP_CONFIG_GROUPS="".join(
             f"{group}: {', '.join(sorted(composition.options_of(group)))}\n" for group in sorted(groups)
         ),
         CONFIG=OmegaConf.to_yaml(composed),
-        FLAGS_HELP=flags,
+        FLAGS_HELP="".join(f"{','.join(names)} : {what}\n" for names, (what, _) in composition.FLAGS.items()),
     )
     print(text)
     return 0
 
 
-def _hand_to_hydra() -> None:
-    """Let Hydra answer what it is asked about itself and the configuration (`--help`, `--cfg`, …)."""
-    hydra.main(version_base="1.3", config_path=str(composition.conf_dir()), config_name=composition.CONFIG_NAME)(
-        run_job
-    )()
-
-
-def _is_question(flags: Namespace) -> bool:
-    return bool(flags.hydra_help or flags.cfg or flags.info or flags.shell_completion)
+def _hand_to_hydra(flags: Namespace) -> int:
+    """Let Hydra answer what it is asked about itself and the configuration (`--cfg`, `--info`, …)."""
+    if not flags.shell_completion:
+        with composition.composer(flags.config_dir):
+            composition.compose_config(flags.overrides)  # a mistake gets Fairloop's one line
+    conf = str(composition.conf_dir())
+    sys.argv[1:] = composition.flag_words(flags)
+    hydra.main(version_base="1.3", config_path=conf, config_name=composition.CONFIG_NAME)(run_job)()
+    return 0
 
 
 def _of_the_command(overrides: Sequence[str]) -> list[str]:

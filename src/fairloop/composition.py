@@ -1,18 +1,25 @@
-"""Composition of a configuration by Hydra: the config groups, overrides and sweeps, and the one line a mistake gets.
+"""Composition of a configuration by Hydra: flags, config groups, overrides, sweeps, and the one line of a mistake.
 
 Nothing here imports torch, so that a wrong override is answered at once.
 """
 
+import argparse
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from hydra import compose, initialize_config_dir
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException, MissingConfigException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -22,6 +29,77 @@ from fairloop.settings import known_keys, suggestion
 
 CONFIG_NAME = "config"
 UNREADABLE = "the configuration could not be read"
+
+_SWITCH: dict[str, Any] = {"action": "store_true"}
+_WHOLE: dict[str, Any] = {"nargs": "?", "const": ""}
+_ACTIONS = ("--multirun", "--cfg", "--info", "--shell-completion")
+_INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
+
+FLAGS: dict[tuple[str, ...], tuple[str, dict[str, Any]]] = {
+    ("--help", "-h"): ("print the choices, every key with its value, and these flags", _SWITCH),
+    ("--multirun", "-m"): ("run a sweep: one cell for each combination of the values", _SWITCH),
+    ("--config-dir", "-cd"): ("a folder of further choices, laid out as conf/ is", {}),
+    ("--cfg", "-c"): ("job, hydra or all: print the configuration, run nothing", {"choices": ("job", "hydra", "all")}),
+    ("--resolve",): ("with --cfg: print values in place of interpolations", _SWITCH),
+    ("--package", "-p"): ("with --cfg: print this part alone", {}),
+    ("--info", "-i"): ("print how Hydra composes the configuration", {"nargs": "?", "const": "all", "choices": _INFO}),
+    ("--shell-completion", "-sc"): ("install=SHELL or uninstall=SHELL: completion of choices and keys", _SWITCH),
+    ("--hydra-help",): ("print Hydra's own help", _SWITCH),
+    ("--version",): ("print Fairloop's version", _SWITCH),
+}
+"""The flags of `fairloop`, what each does, and how argparse takes it."""
+
+WITHOUT_EFFECT: dict[tuple[str, ...], str] = {
+    ("--config-name", "-cn"): "there is one configuration; experiment=NAME chooses a published one",
+    ("--config-path", "-cp"): "--config-dir=FOLDER adds a folder of choices",
+    ("--experimental-rerun",): "the same command again goes on with its cells",
+    ("--run", "-r"): "without -m one cell is run",
+}
+"""Flags that other Hydra applications have, and what is there instead."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        said = message.removeprefix("argument ").replace("unrecognized arguments:", "unknown flag")
+        raise UserError(f"{said}; `fairloop --help` lists the flags")
+
+
+def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
+    """Return a command's flags, with its overrides as `overrides`; flags may stand before, between and behind them.
+
+    Raises:
+        UserError: a flag that does not exist, or that has no effect here.
+    """
+    parser = _Parser("fairloop", add_help=False)
+    for names, (_, kind) in FLAGS.items():
+        parser.add_argument(*names, **kind)
+    for names in WITHOUT_EFFECT:
+        parser.add_argument(*names, **_WHOLE)
+    parser.add_argument("overrides", nargs="*")
+    flags = parser.parse_intermixed_args(list(arguments))
+    for names, instead in WITHOUT_EFFECT.items():
+        if getattr(flags, _attribute(names)) is not None:
+            raise UserError(f"{names[0]}: has no effect on fairloop; {instead}")
+    for name in ("--resolve", "--package"):
+        if getattr(flags, _attribute((name,))) and not flags.cfg:
+            raise UserError(f"{name}: has no effect without --cfg")
+    actions = [name for name in _ACTIONS if getattr(flags, _attribute((name,)))]
+    if len(actions) > 1 and not flags.help:
+        raise UserError(f"{' and '.join(actions)}: choose one of them")
+    return flags
+
+
+def flag_words(flags: argparse.Namespace) -> list[str]:
+    """Return the words of a command line that says the same, flags first."""
+    words: list[str] = []
+    for names in FLAGS:
+        value = getattr(flags, _attribute(names))
+        words += [names[0]] if value is True else [names[0], value] if value else []
+    return [*words, *flags.overrides]
+
+
+def _attribute(names: tuple[str, ...]) -> str:
+    return names[0].lstrip("-").replace("-", "_")
 
 
 def conf_dir() -> Path:
@@ -36,10 +114,25 @@ def conf_dir() -> Path:
 @contextmanager
 def composer(extra_dir: str | None = None) -> Iterator[None]:
     """Make Hydra ready to compose; `extra_dir` is the folder of the flag --config-dir."""
-    with initialize_config_dir(str(conf_dir()), job_name="fairloop", version_base="1.3"):
-        if extra_dir is not None:
-            _add_search_path(extra_dir)
-        yield
+    if extra_dir is not None and not Path(extra_dir).is_dir():
+        raise UserError.of("--config-dir", extra_dir, "an existing folder")
+    Plugins.instance().register(_ExtraFolder)
+    _ExtraFolder.folder = extra_dir
+    try:
+        with initialize_config_dir(str(conf_dir()), job_name="fairloop", version_base="1.3"):
+            yield
+    finally:
+        _ExtraFolder.folder = None
+
+
+class _ExtraFolder(SearchPathPlugin):
+    """Hydra looks for choices in the folder of --config-dir first."""
+
+    folder: str | None = None
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        if self.folder is not None:
+            search_path.prepend("command-line", f"file://{Path(self.folder).absolute()}")
 
 
 def compose_config(overrides: Sequence[str], *, with_hydra: bool = False) -> DictConfig:
@@ -66,23 +159,52 @@ def resolve(composed: DictConfig) -> dict[str, Any]:
 
 
 def expand_sweep(overrides: Sequence[str], sweeper_params: dict[str, Any] | None) -> list[list[str]]:
-    """Return the overrides of each job of a multirun, as Hydra's own sweeper will expand them."""
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    """Return the overrides of each job of a multirun: every combination of the values, as Hydra's own sweeper does.
 
+    A key that is given again, as on the command line after `sweeper_params`, has its last values. To be called inside
+    `composer()`.
+    """
     lines = [f"{key}={value}" for key, value in (sweeper_params or {}).items()] + list(overrides)
-    try:
-        return BasicSweeper.split_arguments(parse_overrides(lines), max_batch_size=None)[0]
-    except HydraException as error:
-        raise UserError(_hydra_line(error, overrides)) from error
+    values: dict[str, list[str]] = {}
+    for override in parse_overrides(lines, GlobalHydra.instance().config_loader()):
+        key = override.get_key_element()
+        if not override.is_sweep_override():
+            values[key] = [f"{key}={override.get_value_element_as_str()}"]
+        elif override.is_discrete_sweep():
+            values[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+        else:
+            raise UserError(
+                f"{override.input_line}: a range of real numbers is searched, with hydra/sweeper=fairloop_optuna"
+            )
+    return [list(line) for line in itertools.product(*values.values())]
 
 
-def parse_overrides(lines: Sequence[str]) -> list[Override]:
-    """Parse overrides by Hydra's grammar; a line outside it is a UserError that quotes it."""
-    parser = OverridesParser.create()
+def compose_multirun(overrides: Sequence[str]) -> DictConfig:
+    """Compose the configuration of a whole sweep, for its launcher and sweeper; call inside `composer()`."""
+    loader = GlobalHydra.instance().config_loader()
+    return loader.load_configuration(CONFIG_NAME, list(overrides), run_mode=RunMode.MULTIRUN)
+
+
+def hydra_context(composed: DictConfig) -> HydraContext:
+    """Return what Hydra's launchers and sweepers are given; call inside `composer()`.
+
+    Hydra has no public way to make the callbacks (`hydra.callbacks`) that each of them calls.
+    """
+    from hydra._internal.callbacks import Callbacks
+
+    return HydraContext(GlobalHydra.instance().config_loader(), Callbacks(composed))
+
+
+def parse_overrides(lines: Sequence[str], loader: Any = None) -> list[Override]:
+    """Parse overrides by Hydra's grammar; a line outside it is a UserError that quotes it.
+
+    With Hydra's `loader` of configurations, the choices of a group that `glob(*)` stands for are found.
+    """
+    parser = OverridesParser.create(config_loader=loader)
     parsed = []
     for line in lines:
         try:
-            parsed.append(parser.parse_override(line))
+            parsed += parser.parse_overrides([line])
         except HydraException as error:
             raise UserError(f"{line}: not of the form key=value (quote special characters: key='\"a b!\"')") from error
     return parsed
@@ -113,12 +235,3 @@ def _hydra_line(error: Exception, overrides: Sequence[str]) -> str:
 def options_of(group: str) -> list[str]:
     """Return the names of a config group's options."""
     return [path.stem for path in (conf_dir() / group).glob("*.yaml")]
-
-
-def _add_search_path(folder: str) -> None:
-    from hydra.core.global_hydra import GlobalHydra
-
-    if not Path(folder).is_dir():
-        raise UserError.of("--config-dir", folder, "an existing folder")
-    search_path = GlobalHydra.instance().config_loader().get_search_path()
-    search_path.prepend("command-line", f"file://{Path(folder).absolute()}")

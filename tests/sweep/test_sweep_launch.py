@@ -20,13 +20,13 @@ from fairloop.sweep.launch import check_plugins, run_cells
 from fairloop.sweep.resources import Share, check_gpu_share, share_of
 
 
-class FakeFleet:
+class FakeLauncher:
     """A launcher whose every batch does what the test says, to the store, and then returns or breaks."""
 
     def __init__(self, folder, script, batch=None):
         self.folder, self.batch, self.script, self.given = folder, batch, list(script), []
         silent = lambda **_: None  # noqa: E731
-        self.callbacks = SimpleNamespace(on_multirun_start=silent, on_multirun_end=silent)
+        self.context = SimpleNamespace(callbacks=SimpleNamespace(on_multirun_start=silent, on_multirun_end=silent))
         self.config = None
 
     def launch(self, task, jobs, first):
@@ -71,17 +71,17 @@ def five(tmp_path):
 
 
 def test_a_broken_launcher_is_started_again_for_what_is_missing(five, tmp_path):
-    fleet = FakeFleet(tmp_path / "sweep", [killed(2, 3), done])
-    assert run_cells(fleet, five, "task", "waits") == []
-    assert [seeds for _, seeds in fleet.given] == [[0, 1, 2, 3, 4], [2, 3, 4]]
+    launcher = FakeLauncher(tmp_path / "sweep", [killed(2, 3), done])
+    assert run_cells(launcher, five, "task", "waits") == []
+    assert [seeds for _, seeds in launcher.given] == [[0, 1, 2, 3, 4], [2, 3, 4]]
 
 
 def test_a_cell_whose_process_is_killed_again_is_given_up(five, tmp_path):
-    fleet = FakeFleet(tmp_path / "sweep", [killed(2), killed(2), done])
-    (failure,) = run_cells(fleet, five, "task", "waits")
+    launcher = FakeLauncher(tmp_path / "sweep", [killed(2), killed(2), done])
+    (failure,) = run_cells(launcher, five, "task", "waits")
     assert (failure.cell, failure.state, failure.exit_status) == (five[2].cell.folder, "failed", 1)
     assert "killed 2 times" in failure.line
-    assert [seeds for _, seeds in fleet.given] == [[0, 1, 2, 3, 4], [2, 3, 4], [3, 4]]
+    assert [seeds for _, seeds in launcher.given] == [[0, 1, 2, 3, 4], [2, 3, 4], [3, 4]]
 
 
 def test_a_launcher_that_starts_nothing_is_a_fault(five, tmp_path):
@@ -89,20 +89,20 @@ def test_a_launcher_that_starts_nothing_is_a_fault(five, tmp_path):
         raise RuntimeError("no such partition")
 
     with pytest.raises(Fault, match="no such partition"):
-        run_cells(FakeFleet(tmp_path / "sweep", [refuses]), five, "task", "waits")
+        run_cells(FakeLauncher(tmp_path / "sweep", [refuses]), five, "task", "waits")
 
 
 def test_busy_cells_come_last_and_are_waited_for(five, tmp_path):
-    fleet = FakeFleet(tmp_path / "sweep", [reporting(seed0="busy", seed3="busy"), done])
-    assert run_cells(fleet, five, "task", "waits") == []
-    assert fleet.given == [("task", [0, 1, 2, 3, 4]), ("waits", [0, 3])]
+    launcher = FakeLauncher(tmp_path / "sweep", [reporting(seed0="busy", seed3="busy"), done])
+    assert run_cells(launcher, five, "task", "waits") == []
+    assert launcher.given == [("task", [0, 1, 2, 3, 4]), ("waits", [0, 3])]
 
 
 def test_batches_and_a_failure_that_stops_the_rest(tmp_path):
     jobs = plan(["seed=range(5)", "on_failure=stop", "tracking=none", f"runs_dir={tmp_path}/runs"])
-    fleet = FakeFleet(tmp_path / "sweep", [done, reporting(seed2="failed")], batch=2)
-    failures = run_cells(fleet, jobs, "task", "waits")
-    assert [seeds for _, seeds in fleet.given] == [[0, 1], [2, 3]]
+    launcher = FakeLauncher(tmp_path / "sweep", [done, reporting(seed2="failed")], batch=2)
+    failures = run_cells(launcher, jobs, "task", "waits")
+    assert [seeds for _, seeds in launcher.given] == [[0, 1], [2, 3]]
     assert [(one.cell, one.state) for one in failures] == [
         (jobs[2].cell.folder, "failed"),
         (jobs[4].cell.folder, "left"),
@@ -110,10 +110,10 @@ def test_batches_and_a_failure_that_stops_the_rest(tmp_path):
 
 
 def test_a_failure_that_stops_nothing(five, tmp_path):
-    fleet = FakeFleet(tmp_path / "sweep", [done, reporting(seed2="failed"), done], batch=2)
-    (failure,) = run_cells(fleet, five, "task", "waits")
+    launcher = FakeLauncher(tmp_path / "sweep", [done, reporting(seed2="failed"), done], batch=2)
+    (failure,) = run_cells(launcher, five, "task", "waits")
     assert failure.cell == five[2].cell.folder
-    assert [seeds for _, seeds in fleet.given] == [[0, 1], [2, 3], [4]]
+    assert [seeds for _, seeds in launcher.given] == [[0, 1], [2, 3], [4]]
 
 
 # --- shares ----------------------------------------------------------------------------------------------------------

@@ -13,8 +13,6 @@ Toxicity = Callable[[Sequence[str]], np.ndarray]
 """Maps n sentences to n numbers in [0, 1]."""
 
 KEY = "debias.screen.toxicity_label"
-TOXIC = ("toxic", "toxicity", "hate")
-"""Names by which the toxic label is known."""
 
 
 def toxicity_scorer(settings: ScreenSettings, *, device: str = "cpu") -> Toxicity | None:
@@ -61,11 +59,11 @@ class ToxicityClassifier:
     """
 
     def __init__(self, path: str, label: str | None = None, *, device: str = "cpu", batch_tokens: int = 4096) -> None:
-        from fairloop.plm.classifier import SentenceClassifier
+        from fairloop.plm.classifier import TOXIC_LABELS, SentenceClassifier
 
         key = "debias.screen.toxicity_model"
         self.classifier = SentenceClassifier(path, device=device, batch_tokens=batch_tokens, key=key)
-        self.label = self.classifier.place(TOXIC if label is None else [label], KEY, label)
+        self.label = self.classifier.place(TOXIC_LABELS if label is None else [label], KEY, label)
 
     def __call__(self, sentences: Sequence[str]) -> np.ndarray:
         """Return the probability of the toxic label for each sentence; overlong ones are cut at the window."""

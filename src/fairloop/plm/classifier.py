@@ -9,6 +9,9 @@ from fairloop.errors import UserError
 from fairloop.plm.batching import by_length, distinct
 from fairloop.plm.loading import load_model, load_tokenizer, window
 
+TOXIC_LABELS = ("toxic", "toxicity", "hate")
+"""What classifiers of toxicity call their toxic label."""
+
 
 class SentenceClassifier:
     """Probabilities of labels under any sequence classifier.

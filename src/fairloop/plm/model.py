@@ -19,6 +19,7 @@ import numpy as np
 
 from fairloop.errors import Fault, UserError
 from fairloop.plm.batching import by_length, distinct, for_rows
+from fairloop.plm.beginnings import by_beginning, shared_states, shares_beginnings
 from fairloop.plm.encoder import SentenceEncoder
 from fairloop.plm.inference_time import read_record
 from fairloop.plm.loading import Dtype, load_config, load_model, load_tokenizer, pad_id, window
@@ -259,7 +260,9 @@ class LanguageModel:
     ) -> list[np.ndarray]:
         """Return for each input the log probabilities of its (place, token) pairs."""
         lengths = [len(ids) for ids in inputs]
-        if shares_rows(self.model.base_model):
+        if shares_beginnings(self.model.base_model):
+            batches = by_beginning(inputs, self.batch_tokens)
+        elif shares_rows(self.model.base_model):
             batches = for_rows(lengths, self.batch_tokens, ROW_TOKENS)
         else:
             batches = by_length(lengths, self.batch_tokens)
@@ -311,7 +314,8 @@ class LanguageModel:
         """Return the last hidden state at each spot (row, place) of a batch of inputs: [spots, width]."""
         starts = np.cumsum([0, *(len(ids) for ids in inputs)])
         asked = np.array([starts[row] + place for row, place in spots])
-        return hidden_states(model.base_model, inputs, self._pad, asked)
+        states = shared_states if shares_beginnings(model.base_model) else hidden_states
+        return states(model.base_model, inputs, self._pad, asked)
 
     def _head(self, model: Any, hidden: Any, spot_of: Any, tokens: Any, rows_at_once: int) -> np.ndarray:
         """Return log probabilities of `tokens[i]` at hidden state `spot_of[i]`, `rows_at_once` at a time."""

@@ -13,14 +13,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.callbacks import Callbacks
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
-from hydra.types import HydraContext, RunMode
+from hydra.core.utils import configure_log
+from hydra.core.utils import run_job as run_hydra_job
+from hydra.types import HydraContext
 from omegaconf import DictConfig
 
 from fairloop import console
-from fairloop.composition import CONFIG_NAME
+from fairloop.composition import CONFIG_NAME, compose_config, compose_multirun, hydra_context
 from fairloop.errors import Fault, UserError, first_line
 from fairloop.sweep.jobs import Job, Outcome
 from fairloop.sweep.resources import Share, check_gpu_share, share_of
@@ -60,21 +60,43 @@ def _is_installed(module: str) -> bool:
         return False
 
 
+def run_alone(overrides: Sequence[str], task: Task) -> Outcome:
+    """Run the one cell of a command as a job of Hydra's, in this process; inside `composition.composer()`."""
+    composed = compose_config([*overrides, "hydra.mode=RUN"], with_hydra=True)
+    context = hydra_context(composed)
+    context.callbacks.on_run_start(config=composed, config_name=CONFIG_NAME)
+    done = run_hydra_job(task, composed, "hydra.run.dir", None, context)
+    context.callbacks.on_run_end(config=composed, config_name=CONFIG_NAME, job_return=done)
+    outcome: Outcome = done.return_value
+    return outcome
+
+
+def run_sweeper(overrides: Sequence[str], task: Callable[[DictConfig], float | None]) -> None:
+    """Let the chosen sweeper propose settings and run them; raises what it raises. Inside `composition.composer()`."""
+    composed = compose_multirun(overrides)
+    configure_log(composed.hydra.hydra_logging, composed.hydra.verbose)
+    context = hydra_context(composed)
+    context.callbacks.on_multirun_start(config=composed, config_name=CONFIG_NAME)
+    sweeper = Plugins.instance().instantiate_sweeper(config=composed, hydra_context=context, task_function=task)
+    sweeper.sweep(arguments=list(composed.hydra.overrides.task))
+    context.callbacks.on_multirun_end(config=composed, config_name=CONFIG_NAME)
+
+
 @dataclass(frozen=True)
-class Fleet:
-    """The chosen launcher, ready to be given cells."""
+class Launcher:
+    """The chosen launcher of Hydra, ready to be given cells."""
 
     config: DictConfig
-    callbacks: Callbacks
+    context: HydraContext
     share: Share
 
     @classmethod
-    def of(cls, overrides: Sequence[str], cells: int, gpu_share: float | None) -> "Fleet":
+    def of(cls, overrides: Sequence[str], cells: int, gpu_share: float | None) -> "Launcher":
         """Compose the command's own configuration, for its launcher; inside `composition.composer()`."""
-        composed = GlobalHydra.instance().hydra.compose_config(CONFIG_NAME, list(overrides), run_mode=RunMode.MULTIRUN)  # type: ignore[union-attr]
+        composed = compose_multirun(overrides)
         share = share_of(composed.hydra.launcher, cells)
         check_gpu_share(gpu_share, composed.hydra.launcher, share)
-        return cls(composed, Callbacks(composed), share)
+        return cls(composed, hydra_context(composed), share)
 
     @property
     def folder(self) -> Path:
@@ -88,10 +110,8 @@ class Fleet:
 
     def launch(self, task: Task, jobs: Sequence[Job], first: int) -> list[Outcome]:
         """Run the cells and return what each reports; raises what the launcher raises when a process dies."""
-        hydra: Any = GlobalHydra.instance().hydra
-        context = HydraContext(config_loader=hydra.config_loader, callbacks=self.callbacks)
         launcher = Plugins.instance().instantiate_launcher(
-            config=self.config, hydra_context=context, task_function=task
+            config=self.config, hydra_context=self.context, task_function=task
         )
         returns = launcher.launch([self._overrides(job) for job in jobs], initial_job_idx=first)
         return [_outcome(job, result) for job, result in zip(jobs, returns, strict=True)]
@@ -112,7 +132,7 @@ def _outcome(job: Job, result: Any) -> Outcome:
     return outcome
 
 
-def run_cells(fleet: Fleet, jobs: Sequence[Job], task: Task, waiting_task: Task) -> list[Outcome]:
+def run_cells(launcher: Launcher, jobs: Sequence[Job], task: Task, waiting_task: Task) -> list[Outcome]:
     """Run every cell, each until it is complete or has failed, and return what went wrong.
 
     A cell that another command is working on is left for the end, so that two commands share their work. When the
@@ -120,7 +140,7 @@ def run_cells(fleet: Fleet, jobs: Sequence[Job], task: Task, waiting_task: Task)
     process died twice is given up.
 
     Args:
-        fleet: the launcher.
+        launcher: takes them.
         jobs: the missing cells.
         task: runs a cell unless another process is working on it.
         waiting_task: runs a cell, waiting for another process that works on it.
@@ -131,15 +151,15 @@ def run_cells(fleet: Fleet, jobs: Sequence[Job], task: Task, waiting_task: Task)
     failures: list[Outcome] = []
     kills: Counter[Path] = Counter()
     done = 0
-    fleet.callbacks.on_multirun_start(config=fleet.config, config_name=CONFIG_NAME)
+    launcher.context.callbacks.on_multirun_start(config=launcher.config, config_name=CONFIG_NAME)
     left, busy = list(jobs), list[Job]()
     while left or busy:
         if not left:
             left, busy, task = busy, [], waiting_task
-        batch, left = left[: fleet.batch], left[fleet.batch :] if fleet.batch else []
+        batch, left = left[: launcher.batch], left[launcher.batch :] if launcher.batch else []
         began = _now()
         try:
-            outcomes = fleet.launch(task, batch, done)
+            outcomes = launcher.launch(task, batch, done)
         except Exception as error:
             outcomes = _what_is_left(batch, began, error, kills)
         done += len(batch)
@@ -147,12 +167,12 @@ def run_cells(fleet: Fleet, jobs: Sequence[Job], task: Task, waiting_task: Task)
         failures += [outcome for outcome in outcomes if outcome.state in ("failed", "left")]
         again = [job for job in batch if job.cell.folder not in by_folder]
         busy += [job for job in batch if job.cell.folder in by_folder and by_folder[job.cell.folder].state == "busy"]
-        if _is_stopped(fleet, jobs, outcomes):
+        if _is_stopped(launcher, jobs, outcomes):
             failures += [Outcome(job.cell.folder, "left") for job in [*again, *left, *busy]]
             break
         left = [*left, *again]
-    fleet.callbacks.on_multirun_end(config=fleet.config, config_name=CONFIG_NAME)
-    _tidy(fleet.folder)
+    launcher.context.callbacks.on_multirun_end(config=launcher.config, config_name=CONFIG_NAME)
+    _tidy(launcher.folder)
     return failures
 
 
@@ -177,7 +197,7 @@ def _what_is_left(batch: Sequence[Job], began: str, error: Exception, kills: Cou
     return outcomes
 
 
-def _is_stopped(fleet: Fleet, jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> bool:
+def _is_stopped(launcher: Launcher, jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> bool:
     stops = jobs[0].configuration.on_failure == "stop"
     return stops and any(outcome.state in ("failed", "left") for outcome in outcomes)
 

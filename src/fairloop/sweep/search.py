@@ -25,7 +25,6 @@ from fairloop.settings import suggestion
 from fairloop.sweep.compose import Composer
 from fairloop.sweep.unread import refuse_unread
 
-BASIC = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 OPTUNA = "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper"
 
 
@@ -78,6 +77,11 @@ class Trial:
     params: dict[str, Any]
     value: float | None
     state: str
+
+
+def is_grid(sweeper: DictConfig) -> bool:
+    """Tell whether a sweeper takes every combination, as Hydra's own does; any other one chooses."""
+    return str(sweeper._target_).endswith(".BasicSweeper")
 
 
 def read_search(overrides: Sequence[str], params: Mapping[str, Any] | None) -> Search:

@@ -1,0 +1,76 @@
+"""The flags of `fairloop`: in any place and order, Fairloop's own answers, and sweeps expanded as Hydra does."""
+
+import itertools
+
+import pytest
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from omegaconf import OmegaConf
+
+import fairloop
+from fairloop import composition
+from fairloop.app import command
+from fairloop.errors import UserError
+
+
+@pytest.mark.parametrize("words", list(itertools.permutations(["-m", "initial_bias=high", "seed=0,1"])))
+@pytest.mark.parametrize("flag", ["-m", "--multirun"])
+def test_a_sweep_is_one_wherever_its_flag_stands(words, flag):
+    flags = composition.parse_arguments([flag if word == "-m" else word for word in words])
+    assert flags.multirun
+    assert flags.overrides == [word for word in words if word != "-m"]
+
+
+def test_flags_and_overrides_in_any_order_are_one_command():
+    flags = composition.parse_arguments(["seed=3", "-p", "study", "a=1", "-c", "job", "b=2", "--config-dir", "more"])
+    assert composition.flag_words(flags) == [
+        "--config-dir", "more", "--cfg", "job", "--package", "study", "seed=3", "a=1", "b=2",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("names", list(composition.WITHOUT_EFFECT))
+def test_a_flag_without_effect_is_answered_with_and_without_a_value(names):
+    for words in ([names[-1]], [names[0], "x"], ["seed=1", names[0]]):
+        with pytest.raises(UserError, match=f"^{names[0]}: has no effect"):
+            composition.parse_arguments(words)
+
+
+def test_the_version_is_fairloops(capsys):
+    assert command(["--version"]) == 0
+    assert capsys.readouterr().out == f"fairloop {fairloop.__version__}\n"
+
+
+def test_help_lists_every_flag_and_the_choices_of_another_folder(capsys, tmp_path):
+    (tmp_path / "initial_bias").mkdir()
+    (tmp_path / "initial_bias" / "mine.yaml").write_text("level: 0.77\n")
+    assert command(["initial_bias=mine", "--config-dir", str(tmp_path), "-h"]) == 0
+    said = capsys.readouterr().out
+    assert "level: 0.77" in said
+    for names, (what, _) in composition.FLAGS.items():
+        assert f"{','.join(names)} : {what}\n" in said
+
+
+def test_printing_takes_flags_behind_overrides(capsys):
+    assert command(["seed=3", "study.sentences=9", "--package", "study.sentences", "--cfg", "job"]) == 0
+    assert capsys.readouterr().out == "9\n"
+
+
+SWEEPS = [
+    ["seed=0,1", "initial_bias=low,high"],
+    ["seed=range(3)", "initial_bias=glob(*)"],
+    ["seed=1", "seed=2,3"],
+    ["model.temperature=choice(0.5,1)", "~plm.revision", "+mitigation.prompt.instruction='a, b'"],
+    ["mitigation=[prompt,augment],none", "seed=shuffle(0,1)"],
+    ["seed=5"],
+]
+
+
+@pytest.mark.parametrize("overrides", SWEEPS, ids=" ".join)
+def test_a_sweep_is_expanded_as_hydras_own_sweeper_does(overrides):
+    with composition.composer():
+        loader = composition.GlobalHydra.instance().config_loader()
+        expected = BasicSweeper.split_arguments(composition.parse_overrides(overrides, loader), max_batch_size=None)[0]
+        found = composition.expand_sweep(overrides, OmegaConf.create({"seed": "7,8"}))
+        if not any(line.startswith("seed") for line in overrides):
+            expected = [[f"seed={seed}", *line] for seed in (7, 8) for line in expected]
+        key = lambda line: sorted(line)  # noqa: E731 - shuffle() draws anew, and params come first
+        assert sorted(map(key, found)) == sorted(map(key, expected))
