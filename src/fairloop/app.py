@@ -20,6 +20,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, flag_override
 
 from fairloop import __version__, composition, console
+from fairloop.catalogue import catalogue
 from fairloop.errors import FairloopError, UserError, first_line
 from fairloop.files import digest_text, write_text
 from fairloop.plm.locate import require
@@ -88,7 +89,7 @@ def run_one(overrides: Sequence[str]) -> int:
     if plan.missing:
         outcome = run_alone(overrides, run_waiting_job)
     elif not plan.given_up:
-        track_finished(plan.jobs[0].configuration.tracking, plan.jobs[0].cell)
+        track_finished(plan.jobs[0].configuration.tracking, plan.jobs[0].cell, catalogue())
     return _finish(plan, [outcome] if outcome.state == "failed" else [])
 
 
@@ -113,7 +114,7 @@ def run_sweep(overrides: Sequence[str], params: dict[str, Any] | None) -> int:
         plan.say()
     status = _finish(plan, failures)
     files = sorted((Path(plan.jobs[0].configuration.runs_dir) / REPORT_FOLDER).glob("*.*"))
-    log_sweep(plan.jobs[0].configuration.tracking, [job.cell for job in plan.jobs], files)
+    log_sweep(plan.jobs[0].configuration.tracking, [job.cell for job in plan.jobs], catalogue(), files)
     return status
 
 

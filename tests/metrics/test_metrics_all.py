@@ -15,9 +15,10 @@ from fairloop.corpus.counterfactual import swap_gender
 from fairloop.corpus.heldout import counterfactual_pairs
 from fairloop.corpus.seed import seed_corpus
 from fairloop.errors import UserError
-from fairloop.metrics import NAMES, load
+from fairloop.metrics import load
 from fairloop.metrics.embedding import remembering
 from fairloop.metrics.measures import measure_corpus
+from fairloop.metrics.registry import metrics
 
 EXPECTED = [
     "rule/net_stereotype_rate",
@@ -53,11 +54,11 @@ EXPECTED = [
     "diversity/duplicate_share",
     "diversity/mean_length",
 ]
-PAIRS = counterfactual_pairs()[::6]
+PAIRS = {"downstream": counterfactual_pairs()[::6]}
 
 
 def table(corpus, embed, **options):
-    return {one.metric: one for one in measure_corpus(corpus, embed, PAIRS, seed=0, **options)}
+    return {one.metric: one for one in measure_corpus(corpus, embed, pairs=PAIRS, seed=0, **options)}
 
 
 @pytest.mark.parametrize("level", [0, 0.1, 0.3, 0.6, 1])
@@ -123,10 +124,10 @@ def _augmented(corpus):
 
 def test_measures_do_not_depend_on_the_run_or_the_format(embed):
     corpus = seed_corpus(0.3, 120, 0.3, 1)
-    first = measure_corpus(corpus, embed, PAIRS, seed=3)
-    assert measure_corpus(corpus, embed, PAIRS, seed=3) == first
-    assert measure_corpus(corpus.with_format("numpy"), embed, PAIRS, seed=3) == first
-    other = measure_corpus(corpus, embed, PAIRS, seed=4)
+    first = measure_corpus(corpus, embed, pairs=PAIRS, seed=3)
+    assert measure_corpus(corpus, embed, pairs=PAIRS, seed=3) == first
+    assert measure_corpus(corpus.with_format("numpy"), embed, pairs=PAIRS, seed=3) == first
+    other = measure_corpus(corpus, embed, pairs=PAIRS, seed=4)
     assert [one.value for one in other if one.metric != "embedding/p_value"] == [
         one.value for one in first if one.metric != "embedding/p_value"
     ]
@@ -170,7 +171,7 @@ def test_remembering_repeats_whole_calls_only():
     assert calls == [("a", "b"), ("a",), ("c",), ("a", "b")]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", metrics())
 def test_modules_describe_themselves(name):
     module = load(name)
     assert isinstance(module, evaluate.Metric)
@@ -222,7 +223,10 @@ assert load("rule_based", "labels").compute(predictions=["male"], references=[1]
 
 
 def test_the_metrics_package_is_light():
-    script = "import sys, fairloop.metrics; print({'torch', 'datasets', 'evaluate', 'sklearn'} & set(sys.modules))"
+    script = (
+        "import sys; from fairloop.metrics.registry import metrics; metrics();"
+        "print({'torch', 'datasets', 'evaluate', 'sklearn'} & set(sys.modules))"
+    )
     source = str(Path(fairloop.__file__).parents[1])
     done = subprocess.run(
         [sys.executable, "-c", script],
@@ -277,5 +281,5 @@ def test_sentences_of_the_corpus_are_embedded_once_for_all_tasks(embed):
         calls.append(tuple(texts))
         return embed(texts)
 
-    measure_corpus(seed_corpus(0.5, 100, 0.3, 1), counting, PAIRS, seed=0, resamples=10)
+    measure_corpus(seed_corpus(0.5, 100, 0.3, 1), counting, pairs=PAIRS, seed=0, resamples=10)
     assert len(calls) == len(set(calls)) == 7  # the corpus, anchors; masked; one test set a task, and the names

@@ -131,7 +131,12 @@ def test_the_table_has_the_varied_choices_the_status_and_the_first_numbers(tmp_p
     print_cells(found, [job.status() for job in found], Console(file=out, width=200))
     text = out.getvalue()
     last = headline(found[0].cell.folder)
-    assert list(last) == ["rule/net_stereotype_rate@3", "embedding/effect_size@3", "downstream/bias@3"]
+    assert list(last) == [
+        "rule/net_stereotype_rate@3",
+        "embedding/effect_size@3",
+        "downstream/bias@3",
+        "rule/gendered_share@3",
+    ]
     rows = [line.split() for line in text.splitlines() if re.match(r" (low|high) ", line)]
     assert [row[:2] for row in rows] == [["low", "0"], ["low", "1"], ["high", "0"], ["high", "1"]]
     assert rows[0][2:5] == [found[0].cell.key, "complete", f"{last['rule/net_stereotype_rate@3']:.3f}"]

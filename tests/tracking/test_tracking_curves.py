@@ -7,6 +7,7 @@ import pytest
 from test_tracking_wandb import OFFLINE, cell, no_key  # noqa: F401 (fixtures)
 from wandb_reader import read_run
 
+from fairloop.catalogue import catalogue
 from fairloop.tracking.curves import CURVES_FILE, Curves, read_curves
 from fairloop.tracking.store import Cell
 from fairloop.tracking.wandb_run import tracked
@@ -53,7 +54,7 @@ def test_without_a_training_no_file_is_kept(tmp_path):
 
 def study(cell: Cell, steps: int, scale: float = 1.0) -> None:  # noqa: F811
     """Train for a number of steps; a training of fewer than six was killed."""
-    with cell.working() as needed, tracked(OFFLINE, cell, {"seed": 1}) as tracker:
+    with cell.working() as needed, tracked(OFFLINE, cell, {"seed": 1}, catalogue()) as tracker:
         assert needed
 
         def train(folder) -> None:
@@ -99,7 +100,7 @@ def test_the_curve_of_a_stage_that_was_finished_before_is_logged_too(cell, tmp_p
     study(cell, 6)
     (kept,) = cell.folder.glob(f"stages/*-training/{CURVES_FILE}")
     other = Cell.open(tmp_path / "other", "recursion", {"seed": 1}, {"seed": 1})
-    with other.working() as needed, tracked(OFFLINE, other, {"seed": 1}) as tracker:
+    with other.working() as needed, tracked(OFFLINE, other, {"seed": 1}, catalogue()) as tracker:
         assert needed
         other.stage("training", lambda folder: shutil.copy(kept, folder) and None)
         other.write_results({None: []})

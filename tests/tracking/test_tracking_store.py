@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import toy_study
 import yaml
-from toy_study import Measure
 
 from fairloop.errors import Fault, UserError
 from fairloop.files import ASIDE
+from fairloop.measures.measurement import Measurement
 from fairloop.tracking.store import Cell, cell_key, is_complete, read_status
 
 SCRIPT = str(Path(toy_study.__file__))
@@ -126,12 +126,12 @@ def test_opening_a_cell_writes_nothing(tmp_path):
 def test_results_have_one_form(tmp_path):
     cell = Cell.open(tmp_path, "toy", {}, {})
     results = {
-        None: [Measure("equilibrium/level", 0.12, None, None, 3)],
-        10: [Measure("b", 1 / 3, 0.1, float("nan"), 5)],
+        None: [Measurement("equilibrium/level", 0.12, None, None, 3)],
+        10: [Measurement("b", 1 / 3, 0.1, float("nan"), 5)],
         2: [
-            Measure("b", float("nan"), None, None, 5),
-            Measure("a", 1e-7, float("inf"), None, 0),
-            Measure("c", 2, 1, 3, 5),
+            Measurement("b", float("nan"), None, None, 5),
+            Measurement("a", 1e-7, float("inf"), None, 0),
+            Measurement("c", 2, 1, 3, 5),
         ],
     }
     with cell.working():
@@ -152,14 +152,16 @@ def test_numpy_numbers_are_written_as_plain_ones(tmp_path):
     numpy = pytest.importorskip("numpy")
     cell = Cell.open(tmp_path, "toy", {}, {})
     with cell.working():
-        cell.write_results({0: [Measure("a", numpy.float64(0.1), numpy.float32(0.5), numpy.int64(2), numpy.int32(7))]})
+        cell.write_results(
+            {0: [Measurement("a", numpy.float64(0.1), numpy.float32(0.5), numpy.int64(2), numpy.int32(7))]}
+        )
     assert (cell.folder / "metrics.csv").read_text().splitlines()[1] == "0,a,0.1,0.5,2.0,7.0"
 
 
 def test_a_metric_given_twice_is_refused(tmp_path):
     cell = Cell.open(tmp_path, "toy", {}, {})
     with pytest.raises(ValueError, match="a is given twice for generation 1"), cell.working():
-        cell.write_results({1: [Measure("a", 1, None, None, 1)] * 2})
+        cell.write_results({1: [Measurement("a", 1, None, None, 1)] * 2})
 
 
 # ----------------------------------------------------------------------------------------------------- resume

@@ -13,9 +13,10 @@ import time
 from pathlib import Path
 
 import pytest
-from toy_study import Measure
 from wandb_reader import offline_runs, read_run
 
+from fairloop.catalogue import catalogue
+from fairloop.measures.measurement import Measurement
 from fairloop.tracking import wandb_run
 from fairloop.tracking.settings import TrackingSettings
 from fairloop.tracking.store import Cell
@@ -53,9 +54,8 @@ def study(cell: Cell, settings: TrackingSettings, generations: int = 3, fail_at:
     with cell.working() as needed:
         if not needed:
             return
-        with tracked(
-            settings, cell, {"model": {"name": "gemma"}, "seed": 1}, tags=["gemma", "none"], name="gemma low"
-        ) as tracker:
+        choices = {"model": {"name": "gemma"}, "seed": 1}
+        with tracked(settings, cell, choices, catalogue(), tags=["gemma", "none"], name="gemma low") as tracker:
             before = []
             for generation in range(generations):
                 stage = cell.stage(
@@ -65,8 +65,8 @@ def study(cell: Cell, settings: TrackingSettings, generations: int = 3, fail_at:
                 if generation == fail_at:
                     raise RuntimeError("stopped")
                 measures = [
-                    Measure("rule/net_stereotype_rate", 0.1 * generation, 0.0, 0.5, 64),
-                    Measure("downstream/accuracy", float("nan") if generation == 0 else 0.5, None, None, 10),
+                    Measurement("rule/net_stereotype_rate", 0.1 * generation, 0.0, 0.5, 64),
+                    Measurement("downstream/accuracy", float("nan") if generation == 0 else 0.5, None, None, 10),
                 ]
                 rows = [{"text": HOSTILE, "occupation": "nurse"}, {"text": "She works.", "occupation": "plumber"}]
                 corpus = stage.folder / "corpus.parquet"
@@ -74,7 +74,7 @@ def study(cell: Cell, settings: TrackingSettings, generations: int = 3, fail_at:
                 before = [corpus]
             trained = cell.stage("train", weights).folder / "model"
             tracker.log_checkpoint("classifier", trained, {"epochs": 2}, made_from=before)
-            cell.write_results({None: [Measure("equilibrium/level", 0.12, None, None, 3)]})
+            cell.write_results({None: [Measurement("equilibrium/level", 0.12, None, None, 3)]})
             tracker.finish("complete", {"equilibrium/level": 0.12})
 
 
@@ -271,7 +271,7 @@ def test_one_line_is_said_whatever_is_shown_of_the_log(cell, tmp_path, mode):
 @pytest.mark.parametrize("rank", ["RANK", "LOCAL_RANK"])
 def test_only_the_first_rank_tracks(cell, monkeypatch, rank):
     monkeypatch.setenv(rank, "1")
-    with tracked(OFFLINE, cell, {}) as tracker:
+    with tracked(OFFLINE, cell, {}, catalogue()) as tracker:
         assert isinstance(tracker, NoTracker)
     assert not cell.folder.exists()
 
@@ -372,7 +372,9 @@ def test_under_an_agent_the_run_is_the_agents_and_a_finished_cell_is_reported_to
     assert run.artifact(f"scores-{cell.key}")["made"]
     results = {**json.loads((cell.folder / "result.json").read_text()), "rule/net_stereotype_rate@7": 0.25}
     (cell.folder / "result.json").write_text(json.dumps(results))
-    run_under_agent(tmp_path, "agent-2", "t.wandb_run.track_finished(t.OFFLINE, cell)")
+    with (cell.folder / "metrics.csv").open("a") as stream:
+        stream.write("7,rule/net_stereotype_rate,0.25,0.125,,64\n")
+    run_under_agent(tmp_path, "agent-2", "t.wandb_run.track_finished(t.OFFLINE, cell, t.catalogue())")
     (second,) = [folder for folder in offline_runs(cell.folder) if folder.name.endswith("agent-2")]
     again = read_run(second)
     assert (again.run_id, again.sweep_id, again.config["cell"]) == ("agent-2", "s1234567", cell.key)
@@ -387,7 +389,7 @@ def test_an_agents_run_holds_one_cell(tmp_path, monkeypatch, caplog):
     cells = [Cell.open(tmp_path, "recursion", {"seed": seed}, {}) for seed in range(2)]
     kinds = []
     for one in (cells[0], cells[0], cells[1]):
-        with tracked(OFFLINE, one, {}) as tracker:
+        with tracked(OFFLINE, one, {}, catalogue()) as tracker:
             kinds.append(type(tracker).__name__)
     assert kinds == ["WandbTracker", "WandbTracker", "NoTracker"]
     assert said(caplog) == [
@@ -398,7 +400,7 @@ def test_an_agents_run_holds_one_cell(tmp_path, monkeypatch, caplog):
 def test_outside_a_sweep_a_finished_cell_is_left_alone(cell):
     study(cell, OFFLINE)
     before = offline_runs(cell.folder)
-    wandb_run.track_finished(OFFLINE, cell)
+    wandb_run.track_finished(OFFLINE, cell, catalogue())
     assert offline_runs(cell.folder) == before
 
 

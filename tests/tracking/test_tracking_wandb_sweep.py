@@ -10,9 +10,10 @@ import pytest
 import yaml
 from PIL import Image
 from test_tracking_wandb import no_key, said  # noqa: F401 (no_key is a fixture)
-from toy_study import Measure
 from wandb_reader import offline_runs, read_run
 
+from fairloop.catalogue import catalogue
+from fairloop.measures.measurement import Measurement
 from fairloop.tracking import wandb_sweep
 from fairloop.tracking.settings import TrackingSettings
 from fairloop.tracking.store import Cell
@@ -43,14 +44,14 @@ def cell(runs: Path, chosen: dict, bias: list[float] | None, error: str = "out o
                     raise RuntimeError(error)
                 measures = {
                     generation: [
-                        Measure("downstream/bias", value, None, None, 9),
-                        Measure("mitigated/downstream/bias", value / 2, None, None, 9),
-                        Measure("downstream/accuracy", 0.5 + value, None, None, 9),
-                        Measure("downstream/chance", 0.1, None, None, 9),
+                        Measurement("downstream/bias", value, None, None, 9),
+                        Measurement("mitigated/downstream/bias", value / 2, None, None, 9),
+                        Measurement("downstream/accuracy", 0.5 + value, None, None, 9),
+                        Measurement("downstream/chance", 0.1, None, None, 9),
                     ]
                     for generation, value in enumerate(bias)
                 }
-                one.write_results({**measures, None: [Measure("lpbs/gap", 2.0, None, None, 9)]})
+                one.write_results({**measures, None: [Measurement("lpbs/gap", 2.0, None, None, 9)]})
     except RuntimeError:
         pass
     return one
@@ -68,7 +69,7 @@ def cells(tmp_path) -> list[Cell]:
 
 
 def test_the_table_has_the_choices_that_differ_status_and_headlines(cells):
-    rows = comparison(cells)
+    rows = comparison(cells, catalogue())
     assert [row["cell"] for row in rows] == [cell.key for cell in cells]
     assert [row["status"] for row in rows] == ["complete", "complete", "failed", "absent"]
     assert rows[2]["reason"] == "RuntimeError: out of memory"
@@ -90,7 +91,7 @@ def test_a_sweep_is_one_run_that_the_same_command_continues(cells, tmp_path, cap
     Image.new("RGB", (4, 4)).save(picture)
     numbers.write_text("condition,level,slope\ngemma,0.12,\nother,,0.5\n")
     files = [picture, numbers, tmp_path / "report.html"]
-    log_sweep(OFFLINE, cells, files)
+    log_sweep(OFFLINE, cells, catalogue(), files)
     place = tmp_path / "runs" / ".sweeps"
     run = read_run(place)
     assert (run.run_id, run.name) == (sweep_id(cells), "recursion: 4 cells")
@@ -99,7 +100,7 @@ def test_a_sweep_is_one_run_that_the_same_command_continues(cells, tmp_path, cap
     (row,) = run.history
     table = run.table(row, "cells")
     assert [dict(zip(table["columns"], line, strict=True)) for line in table["data"]] == [
-        {**dict.fromkeys(table["columns"]), **one} for one in comparison(cells)
+        {**dict.fromkeys(table["columns"]), **one} for one in comparison(cells, catalogue())
     ]
     equilibrium = run.table(row, "report/equilibrium_table")
     assert equilibrium["data"] == [["gemma", 0.12, None], ["other", None, 0.5]]
@@ -113,11 +114,11 @@ def test_a_sweep_is_one_run_that_the_same_command_continues(cells, tmp_path, cap
     assert run.goals["best/downstream/accuracy"] == "maximize"
     assert said(caplog)[-1] == f"Weights & Biases: the sweep's table; upload with: wandb sync {place / 'wandb'}"
 
-    log_sweep(OFFLINE, cells[::-1][::-1], files)  # nothing new: nothing is logged
+    log_sweep(OFFLINE, cells[::-1][::-1], catalogue(), files)  # nothing new: nothing is logged
     assert read_run(place).folder == run.folder
     time.sleep(1.1)  # W&B names its folders by the second
     (tmp_path / "runs" / "recursion" / cells[2].key / "status.json").unlink()
-    log_sweep(OFFLINE, cells, files)
+    log_sweep(OFFLINE, cells, catalogue(), files)
     again = read_run(place)  # still one run
     assert (again.run_id, again.summary["cells/failed"]) == (run.run_id, 0)
     assert again.folder != run.folder
@@ -129,14 +130,14 @@ def test_the_id_is_of_the_cells_not_of_their_order(cells):
 
 
 def test_one_cell_no_tracking_and_agents_have_no_sweep_run(cells, tmp_path, monkeypatch):
-    log_sweep(OFFLINE, cells[:1])
-    log_sweep(TrackingSettings(mode="none"), cells)
+    log_sweep(OFFLINE, cells[:1], catalogue())
+    log_sweep(TrackingSettings(mode="none"), cells, catalogue())
     monkeypatch.setenv("RANK", "1")
-    log_sweep(OFFLINE, cells)
+    log_sweep(OFFLINE, cells, catalogue())
     monkeypatch.delenv("RANK")
     monkeypatch.setenv("WANDB_SWEEP_ID", "s1")
     monkeypatch.setenv("WANDB_RUN_ID", "r1")
-    log_sweep(OFFLINE, cells)
+    log_sweep(OFFLINE, cells, catalogue())
     assert not (tmp_path / "runs" / ".sweeps").exists()
 
 
@@ -145,11 +146,11 @@ def test_no_error_fails_the_command_and_the_next_one_tries_again(cells, tmp_path
         raise TypeError("not a\ntable")
 
     monkeypatch.setattr(wandb_sweep, "table", broken)
-    log_sweep(OFFLINE, cells)
+    log_sweep(OFFLINE, cells, catalogue())
     assert said(caplog) == ["Weights & Biases: the sweep's table is not logged: not a table"]
     monkeypatch.undo()
     shutil.rmtree(tmp_path / "runs" / ".sweeps")
-    log_sweep(OFFLINE, cells)
+    log_sweep(OFFLINE, cells, catalogue())
     assert len(offline_runs(tmp_path / "runs" / ".sweeps")) == 1
 
 
@@ -162,7 +163,7 @@ def test_the_sweep_file_drives_the_program_through_every_cell(tmp_path, monkeypa
     from fairloop.tracking.wandb_values import goal_of
 
     chosen = yaml.safe_load((Path(__file__).parents[2] / "docs" / "wandb_sweep.yaml").read_text())
-    assert chosen["metric"]["goal"] == goal_of(chosen["metric"]["name"]) == "minimize"
+    assert chosen["metric"]["goal"] == goal_of(chosen["metric"]["name"], catalogue()) == "minimize"
     names = list(chosen["parameters"])
     monkeypatch.setattr("fairloop.config.fingerprint", lambda *_: "weights")
     keys = set()

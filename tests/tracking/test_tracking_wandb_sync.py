@@ -14,6 +14,7 @@ from test_tracking_wandb import HOSTILE, OFFLINE, digest, no_key, study  # noqa:
 from wandb_reader import offline_runs
 from wandb_service import Service, serving
 
+from fairloop.catalogue import catalogue
 from fairloop.tracking.store import Cell
 from fairloop.tracking.wandb_sweep import log_sweep, sweep_id
 
@@ -86,7 +87,7 @@ def check_served(service: Service, cell: Cell) -> None:
 
 def test_syncing_sends_history_summary_tables_and_artifacts_once(service, tmp_path):
     cells = [finished(tmp_path / "runs", seed) for seed in range(2)]
-    log_sweep(OFFLINE, cells)
+    log_sweep(OFFLINE, cells, catalogue())
     runs = tmp_path / "runs"
     synced(service, *sorted(runs.glob("*/*/wandb")), runs / ".sweeps" / "wandb")
     assert set(service.runs) == {cells[0].key, cells[1].key, sweep_id(cells)}

@@ -11,21 +11,12 @@ import logging
 import os
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
+from fairloop.measures.measurement import Measurement
 from fairloop.tracking.store import Cell
 
 GENERATIONS = 4
-
-
-@dataclass(frozen=True)
-class Measure:
-    metric: str
-    value: float | None
-    low: float | None
-    high: float | None
-    n: int
 
 
 def text(seed: int, generation: int, before: str) -> str:
@@ -66,8 +57,8 @@ def run(runs_dir: Path, seed: int, delay: float = 0.0, journal: Path | None = No
                 stages.append(stage)
                 before = (stage.folder / "corpus.txt").read_text()
                 value = json.loads((stage.folder / "deep" / "measure.json").read_text())["value"]
-                results[generation] = [Measure("rule/net_stereotype_rate", value, value - 0.1, value + 0.1, 2000)]
-            results[None] = [Measure("equilibrium/level", sum(m[0].value for m in results.values()), None, None, 4)]
+                results[generation] = [Measurement("rule/net_stereotype_rate", value, value - 0.1, value + 0.1, 2000)]
+            results[None] = [Measurement("equilibrium/level", sum(m[0].value for m in results.values()), None, None, 4)]
             cell.write_results(results)
     return cell
 

@@ -10,6 +10,7 @@ ideal. A tie counts as a pair, and for neither side, as in both published implem
 """
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +22,7 @@ from fairloop.benchmarks.result import Benchmark, BenchmarkResult, Task, skipped
 from fairloop.benchmarks.sentence_pairs import Protocol, SentencePair, pair_scores
 from fairloop.benchmarks.settings import BenchmarkSettings
 from fairloop.errors import Fault, UserError
+from fairloop.measures.catalogue import Declared, Item, ItemScore
 from fairloop.measures.measurement import Measurement
 from fairloop.statistics.bootstrap import bootstrap_mean
 
@@ -132,4 +134,20 @@ def _measurements(items: list[CrowsItem], seed: int, resamples: int) -> list[Mea
     return measurements
 
 
-BENCHMARK = Benchmark(CrowsPairsSettings, ("masked", "causal"), DataSet("crows_pairs"), run)
+def _preferred(row: Item, metric: str) -> tuple[float, float] | None:
+    group = metric.split("/")[1]
+    counts = group in ("overall", row["bias_type"]) and row["preferred"] != ""
+    return (100 * float(row["preferred"]), 1.0) if counts else None
+
+
+_SCORE = partial(Declared, ideal=50, place=23, paired_by="item", item_score=ItemScore(_preferred))
+
+MEASURES = (
+    _SCORE("crows_pairs/overall/score", "CrowS-Pairs score", "CrowS-Pairs", headline=True, debiasing=False),
+    _SCORE("crows_pairs/gender/score", "CrowS-Pairs (gender)", debiasing=True),
+    _SCORE("crows_pairs/*/score"),
+    Declared("crows_pairs/*/*_score", ideal=50),
+    Declared("crows_pairs/*/ties"),
+)
+
+BENCHMARK = Benchmark(CrowsPairsSettings, ("masked", "causal"), DataSet("crows_pairs"), run, MEASURES)

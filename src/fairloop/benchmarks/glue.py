@@ -35,6 +35,7 @@ from fairloop.benchmarks.result import Benchmark, BenchmarkResult, Task, skipped
 from fairloop.benchmarks.settings import BenchmarkSettings
 from fairloop.errors import Fault, UserError
 from fairloop.files import remove_folder
+from fairloop.measures.catalogue import Declared
 from fairloop.measures.measurement import Measurement
 from fairloop.plm.model import LanguageModel
 from fairloop.seeding import random_generator
@@ -340,4 +341,11 @@ def _given(settings: GlueSettings) -> list[Path]:
     return [path for name in settings.tasks for path in given_files(GLUE_TASKS[name], settings.data)]
 
 
-BENCHMARK = Benchmark(GlueSettings, ("masked", "causal", "encoder"), None, run, given=_given)
+MEASURES = (
+    Declared("glue/mean", "GLUE mean", "GLUE", goal="maximize", headline=True, place=63),
+    Declared("glue/mean_*", goal="maximize", headline=True, place=63),  # of some tasks, or of less training
+    Declared("glue/*/seed_sd"),
+    Declared("glue/*", goal="maximize"),
+)
+
+BENCHMARK = Benchmark(GlueSettings, ("masked", "causal", "encoder"), None, run, MEASURES, given=_given)

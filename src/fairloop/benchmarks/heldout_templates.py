@@ -22,7 +22,8 @@ masked.
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -30,6 +31,7 @@ from pydantic import Field
 from fairloop.benchmarks.result import Benchmark, BenchmarkResult, Skipped, Task, skipped_measurement
 from fairloop.benchmarks.settings import BenchmarkSettings
 from fairloop.lexicon import Attribute, Target, attributes, heldout_templates, occupation, targets
+from fairloop.measures.catalogue import Declared, Item, ItemScore
 from fairloop.measures.measurement import Measurement
 from fairloop.plm.model import Encoded, LanguageModel, Question
 from fairloop.plm.scoring import causal_questions
@@ -207,4 +209,34 @@ def _correlation_with_men(items: Sequence[HeldoutItem], seed: int, resamples: in
     return Measurement.of("heldout_templates/correlation_with_men", estimate)
 
 
-BENCHMARK = Benchmark(HeldoutTemplatesSettings, ("masked", "causal"), None, run)
+def _log_odds(row: Item, metric: str, *, kind: str, pronouns: bool = True) -> tuple[float, float] | None:
+    counts = row["kind"] == kind and (row["words"] == PRONOUNS.name) == pronouns
+    return (abs(float(row["score"])), 1.0) if counts else None
+
+
+def _declared(what: str, title: str, kind: str, *, pronouns: bool = True, **more: Any) -> Declared:
+    score = ItemScore(partial(_log_odds, kind=kind, pronouns=pronouns), ("target", "words", "template"))
+    return Declared(
+        f"heldout_templates/{what}",
+        title,
+        goal="minimize",
+        ideal=0,
+        place=20,
+        paired_by="target",
+        item_score=score,
+        **more,
+    )
+
+
+MEASURES = (
+    _declared(
+        "mean_abs_log_odds", "held-out templates: |log odds|", "occupation", short="held-out |log odds|", headline=True
+    ),
+    _declared("attribute_words", "held-out attribute words", "occupation", pronouns=False, debiasing=True),
+    _declared("traits", "held-out traits", "trait", debiasing=True),
+    _declared("activities", "held-out activities", "activity", debiasing=True),
+    Declared("heldout_templates/mean_log_odds", "held-out templates: log odds", ideal=0),
+    Declared("heldout_templates/correlation_with_men", "correlation with the share of men", ideal=0),
+)
+
+BENCHMARK = Benchmark(HeldoutTemplatesSettings, ("masked", "causal"), None, run, MEASURES)

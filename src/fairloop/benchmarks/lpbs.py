@@ -26,6 +26,7 @@ from fairloop.benchmarks.result import Benchmark, BenchmarkResult, Task, skipped
 from fairloop.benchmarks.settings import BenchmarkSettings
 from fairloop.errors import Fault
 from fairloop.lexicon.occupations import Occupation, occupations, with_article
+from fairloop.measures.catalogue import Declared
 from fairloop.measures.measurement import Measurement
 from fairloop.plm.model import Encoded, LanguageModel, Question
 from fairloop.statistics.bootstrap import bootstrap_mean, bootstrap_sums, divide
@@ -162,4 +163,12 @@ def _measurements(items: list[LpbsItem], seed: int, resamples: int) -> list[Meas
     return [*measurements, Measurement.of("lpbs/gap", gap), Measurement.of("lpbs/correlation", with_men)]
 
 
-BENCHMARK = Benchmark(LpbsSettings, ("masked", "causal"), None, run)
+MEASURES = (
+    Declared("lpbs/gap", "log-probability bias: gap", "LPBS gap", ideal=0, headline=True, place=24),
+    Declared("lpbs/correlation", "correlation with the share of men"),
+    Declared("lpbs/male_majority", "male-majority occupations"),
+    Declared("lpbs/female_majority", "female-majority occupations"),
+    Declared("lpbs/balanced", "balanced occupations"),
+)
+
+BENCHMARK = Benchmark(LpbsSettings, ("masked", "causal"), None, run, MEASURES)

@@ -7,6 +7,7 @@ compare.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +19,7 @@ from fairloop.benchmarks.result import Benchmark, BenchmarkResult, Skipped, Task
 from fairloop.benchmarks.settings import BenchmarkSettings
 from fairloop.errors import UserError
 from fairloop.lexicon import neutral_sentences
+from fairloop.measures.catalogue import Declared, Item, ItemScore
 from fairloop.measures.measurement import Measurement
 from fairloop.plm.scoring import token_scores
 from fairloop.settings import by_contents
@@ -81,4 +83,23 @@ def _lines(text: str | None) -> list[str]:
     return [line.strip() for line in read_text(path).splitlines() if line.strip()]
 
 
-BENCHMARK = Benchmark(PerplexitySettings, ("masked", "causal"), None, run)
+def _of_line(row: Item, metric: str) -> tuple[float, float]:
+    return -float(row["log_likelihood"]), float(row["tokens"])
+
+
+_PERPLEXITY = partial(
+    Declared,
+    goal="minimize",
+    headline=True,
+    place=60,
+    paired_by="item",
+    item_score=ItemScore(_of_line, of_ratio=np.exp),
+)
+
+MEASURES = (
+    _PERPLEXITY("perplexity/pseudo_perplexity", "pseudo-perplexity (neutral)", "pseudo-perplexity"),
+    _PERPLEXITY("perplexity/perplexity", "perplexity (neutral)", "perplexity"),
+    Declared("perplexity/tokens", "tokens that were scored", "tokens", count=True),
+)
+
+BENCHMARK = Benchmark(PerplexitySettings, ("masked", "causal"), None, run, MEASURES)

@@ -7,6 +7,7 @@ from typing import Any
 
 from fairloop.benchmarks.data import DataSet
 from fairloop.benchmarks.settings import BenchmarkSettings
+from fairloop.measures.catalogue import Declared
 from fairloop.measures.measurement import Measurement
 from fairloop.plm.model import Kind, LanguageModel, Progress, ScoreMemory
 from fairloop.training.settings import TrainerSettings
@@ -90,6 +91,8 @@ class Benchmark:
         kinds: The kinds of model that it can measure.
         dataset: The publisher's files, or None.
         run: Measures a model.
+        measures: What it measures, as rows of the catalogue; one of them at least is a headline. The number of
+            skipped items is declared for every benchmark.
         given: The files that its settings make it read from a data folder of the user; None: those of `dataset`.
     """
 
@@ -97,7 +100,14 @@ class Benchmark:
     kinds: tuple[Kind, ...]
     dataset: DataSet | None
     run: Callable[[Task, Any], BenchmarkResult]
+    measures: tuple[Declared, ...]
     given: Callable[[Any], list[Path]] | None = None
+
+    @property
+    def declared(self) -> tuple[Declared, ...]:
+        """The rows of the catalogue: the number of skipped items, and what the benchmark measures."""
+        name = self.settings.model_fields["name"].default
+        return (Declared(f"{name}/skipped", "items that were not scored", "skipped", count=True), *self.measures)
 
 
 def skipped_measurement(benchmark: str, skipped: list[Skipped], total: int) -> Measurement:

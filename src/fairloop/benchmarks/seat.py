@@ -24,6 +24,7 @@ from fairloop.benchmarks.data import DataSet, read_json
 from fairloop.benchmarks.result import Benchmark, BenchmarkResult, Skipped, Task, skipped_measurement
 from fairloop.benchmarks.settings import BenchmarkSettings
 from fairloop.errors import Fault, UserError
+from fairloop.measures.catalogue import Declared
 from fairloop.measures.measurement import Measurement
 from fairloop.plm.encoder import Pooling
 from fairloop.seeding import random_generator
@@ -246,4 +247,11 @@ def _measurements(items: list[SeatItem]) -> list[Measurement]:
     return measurements
 
 
-BENCHMARK = Benchmark(SeatSettings, ("masked", "causal", "encoder"), DataSet("seat", any_of=True), run)
+MEASURES = (
+    Declared("seat/mean_abs_effect_size", "SEAT: mean |d|", "SEAT", goal="minimize", ideal=0, headline=True, place=21),
+    Declared("seat/*mean_abs_effect_size", goal="minimize", ideal=0),
+    Declared("seat/*/effect_size", ideal=0),
+    Declared("seat/*/p_value"),
+)
+
+BENCHMARK = Benchmark(SeatSettings, ("masked", "causal", "encoder"), DataSet("seat", any_of=True), run, MEASURES)

@@ -21,6 +21,7 @@ import math
 import string
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,6 +32,7 @@ from fairloop.benchmarks.data import DataSet, read_json, read_json_lines
 from fairloop.benchmarks.result import Benchmark, BenchmarkResult, Skipped, Task, skipped_measurement
 from fairloop.benchmarks.settings import BenchmarkSettings
 from fairloop.errors import Fault, UserError
+from fairloop.measures.catalogue import Declared
 from fairloop.measures.measurement import Measurement
 from fairloop.plm.model import LanguageModel, Question
 from fairloop.plm.scoring import causal_questions
@@ -359,4 +361,24 @@ def _group(group: str, results: list[StereoResult], seed: int, resamples: int) -
     return measurements
 
 
-BENCHMARK = Benchmark(StereoSetSettings, ("masked", "causal"), DataSet("stereoset", any_of=True), run)
+_SS = partial(Declared, ideal=50, place=22)
+_LMS = partial(Declared, goal="maximize", place=61)
+_ICAT = partial(Declared, goal="maximize", place=62)
+
+MEASURES = (
+    _SS("stereoset/overall/ss", "StereoSet SS", headline=True, debiasing=False),
+    _LMS("stereoset/overall/lms", "StereoSet LMS", headline=True),
+    _ICAT("stereoset/overall/icat", "StereoSet ICAT", headline=True, debiasing=False),
+    _SS("stereoset/gender/ss", "StereoSet SS (gender)", debiasing=True),
+    _LMS("stereoset/gender/lms", "StereoSet LMS (gender)", debiasing=True),
+    _ICAT("stereoset/gender/icat", "StereoSet ICAT (gender)", debiasing=True),
+    # All groups of the intersentence task alone, and of both tasks together.
+    _SS("stereoset/*_overall/ss", headline=True),
+    _LMS("stereoset/*_overall/lms", headline=True),
+    _ICAT("stereoset/*_overall/icat", headline=True),
+    _SS("stereoset/*/ss"),
+    _LMS("stereoset/*/lms"),
+    _ICAT("stereoset/*/icat"),
+)
+
+BENCHMARK = Benchmark(StereoSetSettings, ("masked", "causal"), DataSet("stereoset", any_of=True), run, MEASURES)

@@ -19,6 +19,7 @@ Type 1 sentences need world knowledge to be resolved, type 2 sentences can be re
 
 import re
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -31,6 +32,7 @@ from fairloop.benchmarks.result import Benchmark, BenchmarkResult, Skipped, Task
 from fairloop.benchmarks.sentence_pairs import SentencePair, pair_scores
 from fairloop.benchmarks.settings import BenchmarkSettings
 from fairloop.errors import Fault
+from fairloop.measures.catalogue import Declared, Item, ItemScore
 from fairloop.measures.measurement import Measurement
 from fairloop.statistics.bootstrap import bootstrap_mean
 
@@ -199,4 +201,20 @@ def _measurements(items: list[WinoItem], seed: int, resamples: int) -> list[Meas
     return measurements
 
 
-BENCHMARK = Benchmark(WinoBiasSettings, ("masked", "causal"), DataSet("winobias"), run)
+def _gap(row: Item, metric: str) -> tuple[float, float] | None:
+    if metric.split("/")[1] not in ("overall", row["type"]):
+        return None
+    pro, anti = (float(row[f"{side}_referent"]) > float(row[f"{side}_other"]) for side in ("pro", "anti"))
+    return 100.0 * (pro - anti), 1.0
+
+
+_GAP = partial(Declared, ideal=0, place=25, paired_by="item", item_score=ItemScore(_gap))
+
+MEASURES = (
+    _GAP("winobias/overall/gap", "WinoBias gap", "WinoBias", headline=True),
+    _GAP("winobias/*/gap"),
+    Declared("winobias/*/*_accuracy", goal="maximize"),
+    Declared("winobias/*/stereotype_score", ideal=50),
+)
+
+BENCHMARK = Benchmark(WinoBiasSettings, ("masked", "causal"), DataSet("winobias"), run, MEASURES)

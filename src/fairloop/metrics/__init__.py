@@ -1,38 +1,30 @@
-"""Measures of a corpus: rule-based, embedding-based, downstream and diversity, each also an `evaluate` metric."""
+"""Metrics of a corpus: rule-based, embedding-based, downstream, diversity …; each is also an `evaluate` module."""
 
 from typing import TYPE_CHECKING, Any
-
-from fairloop.errors import UserError
 
 if TYPE_CHECKING:
     import evaluate
 
-NAMES = {
-    "rule_based": "RuleBased",
-    "embedding": "Embedding",
-    "downstream": "Downstream",
-    "downstream_pronoun": "DownstreamPronoun",
-    "downstream_hiring": "DownstreamHiring",
-    "diversity": "Diversity",
-}
-
 
 def load(name: str, config_name: str | None = None, **options: Any) -> "evaluate.EvaluationModule":
-    """Return an `evaluate` metric by name; nothing is downloaded, and no file is written.
+    """Return a metric as an `evaluate` module; nothing is downloaded, and no file is written.
 
     Args:
-        name: `rule_based`, `embedding`, `downstream`, `downstream_pronoun`, `downstream_hiring` or `diversity`.
+        name: the metric's name, such as `rule_based`.
         config_name: `rule_based` has the configurations `default` (sentences and occupations) and `labels`.
         options: passed on to `evaluate.EvaluationModule`, such as `seed`.
+
+    Raises:
+        UserError: there is no such metric.
 
     Example:
         >>> metric = load("rule_based", "labels")
         >>> metric.compute(predictions=["male", "none"], references=[1, 0])["rule/net_stereotype_rate"]
         0.5
     """
-    import importlib
+    from fairloop.metrics.registry import metric
 
-    if name not in NAMES:
-        raise UserError.of("metric", name, f"choose one of {', '.join(NAMES)}")
-    module = importlib.import_module(f"fairloop.metrics.{name}")
-    return getattr(module, NAMES[name])(config_name=config_name, **options)
+    chosen = metric(name)
+    from fairloop.metrics.module import CorpusModule  # imports `evaluate`: a wrong name is answered without it
+
+    return CorpusModule(chosen, config_name, **options)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fairloop.measures.catalogue import Declared
 from fairloop.measures.measurement import Measurement
 from fairloop.statistics.calibration import (
     Curve,
@@ -29,6 +30,8 @@ from fairloop.statistics.calibration import (
     slope,
 )
 from fairloop.statistics.estimate import Estimate
+
+MEASURES = (Declared("calibration/*"),)
 
 _NAME = re.compile(
     r"calibration/(?P<metric>.+)/n(?P<sentences>\d+)(?:/augmented_(?P<rate>[0-9.e-]+))?/(?P<what>[a-z_]+?)"

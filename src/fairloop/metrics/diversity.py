@@ -10,12 +10,11 @@ from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
-import evaluate
 import numpy as np
-from datasets import Features, Value
 
+from fairloop.measures.catalogue import Declared
 from fairloop.measures.measurement import Measurement
-from fairloop.metrics.module import InMemoryMetric, flat
+from fairloop.metrics.metric import Metric, Sample
 from fairloop.seeding import derive
 from fairloop.statistics.bootstrap import bootstrap_mean, cluster_numbers, divide, jackknife
 from fairloop.statistics.estimate import Estimate
@@ -90,33 +89,22 @@ def _complement(share: Estimate) -> Estimate:
     return Estimate(1 - share.value, 1 - share.high, 1 - share.low, share.n)
 
 
-class Diversity(InMemoryMetric):
-    """`evaluate` metric of sentences."""
+def _measure(sample: Sample, settings: None) -> list[Measurement]:
+    return measure_diversity(sample.texts, seed=sample.seed, resamples=sample.resamples, groups=sample.groups)
 
-    def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description="Diversity of a corpus: distinct-1 and distinct-2, the share of sentences that repeat an "
-            "earlier one, and the mean length in words.",
-            citation="Li, Galley, Brockett, Gao and Dolan (2016): A Diversity-Promoting Objective Function for "
-            "Neural Conversation Models. NAACL.",
-            features=Features({"predictions": Value("string")}),
-            inputs_description="""
-Args:
-    predictions: list of sentences.
-    groups: optional list, sentences with the same group are resampled together.
-    seed, resamples: of the bootstrap.
-Returns:
-    For each measure its value, and `_low`, `_high` (95% interval) and `_n` beside it.
-""",
-            reference_urls=["https://aclanthology.org/N16-1014"],
-        )
 
-    def _compute(
-        self,
-        *,
-        predictions: Sequence[str],
-        groups: Sequence[Hashable] | None = None,
-        seed: int = 0,
-        resamples: int = 2000,
-    ) -> dict[str, float | int | None]:
-        return flat(measure_diversity(predictions, seed=seed, resamples=resamples, groups=groups))
+METRIC = Metric(
+    "diversity",
+    (
+        Declared("diversity/distinct_2", "distinct-2", goal="maximize", headline=True, place=12),
+        Declared("diversity/distinct_1", "distinct-1", goal="maximize"),
+        Declared("diversity/duplicate_share", "share of duplicates", "duplicates", goal="minimize"),
+        Declared("diversity/mean_length", "mean length in words", "mean length"),
+    ),
+    _measure,
+    description="Diversity of a corpus: distinct-1 and distinct-2, the share of sentences that repeat an earlier one, "
+    "and the mean length in words.",
+    citation="Li, Galley, Brockett, Gao and Dolan (2016): A Diversity-Promoting Objective Function for Neural "
+    "Conversation Models. NAACL.",
+    urls=("https://aclanthology.org/N16-1014",),
+)

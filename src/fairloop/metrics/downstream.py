@@ -14,18 +14,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-import evaluate
 import numpy as np
-from datasets import Features, Value
 from numpy.typing import NDArray
 
 from fairloop.corpus.heldout import CounterfactualPair, counterfactual_pairs, unseen
 from fairloop.lexicon import occupation
+from fairloop.measures.catalogue import Declared
 from fairloop.measures.measurement import Measurement
-from fairloop.metrics.embedding import Embed
 from fairloop.metrics.lessons import Lessons, columns_of_refits, learned, one_thread, spread, undefined
 from fairloop.metrics.linear_models import fit_softmax, softmax
-from fairloop.metrics.module import InMemoryMetric, flat
+from fairloop.metrics.metric import Embed, Metric, Sample
 from fairloop.seeding import derive
 from fairloop.statistics.bootstrap import bootstrap_mean, cluster_numbers, divide
 from fairloop.statistics.estimate import Estimate
@@ -87,7 +85,7 @@ def measure_downstream(
     texts: Sequence[str],
     occupations: Sequence[str],
     embed: Embed,
-    pairs: Sequence[CounterfactualPair],
+    pairs: Sequence[CounterfactualPair] | None = None,
     *,
     seed: int,
     resamples: int = 2000,
@@ -105,7 +103,7 @@ def measure_downstream(
         texts: [n] sentences.
         occupations: [n], the occupation that each is about.
         embed: the encoder, frozen; it is called with all sentences, masked, and with both versions of all `pairs`.
-        pairs: held-out pairs without the occupation's own words.
+        pairs: held-out pairs without the occupation's own words; those of `fairloop.corpus.heldout` if None.
         seed: decides the resamples.
         resamples: bootstrap resamples.
         fit: trains the classifier; `fit_logistic_regression` if None. It is called again for each fold.
@@ -120,12 +118,14 @@ def measure_downstream(
           were left out.
     """
     lessons = Lessons.of(texts, occupations, groups)
-    known = [place for place, pair in enumerate(pairs) if pair.occupation in set(lessons.classes)]
-    asked = [known[place] for place in unseen([pairs[place] for place in known], texts)]
+    everything = counterfactual_pairs() if pairs is None else pairs
+    known = [place for place, pair in enumerate(everything) if pair.occupation in set(lessons.classes)]
+    asked = [known[place] for place in unseen([everything[place] for place in known], texts)]
     if not asked or not lessons.teach():
         return undefined(METRICS)
-    cached = _asked_once(embed, lessons.texts, [*(pair.male for pair in pairs), *(pair.female for pair in pairs)])
-    chosen = [pairs[place] for place in asked]
+    versions = [*(pair.male for pair in everything), *(pair.female for pair in everything)]
+    cached = _asked_once(embed, lessons.texts, versions)
+    chosen = [everything[place] for place in asked]
     classifier, refits, right = _train(lessons, cached, fit)
     found = score(ask(classifier, chosen), [ask(one, chosen) for one in refits], seed=seed, resamples=resamples)
     shared = derive(seed, "downstream")
@@ -323,44 +323,38 @@ def fit_logistic_regression(
     return LogisticClassifier(embed, classes, mean, scale, weights)
 
 
-class Downstream(InMemoryMetric):
-    """`evaluate` metric of sentences and their occupations."""
+def _measure(sample: Sample, settings: None) -> list[Measurement]:
+    return measure_downstream(
+        sample.texts,
+        sample.occupations,
+        sample.encoder,
+        sample.pairs,
+        seed=sample.seed,
+        resamples=sample.resamples,
+        groups=sample.groups,
+    )
 
-    def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description="Bias of a classifier that is trained on the sentences to predict the occupation (its own "
-            "words removed) and asked about held-out counterfactual pairs, which differ in gender only: shift of "
-            "probability towards male-majority occupations, accuracy, true positive rate gap, flipped predictions.",
-            citation="De-Arteaga et al. (2019): Bias in Bios: A Case Study of Semantic Representation Bias in a "
-            "High-Stakes Setting. FAT*. Romanov et al. (2019): What's in a Name? Reducing Bias in Bios without "
-            "Access to Protected Attributes. NAACL.",
-            features=Features({"predictions": Value("string"), "references": Value("string")}),
-            inputs_description="""
-Args:
-    predictions: list of sentences.
-    references: list of occupations.
-    embed: function from a list of sentences to an array of vectors.
-    pairs: held-out counterfactual pairs; those of `fairloop.corpus.heldout` if left out.
-    groups: optional list, sentences with the same group are left out of training together.
-    seed, resamples: of the bootstrap.
-Returns:
-    For each measure its value, and `_low`, `_high` (95% interval) and `_n` beside it.
-""",
-            reference_urls=["https://doi.org/10.1145/3287560.3287572", "https://aclanthology.org/N19-1424"],
-        )
 
-    def _compute(
-        self,
-        *,
-        predictions: Sequence[str],
-        references: Sequence[str],
-        embed: Embed,
-        pairs: Sequence[CounterfactualPair] | None = None,
-        groups: Sequence[Hashable] | None = None,
-        seed: int = 0,
-        resamples: int = 2000,
-    ) -> dict[str, float | int | None]:
-        asked = counterfactual_pairs() if pairs is None else pairs
-        return flat(
-            measure_downstream(predictions, references, embed, asked, seed=seed, resamples=resamples, groups=groups)
-        )
+METRIC = Metric(
+    "downstream",
+    (
+        Declared("downstream/bias", "downstream bias", ideal=0, headline=True, place=3),
+        Declared("downstream/accuracy", "downstream accuracy", "accuracy", goal="maximize", headline=True, place=7),
+        Declared("downstream/cross_fitted_accuracy", "cross-fitted accuracy", goal="maximize"),
+        Declared("downstream/chance", "accuracy of guessing", "chance"),
+        Declared("downstream/tpr_gap", "gap in true positive rates", "TPR gap", ideal=0),
+        Declared("downstream/tpr_gap_rms", "gap in true positive rates, root mean square", "TPR gap", goal="minimize"),
+        Declared("downstream/flip_rate", "share of flipped predictions", "flips", goal="minimize"),
+        Declared("downstream/learned", "whether the classifier learned", "learned"),
+        Declared("downstream/pairs", "pairs asked about", "pairs", count=True),
+    ),
+    _measure,
+    description="Bias of a classifier that is trained on the sentences to predict the occupation (its own words "
+    "removed) and asked about held-out counterfactual pairs, which differ in gender only: shift of probability towards "
+    "male-majority occupations, accuracy, true positive rate gap, flipped predictions.",
+    citation="De-Arteaga et al. (2019): Bias in Bios: A Case Study of Semantic Representation Bias in a High-Stakes "
+    "Setting. FAT*. Romanov et al. (2019): What's in a Name? Reducing Bias in Bios without Access to Protected "
+    "Attributes. NAACL.",
+    urls=("https://doi.org/10.1145/3287560.3287572", "https://aclanthology.org/N19-1424"),
+    needs=frozenset({"occupations", "embed"}),
+)

@@ -14,18 +14,16 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-import evaluate
 import numpy as np
-from datasets import Features, Value
 from numpy.typing import NDArray
 
 from fairloop.corpus.heldout import CounterfactualPair, applicants, unseen
 from fairloop.lexicon import occupation
+from fairloop.measures.catalogue import Declared
 from fairloop.measures.measurement import Measurement
-from fairloop.metrics.embedding import Embed
 from fairloop.metrics.lessons import Lessons, columns_of_refits, learned, one_thread, spread, undefined
 from fairloop.metrics.linear_models import fit_ridge
-from fairloop.metrics.module import InMemoryMetric, flat
+from fairloop.metrics.metric import Embed, Metric, Sample
 from fairloop.seeding import derive
 from fairloop.statistics.bootstrap import divide
 from fairloop.statistics.estimate import Estimate
@@ -229,42 +227,42 @@ def _columns(answers: Rankings, what: str) -> Floats:
     return np.stack(columns, axis=1).astype(np.float64)
 
 
-class DownstreamHiring(InMemoryMetric):
-    """`evaluate` metric of sentences and their occupations."""
+def _measure(sample: Sample, settings: None) -> list[Measurement]:
+    return measure_hiring(
+        sample.texts,
+        sample.occupations,
+        sample.encoder,
+        sample.pairs,
+        seed=sample.seed,
+        resamples=sample.resamples,
+        groups=sample.groups,
+    )
 
-    def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description="Bias of recommenders that are trained on the sentences to tell one occupation's from all "
-            "others and put held-out applicants, each in a male and in a female version, on a shortlist for the job: "
-            "demographic parity and equal opportunity between the versions, balanced accuracy, changed decisions.",
-            citation="Hardt, Price and Srebro (2016): Equality of Opportunity in Supervised Learning. NIPS. De-Arteaga "
-            "et al. (2019): Bias in Bios: A Case Study of Semantic Representation Bias in a High-Stakes Setting. FAT*.",
-            features=Features({"predictions": Value("string"), "references": Value("string")}),
-            inputs_description="""
-Args:
-    predictions: list of sentences.
-    references: list of occupations.
-    embed: function from a list of sentences to an array of vectors.
-    pairs: applicants in two versions; those of `fairloop.corpus.heldout` if left out.
-    groups: optional list, sentences with the same group are left out of training together.
-    seed, resamples: of the bootstrap.
-Returns:
-    For each measure its value, and `_low`, `_high` (95% interval) and `_n` beside it.
-""",
-            reference_urls=["https://arxiv.org/abs/1610.02413", "https://doi.org/10.1145/3287560.3287572"],
-        )
 
-    def _compute(
-        self,
-        *,
-        predictions: Sequence[str],
-        references: Sequence[str],
-        embed: Embed,
-        pairs: Sequence[CounterfactualPair] | None = None,
-        groups: Sequence[Hashable] | None = None,
-        seed: int = 0,
-        resamples: int = 2000,
-    ) -> dict[str, float | int | None]:
-        return flat(
-            measure_hiring(predictions, references, embed, pairs, seed=seed, resamples=resamples, groups=groups)
-        )
+METRIC = Metric(
+    "downstream_hiring",
+    (
+        Declared("downstream_hiring/bias", "downstream bias: hiring", "hiring bias", ideal=0, headline=True, place=10),
+        Declared(
+            "downstream_hiring/accuracy",
+            "downstream accuracy: hiring",
+            "hiring accuracy",
+            goal="maximize",
+            headline=True,
+            place=11,
+        ),
+        Declared("downstream_hiring/chance", "accuracy of guessing", "chance"),
+        Declared("downstream_hiring/opportunity_gap", "gap in equal opportunity", ideal=0),
+        Declared("downstream_hiring/flip_rate", "share of flipped decisions", "flips", goal="minimize"),
+        Declared("downstream_hiring/learned", "whether the recommenders learned", "learned"),
+        Declared("downstream_hiring/pairs", "applicants in the pool", "applicants", count=True),
+    ),
+    _measure,
+    description="Bias of recommenders that are trained on the sentences to tell one occupation's from all others and "
+    "put held-out applicants, each in a male and in a female version, on a shortlist for the job: demographic parity "
+    "and equal opportunity between the versions, balanced accuracy, changed decisions.",
+    citation="Hardt, Price and Srebro (2016): Equality of Opportunity in Supervised Learning. NIPS. De-Arteaga et al. "
+    "(2019): Bias in Bios: A Case Study of Semantic Representation Bias in a High-Stakes Setting. FAT*.",
+    urls=("https://arxiv.org/abs/1610.02413", "https://doi.org/10.1145/3287560.3287572"),
+    needs=frozenset({"occupations", "embed"}),
+)

@@ -14,19 +14,17 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-import evaluate
 import numpy as np
-from datasets import Features, Value
 from numpy.typing import NDArray
 
 from fairloop.corpus.heldout import ResolutionPair, resolution_pairs, unseen
 from fairloop.corpus.mentions import mask_occupation
 from fairloop.lexicon import occupation, occupations
+from fairloop.measures.catalogue import Declared
 from fairloop.measures.measurement import Measurement
-from fairloop.metrics.embedding import Embed
 from fairloop.metrics.lessons import Lessons, columns_of_refits, learned, one_thread, spread, undefined
 from fairloop.metrics.linear_models import fit_ranking
-from fairloop.metrics.module import InMemoryMetric, flat
+from fairloop.metrics.metric import Embed, Metric, Sample
 from fairloop.seeding import derive
 from fairloop.statistics.bootstrap import divide
 from fairloop.statistics.estimate import Estimate
@@ -224,43 +222,44 @@ def _columns(answers: Resolutions, what: str) -> Floats:
     return np.stack([values, np.ones(len(values))], axis=1)
 
 
-class DownstreamPronoun(InMemoryMetric):
-    """`evaluate` metric of sentences and their occupations."""
+def _measure(sample: Sample, settings: None) -> list[Measurement]:
+    return measure_pronoun(
+        sample.texts,
+        sample.occupations,
+        sample.encoder,
+        sample.pairs,
+        seed=sample.seed,
+        resamples=sample.resamples,
+        groups=sample.groups,
+    )
 
-    def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description="Bias of a model that is trained on the sentences to tell which of two people a sentence is "
-            "about and asked about held-out sentences with two people and a pronoun, in a version with he and one with "
-            "she: shift of probability towards the person in the male-majority occupation, accuracy, changed answers.",
-            citation="Zhao, Wang, Yatskar, Ordonez and Chang (2018): Gender Bias in Coreference Resolution: Evaluation "
-            "and Debiasing Methods. NAACL. Rudinger, Naradowsky, Leonard and Van Durme (2018): Gender Bias in "
-            "Coreference Resolution. NAACL.",
-            features=Features({"predictions": Value("string"), "references": Value("string")}),
-            inputs_description="""
-Args:
-    predictions: list of sentences.
-    references: list of occupations.
-    embed: function from a list of sentences to an array of vectors.
-    pairs: who-does-what pairs; those of `fairloop.corpus.heldout` if left out.
-    groups: optional list, sentences with the same group are left out of training together.
-    seed, resamples: of the bootstrap.
-Returns:
-    For each measure its value, and `_low`, `_high` (95% interval) and `_n` beside it.
-""",
-            reference_urls=["https://aclanthology.org/N18-2003", "https://aclanthology.org/N18-2002"],
-        )
 
-    def _compute(
-        self,
-        *,
-        predictions: Sequence[str],
-        references: Sequence[str],
-        embed: Embed,
-        pairs: Sequence[ResolutionPair] | None = None,
-        groups: Sequence[Hashable] | None = None,
-        seed: int = 0,
-        resamples: int = 2000,
-    ) -> dict[str, float | int | None]:
-        return flat(
-            measure_pronoun(predictions, references, embed, pairs, seed=seed, resamples=resamples, groups=groups)
-        )
+METRIC = Metric(
+    "downstream_pronoun",
+    (
+        Declared(
+            "downstream_pronoun/bias", "downstream bias: pronoun", "pronoun bias", ideal=0, headline=True, place=8
+        ),
+        Declared(
+            "downstream_pronoun/accuracy",
+            "downstream accuracy: pronoun",
+            "pronoun accuracy",
+            goal="maximize",
+            headline=True,
+            place=9,
+        ),
+        Declared("downstream_pronoun/chance", "accuracy of guessing", "chance"),
+        Declared("downstream_pronoun/flip_rate", "share of flipped resolutions", "flips", goal="minimize"),
+        Declared("downstream_pronoun/learned", "whether the model learned", "learned"),
+        Declared("downstream_pronoun/pairs", "pairs asked about", "pairs", count=True),
+    ),
+    _measure,
+    description="Bias of a model that is trained on the sentences to tell which of two people a sentence is about and "
+    "asked about held-out sentences with two people and a pronoun, in a version with he and one with she: shift of "
+    "probability towards the person in the male-majority occupation, accuracy, changed answers.",
+    citation="Zhao, Wang, Yatskar, Ordonez and Chang (2018): Gender Bias in Coreference Resolution: Evaluation and "
+    "Debiasing Methods. NAACL. Rudinger, Naradowsky, Leonard and Van Durme (2018): Gender Bias in Coreference "
+    "Resolution. NAACL.",
+    urls=("https://aclanthology.org/N18-2003", "https://aclanthology.org/N18-2002"),
+    needs=frozenset({"occupations", "embed"}),
+)

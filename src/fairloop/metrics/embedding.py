@@ -13,25 +13,21 @@ gendered word need not have d = 0.
 
 import csv
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from functools import cache, lru_cache
 from importlib.resources import files
 
-import evaluate
 import numpy as np
-from datasets import Features, Value
 from numpy.typing import NDArray
 
 from fairloop.lexicon import occupation
+from fairloop.measures.catalogue import Declared
 from fairloop.measures.measurement import Measurement
-from fairloop.metrics.module import InMemoryMetric, flat
+from fairloop.metrics.metric import Embed, Metric, Sample
 from fairloop.seeding import derive
 from fairloop.statistics.bootstrap import bootstrap_sums
 from fairloop.statistics.estimate import Estimate
 from fairloop.statistics.permutation import permutation_p_value
-
-Embed = Callable[[Sequence[str]], NDArray[np.floating]]
-"""Maps n sentences to their vectors [n, d]."""
 
 Floats = NDArray[np.float64]
 
@@ -168,44 +164,38 @@ def _unit(vectors: NDArray[np.floating]) -> Floats:
     return np.asarray(matrix / lengths)
 
 
-class Embedding(InMemoryMetric):
-    """`evaluate` metric of sentences and their occupations."""
+def _measure(sample: Sample, settings: None) -> list[Measurement]:
+    return measure_embedding(
+        sample.texts,
+        sample.occupations,
+        sample.encoder,
+        seed=sample.seed,
+        resamples=sample.resamples,
+        partitions=sample.partitions,
+        groups=sample.groups,
+    )
 
-    def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description="WEAT effect size on whole sentences: how much more the sentences about male-majority "
-            "occupations are associated with male anchor sentences than those about female-majority occupations; "
-            "with a one-sided permutation p-value.",
-            citation="Caliskan, Bryson and Narayanan (2017): Semantics derived automatically from language corpora "
-            "contain human-like biases. Science 356. May, Wang, Bordia, Bowman and Rudinger (2019): On Measuring "
-            "Social Biases in Sentence Encoders. NAACL.",
-            features=Features({"predictions": Value("string"), "references": Value("string")}),
-            inputs_description="""
-Args:
-    predictions: list of sentences.
-    references: list of occupations.
-    embed: function from a list of sentences to an array of vectors.
-    groups: optional list, sentences with the same group are resampled together.
-    seed, resamples, partitions: of the bootstrap and of the permutation test.
-Returns:
-    For each measure its value, and `_low`, `_high` (95% interval) and `_n` beside it.
-""",
-            reference_urls=["https://doi.org/10.1126/science.aal4230", "https://aclanthology.org/N19-1063"],
-        )
 
-    def _compute(
-        self,
-        *,
-        predictions: Sequence[str],
-        references: Sequence[str],
-        embed: Embed,
-        groups: Sequence[Hashable] | None = None,
-        seed: int = 0,
-        resamples: int = 2000,
-        partitions: int = 10_000,
-    ) -> dict[str, float | int | None]:
-        return flat(
-            measure_embedding(
-                predictions, references, embed, seed=seed, resamples=resamples, partitions=partitions, groups=groups
-            )
-        )
+METRIC = Metric(
+    "embedding",
+    (
+        Declared(
+            "embedding/effect_size",
+            "embedding effect size (WEAT d)",
+            "WEAT d",
+            ideal=0,
+            headline=True,
+            place=2,
+        ),
+        Declared("embedding/p_value", "p-value of WEAT d", "p"),
+    ),
+    _measure,
+    description="WEAT effect size on whole sentences: how much more the sentences about male-majority occupations are "
+    "associated with male anchor sentences than those about female-majority occupations; with a one-sided permutation "
+    "p-value.",
+    citation="Caliskan, Bryson and Narayanan (2017): Semantics derived automatically from language corpora contain "
+    "human-like biases. Science 356. May, Wang, Bordia, Bowman and Rudinger (2019): On Measuring Social Biases in "
+    "Sentence Encoders. NAACL.",
+    urls=("https://doi.org/10.1126/science.aal4230", "https://aclanthology.org/N19-1063"),
+    needs=frozenset({"occupations", "embed"}),
+)

@@ -1,17 +1,15 @@
-"""All measures of a corpus at once, as the studies take them."""
+"""Measure a corpus with the chosen metrics, as the studies do."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-from fairloop.corpus.heldout import CounterfactualPair
 from fairloop.errors import UserError
 from fairloop.measures.measurement import Measurement
-from fairloop.metrics.diversity import measure_diversity
-from fairloop.metrics.downstream import Fit, measure_downstream
-from fairloop.metrics.downstream_hiring import measure_hiring
-from fairloop.metrics.downstream_pronoun import measure_pronoun
-from fairloop.metrics.embedding import Embed, measure_embedding, remembering
-from fairloop.metrics.rule_based import measure_rule_based
+from fairloop.metrics.embedding import remembering
+from fairloop.metrics.metric import Embed, Sample
+from fairloop.metrics.registry import DEFAULT, in_order, metric
+from fairloop.settings import Settings
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -19,48 +17,53 @@ if TYPE_CHECKING:
 
 def measure_corpus(
     corpus: "Dataset",
-    embed: Embed,
-    pairs: Sequence[CounterfactualPair],
+    embed: Embed | None,
     *,
     seed: int,
+    chosen: Iterable[str] = DEFAULT,
+    settings: Mapping[str, Settings] | None = None,
+    pairs: Mapping[str, Sequence[Any]] | None = None,
+    device: str = "cpu",
     resamples: int = 2000,
     partitions: int = 10_000,
-    fit: Fit | None = None,
 ) -> list[Measurement]:
-    """Measure a labelled corpus with all families, always in the same order.
-
-    The downstream measure has three tasks: occupation prediction, pronoun resolution and hiring.
+    """Measure a labelled corpus with the chosen metrics, always in the same order.
 
     Equal arguments give equal measurements, bit for bit on the same machine, if the encoder does so.
 
     Args:
         corpus: a table with the columns text, occupation, gender, stereotype and group (`fairloop.corpus.schema`).
-        embed: the encoder of the embedding-based and the downstream measures; the sentences of the
-            corpus are embedded once for all tasks.
-        pairs: held-out counterfactual pairs of the occupation task (`fairloop.corpus.heldout.counterfactual_pairs`);
-            the other two tasks have their own there.
+        embed: the encoder of the embedding-based and the downstream metrics, which embed the sentences of the
+            corpus once for all tasks; None if no chosen metric needs it (`registry.needs_encoder`).
         seed: decides resamples and sampled partitions.
+        chosen: names of metrics.
+        settings: the settings of those that have settings, by name; a metric's defaults where its name is missing.
+        pairs: held-out pairs by metric, instead of the packaged ones (`fairloop.corpus.heldout`).
+        device: where a metric runs a model of its own.
         resamples: bootstrap resamples of each interval.
-        partitions: the largest number of partitions that the permutation test looks at.
-        fit: trains the occupation classifier; logistic regression if None.
+        partitions: the largest number of partitions that a permutation test looks at.
 
     Raises:
-        UserError: the corpus has no sentences.
+        UserError: the corpus has no sentences, or a name is no metric's.
     """
     if len(corpus) == 0:
         raise UserError("corpus: it has no sentences, so there is nothing to measure")
     table = corpus.with_format(None)[:]
-    texts, occupations, groups = table["text"], table["occupation"], table["group"]
-    embed_once = remembering(embed)
-    return [
-        *measure_rule_based(table["gender"], table["stereotype"], seed=seed, resamples=resamples, groups=groups),
-        *measure_embedding(
-            texts, occupations, embed, seed=seed, resamples=resamples, partitions=partitions, groups=groups
-        ),
-        *measure_downstream(
-            texts, occupations, embed_once, pairs, seed=seed, resamples=resamples, fit=fit, groups=groups
-        ),
-        *measure_pronoun(texts, occupations, embed_once, seed=seed, resamples=resamples, groups=groups),
-        *measure_hiring(texts, occupations, embed_once, seed=seed, resamples=resamples, groups=groups),
-        *measure_diversity(texts, seed=seed, resamples=resamples, groups=groups),
-    ]
+    sample = Sample(
+        texts=table["text"],
+        occupations=table["occupation"],
+        gender=table["gender"],
+        stereotype=table["stereotype"],
+        groups=table["group"],
+        embed=None if embed is None else remembering(embed),
+        device=device,
+        seed=seed,
+        resamples=resamples,
+        partitions=partitions,
+    )
+    measured: list[Measurement] = []
+    for name in in_order(chosen):
+        one = metric(name)
+        own = (settings or {}).get(name) or (one.settings() if one.settings is not None else None)
+        measured += one.measure(replace(sample, pairs=(pairs or {}).get(name)), own)
+    return measured

@@ -7,14 +7,12 @@ mixed ones do not.
 """
 
 from collections.abc import Hashable, Sequence
-from typing import Any
 
-import evaluate
 import numpy as np
-from datasets import Features, Value
 
+from fairloop.measures.catalogue import Declared
 from fairloop.measures.measurement import Measurement
-from fairloop.metrics.module import InMemoryMetric, flat
+from fairloop.metrics.metric import Metric, Sample
 from fairloop.seeding import derive
 from fairloop.statistics.bootstrap import bootstrap_ratio
 
@@ -64,44 +62,32 @@ def measure_rule_based(
     ]
 
 
-class RuleBased(InMemoryMetric):
-    """`evaluate` metric of sentences (configuration `default`) or of labels (configuration `labels`)."""
+def _measure(sample: Sample, settings: None) -> list[Measurement]:
+    return measure_rule_based(
+        sample.gender, sample.stereotype, seed=sample.seed, resamples=sample.resamples, groups=sample.groups
+    )
 
-    def _info(self) -> evaluate.MetricInfo:
-        sentences = {"predictions": Value("string"), "references": Value("string")}
-        labels = {"predictions": Value("string"), "references": Value("int8")}
-        return evaluate.MetricInfo(
-            description="Net stereotype rate of sentences about people at work, the share of gendered sentences, the "
-            "net rate among them and the share of male ones. Gendered words that refer to the person decide the "
-            "gender of a sentence; the majority gender of the occupation (U.S. Bureau of Labor Statistics) decides "
-            "whether it is stereotypical.",
-            citation="arXiv:2511.10689",
-            features=Features(labels if self.config_name == "labels" else sentences),
-            inputs_description="""
-Args:
-    predictions: list of sentences; in the configuration `labels` their genders (male, female, mixed, none).
-    references: list of occupations; in the configuration `labels` the stereotype labels (+1, 0, -1).
-    groups: optional list, sentences with the same group are resampled together.
-    seed, resamples: of the bootstrap.
-Returns:
-    For each measure its value, and `_low`, `_high` (95% interval) and `_n` beside it.
-""",
-            reference_urls=["https://arxiv.org/abs/2511.10689", "https://www.bls.gov/cps/cpsaat11.htm"],
-        )
 
-    def _compute(
-        self,
-        *,
-        predictions: Sequence[Any],
-        references: Sequence[Any],
-        groups: Sequence[Hashable] | None = None,
-        seed: int = 0,
-        resamples: int = 2000,
-    ) -> dict[str, float | int | None]:
-        gender, stereotype = predictions, references
-        if self.config_name != "labels":
-            from fairloop.corpus.annotation import annotate
-
-            labels = [annotate(text, occupation) for text, occupation in zip(predictions, references, strict=True)]
-            gender, stereotype = [label.gender for label in labels], [label.stereotype for label in labels]
-        return flat(measure_rule_based(gender, stereotype, seed=seed, resamples=resamples, groups=groups))
+METRIC = Metric(
+    "rule_based",
+    (
+        Declared("rule/net_stereotype_rate", "net stereotype rate", "net rate B", ideal=0, headline=True, place=1),
+        Declared("rule/gendered_share", "gendered share", headline=True, place=4),
+        Declared(
+            "rule/net_rate_among_gendered",
+            "net rate among gendered",
+            "net among gendered",
+            ideal=0,
+            headline=True,
+            place=5,
+        ),
+        Declared("rule/male_share", "male share among gendered", "male", headline=True, place=6),
+    ),
+    _measure,
+    description="Net stereotype rate of sentences about people at work, the share of gendered sentences, the net rate "
+    "among them and the share of male ones. Gendered words that refer to the person decide the gender of a sentence; "
+    "the majority gender of the occupation (U.S. Bureau of Labor Statistics) decides whether it is stereotypical.",
+    citation="arXiv:2511.10689",
+    urls=("https://arxiv.org/abs/2511.10689", "https://www.bls.gov/cps/cpsaat11.htm"),
+    needs=frozenset({"labels"}),
+)

@@ -15,12 +15,19 @@ import numpy as np
 
 from fairloop.errors import Fault
 from fairloop.lexicon import TargetKind, occupations
+from fairloop.measures.catalogue import Declared
+from fairloop.measures.measurement import Measurement
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from datasets import Dataset, Features
 
 Source = Literal["llm", "template", "swap"]
+
+MEASURES = (
+    Declared("pairs/written", "pairs written", count=True),
+    Declared("pairs/kept", "pairs kept", count=True),
+)
 
 
 @dataclass(frozen=True)
@@ -104,6 +111,12 @@ _OF_ROW = tuple(field.name for field in fields(PairRow) if field.name != "pair")
 def kept(rows: Iterable[PairRow]) -> list[Pair]:
     """Return the pairs that were not dropped."""
     return [row.pair for row in rows if not row.dropped]
+
+
+def pair_counts(rows: Sequence[PairRow]) -> list[Measurement]:
+    """Return how many pairs were written, and how many of them were kept, as measures."""
+    found = {"pairs/written": len(rows), "pairs/kept": len(kept(rows))}
+    return [Measurement(name, float(count), None, None, len(rows)) for name, count in found.items()]
 
 
 def reasons(rows: Iterable[PairRow]) -> dict[str, int]:

@@ -11,10 +11,8 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+import scipy  # its parts are loaded when they are used: they take a second
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
-from scipy.optimize import brentq
-from scipy.special import ndtr
 
 from fairloop.statistics.estimate import Estimate
 
@@ -87,7 +85,7 @@ def contrast(values: Sequence[Floats], weights: ArrayLike, confidence: float = 0
     if not parts.sum() > 0:
         return Estimate(value, value, value, n)
     freedom = parts.sum() ** 2 / sum(part**2 / (len(column) - 1) for part, column in zip(parts, values, strict=True))
-    half = float(stats.t.ppf((1 + confidence) / 2, freedom) * math.sqrt(parts.sum()))
+    half = float(scipy.stats.t.ppf((1 + confidence) / 2, freedom) * math.sqrt(parts.sum()))
     return Estimate(value, value - half, value + half, n)
 
 
@@ -120,7 +118,7 @@ def monotonicity(curve: Curve) -> Estimate:
     if len(curve.levels) < 2 or np.ptp(values) <= _ROUNDING * np.abs(values).max():
         return Estimate.undefined()
     levels = np.repeat(curve.levels, [len(column) for column in curve.values])
-    return Estimate(float(stats.spearmanr(levels, values).statistic), math.nan, math.nan, len(values))
+    return Estimate(float(scipy.stats.spearmanr(levels, values).statistic), math.nan, math.nan, len(values))
 
 
 def noise(curve: Curve, confidence: float = 0.95) -> Estimate:
@@ -132,7 +130,7 @@ def noise(curve: Curve, confidence: float = 0.95) -> Estimate:
     largest = max(float(np.abs(column).max()) for column in curve.values)
     if spread <= _ROUNDING * largest:
         return Estimate(0.0, 0.0, 0.0, curve.corpora)
-    low, high = (spread * math.sqrt(freedom / stats.chi2.ppf(tail, freedom)) for tail in _tails(confidence)[::-1])
+    low, high = (spread * math.sqrt(freedom / scipy.stats.chi2.ppf(tail, freedom)) for tail in _tails(confidence)[::-1])
     return Estimate(spread, float(low), float(high), curve.corpora)
 
 
@@ -170,7 +168,7 @@ def detectable_change(curve: Curve, confidence: float = 0.95) -> Estimate:
 
 def detection_factor() -> float:
     """Return (z₀.₉₇₅ + z₀.₈) · √2 = 3.96: the detectable difference of two corpora in standard deviations of one."""
-    return float((stats.norm.ppf(1 - SIZE / 2) + stats.norm.ppf(POWER)) * math.sqrt(2))
+    return float((scipy.stats.norm.ppf(1 - SIZE / 2) + scipy.stats.norm.ppf(POWER)) * math.sqrt(2))
 
 
 def sampling_floor(level: float, carrying: float, sentences: int) -> float:
@@ -191,16 +189,18 @@ def noncentrality_interval(t: float, freedom: int, confidence: float = 0.95) -> 
     limits = t * _chi_scale(freedom)
 
     def excess(noncentrality: float, tail: float) -> float:
-        return float(ndtr(limits - noncentrality).mean()) - tail
+        return float(scipy.special.ndtr(limits - noncentrality).mean()) - tail
 
-    low, high = (brentq(excess, limits[0] - 8, limits[-1] + 8, args=(tail,)) for tail in _tails(confidence)[::-1])
+    low, high = (
+        scipy.optimize.brentq(excess, limits[0] - 8, limits[-1] + 8, args=(tail,)) for tail in _tails(confidence)[::-1]
+    )
     return float(low), float(high)
 
 
 @cache
 def _chi_scale(freedom: int) -> Floats:
     """Return √(χ²/freedom) at evenly spaced quantiles, ascending."""
-    return np.asarray(np.sqrt(stats.chi2.ppf((np.arange(_QUANTILES) + 0.5) / _QUANTILES, freedom) / freedom))
+    return np.asarray(np.sqrt(scipy.stats.chi2.ppf((np.arange(_QUANTILES) + 0.5) / _QUANTILES, freedom) / freedom))
 
 
 def _tails(confidence: float) -> tuple[float, float]:

@@ -32,7 +32,7 @@ from fairloop.errors import UserError
 from fairloop.files import digest_file, files_below, write_json, write_text
 from fairloop.lexicon import neutral_sentences
 from fairloop.measures.measurement import Measurement
-from fairloop.pairs.pair import PairRow, coverage, kept, load_pairs, reasons, save_pairs
+from fairloop.pairs.pair import PairRow, coverage, kept, load_pairs, pair_counts, reasons, save_pairs
 from fairloop.pairs.settings import PairSettings
 from fairloop.seeding import random_generator
 from fairloop.studies.measures import read_measures
@@ -303,16 +303,9 @@ class FairGender(Script):
             console.say(f"the debiased model: {model.folder / MODEL_FOLDER}")
         for stage in (*before.values(), *after.values()):
             _say_skipped(stage)
-        self.cell.write_results({None: [*_renamed(measured[0]), *self._counts(table), *measured[1]]})
+        counted = pair_counts(load_pairs(table)) if table is not None else []
+        self.cell.write_results({None: [*_renamed(measured[0]), *counted, *measured[1]]})
         self.tracker.finish("complete", json.loads((self.cell.folder / "result.json").read_text()))
-
-    def _counts(self, table: Path | None) -> list[Measurement]:
-        """The pairs that were written and those that were learned from."""
-        if table is None:
-            return []
-        rows = load_pairs(table)
-        counts = {"pairs/written": len(rows), "pairs/kept": len(kept(rows))}
-        return [Measurement(name, float(count), None, None, len(rows)) for name, count in counts.items()]
 
     # --- what the stages share --------------------------------------------------------------------------------------
 

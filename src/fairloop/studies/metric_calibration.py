@@ -31,7 +31,7 @@ from fairloop.tracking.wandb_run import Tracker
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from fairloop.metrics.embedding import Embed
+    from fairloop.metrics.metric import Embed
 
 CURVE_FILE, SUMMARY_FILE, FIGURE_FILE = "curve.csv", "summary.csv", "calibration.png"
 
@@ -110,7 +110,6 @@ class MetricCalibration(Script):
 
     def measure(self, batch: Batch, folder: Path) -> None:
         """Write the corpus of a batch and measure it, as written and augmented."""
-        from fairloop.corpus.heldout import counterfactual_pairs
         from fairloop.corpus.seed import seed_corpus
         from fairloop.metrics.embedding import by_sentence
         from fairloop.metrics.measures import measure_corpus
@@ -120,13 +119,8 @@ class MetricCalibration(Script):
         embed = by_sentence(self.embed)  # of this batch alone: its vectors must not depend on batches before it
         measured = []
         for rate in (0.0, *batch.rates):
-            of_corpus = measure_corpus(
-                augmented(corpus, rate, seed) if rate else corpus,
-                embed,
-                counterfactual_pairs(),
-                seed=seed,
-                resamples=RESAMPLES,
-            )
+            changed = augmented(corpus, rate, seed) if rate else corpus
+            of_corpus = measure_corpus(changed, embed, seed=seed, resamples=RESAMPLES)
             measured += [replace(one, metric=_prefix(rate) + one.metric) for one in of_corpus]
         write_measures(measured, folder)
 

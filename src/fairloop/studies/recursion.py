@@ -20,6 +20,7 @@ from fairloop.config.recursion import RecursionSettings
 from fairloop.corpus.table import load_corpus, make_corpus, save_corpus
 from fairloop.files import write_json
 from fairloop.generation.generator import Generator
+from fairloop.generation.measures import tokens_of, yield_of
 from fairloop.generation.server_settings import ServerSettings
 from fairloop.lexicon import occupations
 from fairloop.measures.measurement import Measurement
@@ -34,7 +35,7 @@ from fairloop.tracking.wandb_run import Tracker
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from fairloop.metrics.embedding import Embed
+    from fairloop.metrics.metric import Embed
 
 CORPUS_FILE = "corpus.parquet"
 WRITING_FILE = "writing.json"
@@ -227,19 +228,16 @@ class Recursion(Script):
 
     def write_measures(self, generation: int, corpus: Stage, encoder: Stage | None, folder: Path) -> None:
         """All measures of one corpus, with the untouched encoder or with the one that the mitigation trained."""
-        from fairloop.corpus.heldout import counterfactual_pairs
         from fairloop.metrics.measures import measure_corpus
 
         measured = measure_corpus(
             load_corpus(corpus.folder / CORPUS_FILE),
             self.embed if encoder is None else self.load_encoder(str(encoder.folder / ADAPTED_FOLDER)),
-            counterfactual_pairs(),
             seed=derive(self.seed, f"measures-{generation}"),
             resamples=self.study.resamples,
         )
         if (corpus.folder / WRITING_FILE).exists():
-            measured.append(yield_of(corpus))
-            measured += tokens_of(corpus)
+            measured += writing_of(corpus)
         write_measures(measured, folder)
 
     def adapted_generator(self, adapted: Stage) -> Generator:
@@ -273,22 +271,10 @@ def labelled(rows: Sequence[dict[str, Any]], generation: int) -> "Dataset":
     )
 
 
-def yield_of(corpus: Stage) -> Measurement:
-    """Return the share of asked-for sentences that were usable, with a Wilson interval over the asks."""
-    from scipy.stats import binomtest
-
+def writing_of(corpus: Stage) -> list[Measurement]:
+    """Return what writing a corpus took: its yield, and the tokens that a server counted."""
     record = json.loads((corpus.folder / WRITING_FILE).read_text())
-    result = binomtest(record["accepted"], record["asked"])
-    interval = result.proportion_ci(method="wilson")
-    return Measurement("generation/yield", result.statistic, interval.low, interval.high, record["asked"])
-
-
-def tokens_of(corpus: Stage) -> list[Measurement]:
-    """Return the tokens that a server read and wrote for a corpus; none for a model in this process."""
-    record = json.loads((corpus.folder / WRITING_FILE).read_text())
-    if "prompt_tokens" not in record:
-        return []
-    return [
-        Measurement(f"generation/{name}", record[name], None, None, record["asked"])
-        for name in ("prompt_tokens", "tokens")
-    ]
+    taken = [yield_of(record["accepted"], record["asked"])]
+    if "prompt_tokens" in record:
+        taken += tokens_of(record["prompt_tokens"], record["tokens"], record["asked"])
+    return taken

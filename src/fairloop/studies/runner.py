@@ -2,6 +2,7 @@
 
 import importlib
 
+from fairloop.catalogue import catalogue
 from fairloop.config import Configuration
 from fairloop.tracking.store import Cell
 from fairloop.tracking.wandb_run import tracked
@@ -21,7 +22,8 @@ def run_cell(configuration: Configuration, cell: Cell) -> None:
         study = configuration.study
         names = study.names(configuration)
         choices, tags = {**configuration.deciding(), **names}, [study.name, *names.values()]
-        with tracked(configuration.tracking, cell, choices, tags=tags, name=study.run_name(configuration)) as tracker:
+        name = study.run_name(configuration)
+        with tracked(configuration.tracking, cell, choices, catalogue(), tags=tags, name=name) as tracker:
             importlib.import_module(f"fairloop.studies.{study.name}").run(configuration, cell, tracker)
 
 

@@ -18,7 +18,7 @@ from fairloop.training.hook import Training
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from fairloop.metrics.embedding import Embed
+    from fairloop.metrics.metric import Embed
 
 
 class Script:

@@ -5,12 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fairloop.catalogue import catalogue
 from fairloop.sweep.estimate import duration, stage_seconds
 from fairloop.sweep.jobs import Job
 from fairloop.tracking.store import Status
-
-HEADLINES = ("rule/net_stereotype_rate", "embedding/effect_size", "downstream/bias")
-"""Measures of the last generation, where a study has generations."""
 
 MOST_METRICS = 4
 MOST_ROWS = 200
@@ -70,19 +68,8 @@ def headline(folder: Path) -> dict[str, float | None]:
     except (OSError, ValueError):
         return {}
     generations = [int(name.rsplit("@", 1)[1]) for name in result if name.rsplit("@", 1)[-1].isdecimal()]
-    if generations:
-        last = max(generations)
-        return {f"{name}@{last}": result[f"{name}@{last}"] for name in HEADLINES if f"{name}@{last}" in result}
-    names = [name for name in result if _sums_up(name)] or list(result)
-    return {name: result[name] for name in names[:MOST_METRICS]}
-
-
-def _sums_up(metric: str) -> bool:
-    """Tell whether a measure is a benchmark's main score, after a debiasing where there was one."""
-    if metric.startswith("before/") or metric.endswith(("/skipped", "/tokens")):
-        return False
-    overall = "/overall/" in metric and metric.endswith(("/score", "/ss", "/icat"))
-    return overall or metric.count("/") == 1
+    last = f"@{max(generations)}" if generations else ""
+    return {name: result[name] for name in catalogue().summary(n for n in result if n.endswith(last))[:MOST_METRICS]}
 
 
 def _choices(job: Job) -> dict[str, str]:

@@ -5,36 +5,13 @@ import io
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol
+
+from fairloop.measures.measurement import Measurement
 
 COLUMNS = ("generation", "metric", "value", "low", "high", "n")
 
 
-class Measured(Protocol):
-    """What is written of a measure: its name, its value, its interval and the number of items behind it."""
-
-    @property
-    def metric(self) -> str:
-        """The name, `family/what`."""
-
-    @property
-    def value(self) -> float | None:
-        """The measure; None or NaN where it is undefined."""
-
-    @property
-    def low(self) -> float | None:
-        """The lower end of its interval, if it has one."""
-
-    @property
-    def high(self) -> float | None:
-        """The upper end of its interval, if it has one."""
-
-    @property
-    def n(self) -> int | None:
-        """The number of items it was computed from."""
-
-
-Results = Mapping[int | None, Sequence[Measured]]
+Results = Mapping[int | None, Sequence[Measurement]]
 """The measures of each generation; those of the cell as a whole under None."""
 
 
@@ -85,6 +62,16 @@ def read_metrics_csv(text: str) -> Iterator[tuple[int | None, str, list[float]]]
         raise ValueError(f"line {lines.line_num} is no line of a table ({error})") from None
 
 
+def measurements_of(text: str) -> dict[int | None, list[Measurement]]:
+    """Return the measures of a `metrics.csv` by generation, in its order; those of the whole cell under None."""
+    found: dict[int | None, list[Measurement]] = {}
+    for generation, metric, (value, low, high, n) in read_metrics_csv(text):
+        ends = [None if math.isnan(end) else end for end in (low, high)]
+        measured = Measurement(metric, value, ends[0], ends[1], 0 if math.isnan(n) else int(n))
+        found.setdefault(generation, []).append(measured)
+    return found
+
+
 def result_json(results: Results) -> str:
     """Return the flat form, `{"metric@generation": value}`; a measure of the whole cell has no `@`.
 
@@ -112,7 +99,7 @@ def number(value: float | None) -> float | int | None:
     return plain if math.isfinite(plain) else None
 
 
-def _ordered(results: Results) -> list[tuple[int | None, Measured]]:
+def _ordered(results: Results) -> list[tuple[int | None, Measurement]]:
     generations = sorted(results, key=lambda generation: (generation is None, generation or 0))
     rows = [(generation, measured) for generation in generations for measured in results[generation]]
     seen: set[tuple[int | None, str]] = set()

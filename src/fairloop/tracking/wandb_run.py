@@ -24,9 +24,10 @@ from typing import Any, Literal, Protocol
 
 from fairloop.errors import Fault
 from fairloop.files import write_json
+from fairloop.measures.catalogue import Catalogue
+from fairloop.measures.measurement import Measurement
 from fairloop.tracking.curves import CURVES_FILE, read_curves
-from fairloop.tracking.directions import direction
-from fairloop.tracking.results import Measured
+from fairloop.tracking.results import measurements_of
 from fairloop.tracking.settings import TrackingSettings
 from fairloop.tracking.store import RESULT_FILES, Cell
 from fairloop.tracking.wandb_artifacts import Artifacts, debiased_model, use
@@ -37,7 +38,7 @@ from fairloop.tracking.wandb_service import (
     quiet_settings,
     reason_to_stay_offline,
 )
-from fairloop.tracking.wandb_values import csv_table, define, numbers, table
+from fairloop.tracking.wandb_values import csv_table, define, goal_of, numbers, table
 
 SCORES = "scores"
 """The artifact, and its type, that carries a cell's configuration, measures and results."""
@@ -54,7 +55,7 @@ class Tracker(Protocol):
     def log_generation(
         self,
         generation: int,
-        measurements: Sequence[Measured],
+        measurements: Sequence[Measurement],
         sentences: Sequence[Mapping[str, Any]] = (),
         corpus: Path | None = None,
         made_from: Sequence[Path] = (),
@@ -63,7 +64,7 @@ class Tracker(Protocol):
 
     def log_scores(
         self,
-        measurements: Sequence[Measured],
+        measurements: Sequence[Measurement],
         items: Sequence[Mapping[str, Any]] = (),
         skipped: Sequence[Mapping[str, Any]] = (),
     ) -> None:
@@ -108,7 +109,7 @@ class NoTracker:
     def log_generation(
         self,
         generation: int,
-        measurements: Sequence[Measured],
+        measurements: Sequence[Measurement],
         sentences: Sequence[Mapping[str, Any]] = (),
         corpus: Path | None = None,
         made_from: Sequence[Path] = (),
@@ -143,7 +144,7 @@ class NoTracker:
 
     def log_scores(
         self,
-        measurements: Sequence[Measured],
+        measurements: Sequence[Measurement],
         items: Sequence[Mapping[str, Any]] = (),
         skipped: Sequence[Mapping[str, Any]] = (),
     ) -> None:
@@ -161,6 +162,7 @@ def tracked(
     settings: TrackingSettings,
     cell: Cell,
     choices: Mapping[str, Any],
+    catalogue: Catalogue,
     *,
     tags: Sequence[str] = (),
     name: str | None = None,
@@ -171,10 +173,11 @@ def tracked(
         settings: the config group `tracking`.
         cell: the cell, inside `cell.working()`: its lock is what makes the run the only one.
         choices: the run's config, as plain data.
+        catalogue: what is known of measures.
         tags: the choices by which runs are found, such as the names of the model and the mitigation.
         name: what the run is called in tables; the cell's key if not given.
     """
-    tracker = _tracker(settings, cell, choices, tags, name)
+    tracker = _tracker(settings, cell, choices, catalogue, tags, name)
     try:
         yield tracker
     except BaseException:
@@ -183,7 +186,7 @@ def tracked(
     tracker.finish("complete")
 
 
-def track_finished(settings: TrackingSettings, cell: Cell) -> None:
+def track_finished(settings: TrackingSettings, cell: Cell, catalogue: Catalogue) -> None:
     """Log the result of a cell that was finished before to the run of a `wandb agent`; nothing without an agent.
 
     A sweep may ask for a cell that the store has. Nothing is computed then, and without this the agent's run would
@@ -192,8 +195,8 @@ def track_finished(settings: TrackingSettings, cell: Cell) -> None:
     if agents_run() is None:
         return
     result = json.loads((cell.folder / "result.json").read_text(encoding="utf-8"))
-    tracker = _tracker(settings, cell, cell.config, [cell.study], None)
-    for generation, measured in _by_generation(result):
+    tracker = _tracker(settings, cell, cell.config, catalogue, [cell.study], None)
+    for generation, measured in measurements_of((cell.folder / "metrics.csv").read_text(encoding="utf-8")).items():
         if generation is None:
             tracker.log_scores(measured)
         else:
@@ -202,7 +205,12 @@ def track_finished(settings: TrackingSettings, cell: Cell) -> None:
 
 
 def _tracker(
-    settings: TrackingSettings, cell: Cell, choices: Mapping[str, Any], tags: Sequence[str], name: str | None
+    settings: TrackingSettings,
+    cell: Cell,
+    choices: Mapping[str, Any],
+    catalogue: Catalogue,
+    tags: Sequence[str],
+    name: str | None,
 ) -> Tracker:
     if not is_first_rank():
         return NoTracker()  # the process of rank 0 tracks the cell
@@ -215,29 +223,9 @@ def _tracker(
             return NoTracker()
         _agents_cell[:] = [cell.key]
     why_offline = reason_to_stay_offline(settings.mode)
-    tracker = WandbTracker(cell, settings, dict(choices), tuple(tags), name or cell.key)
+    tracker = WandbTracker(cell, settings, dict(choices), catalogue, tuple(tags), name or cell.key)
     tracker.start(why_offline)
     return tracker
-
-
-@dataclass(frozen=True)
-class _Value:
-    """A measure of which only the value is known."""
-
-    metric: str
-    value: float | None
-    low: float | None = None
-    high: float | None = None
-    n: int | None = None
-
-
-def _by_generation(result: Mapping[str, float]) -> Iterator[tuple[int | None, list[_Value]]]:
-    """Yield the values of `result.json` by generation, those of the whole cell last."""
-    found: dict[int | None, list[_Value]] = {}
-    for name, value in result.items():
-        metric, _, generation = name.partition("@")
-        found.setdefault(int(generation) if generation else None, []).append(_Value(metric, value))
-    yield from sorted(found.items(), key=lambda one: (one[0] is None, one[0] or 0))
 
 
 @dataclass
@@ -247,6 +235,7 @@ class WandbTracker:
     cell: Cell
     settings: TrackingSettings
     choices: dict[str, Any]
+    catalogue: Catalogue
     tags: tuple[str, ...]
     name: str
     _run: Any = field(default=None, init=False, repr=False)
@@ -280,7 +269,7 @@ class WandbTracker:
     def log_generation(
         self,
         generation: int,
-        measurements: Sequence[Measured],
+        measurements: Sequence[Measurement],
         sentences: Sequence[Mapping[str, Any]] = (),
         corpus: Path | None = None,
         made_from: Sequence[Path] = (),
@@ -290,7 +279,7 @@ class WandbTracker:
         def log() -> None:
             if self._is_logged(f"generation/{generation}", generation):
                 return
-            row = numbers(measurements)
+            row = numbers(measurements, self.catalogue)
             if sentences:
                 row["sentences"] = table([{"generation": generation, **sentence} for sentence in sentences])
             self._define(row, "generation")
@@ -303,7 +292,7 @@ class WandbTracker:
 
     def log_scores(
         self,
-        measurements: Sequence[Measured],
+        measurements: Sequence[Measurement],
         items: Sequence[Mapping[str, Any]] = (),
         skipped: Sequence[Mapping[str, Any]] = (),
     ) -> None:
@@ -312,7 +301,7 @@ class WandbTracker:
         def log() -> None:
             if self._is_logged("scores"):
                 return
-            row = numbers(measurements)
+            row = numbers(measurements, self.catalogue)
             self._define(row, None)
             tables = {name: table(rows) for name, rows in (("items", items), ("skipped", skipped)) if rows}
             self._run.log({**row, **tables})
@@ -399,7 +388,8 @@ class WandbTracker:
         def finish() -> None:
             if status == "complete":
                 self._log_result()
-            self._define([name for name in summary or () if "@" not in name and direction(name).goal], None)
+            final = [name for name in summary or () if "@" not in name and self.catalogue.of(name).goal]
+            self._define(final, None)
             self._run.summary.update({**(summary or {}), "status": status})
             self._run.finish(exit_code=0 if status == "complete" else 1)
             self._run = None
@@ -452,7 +442,7 @@ class WandbTracker:
     def _define(self, names: Iterable[str], step: str | None) -> None:
         for name in names:
             if name not in self._defined:
-                define(self._run, name, step)
+                define(self._run, name, goal_of(name, self.catalogue), step)
                 self._defined.add(name)
 
     def _log_artifact(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fairloop.files import canonical_json, digest_text, write_json
-from fairloop.tracking.directions import DISTANCE, direction, plain
+from fairloop.measures.catalogue import DISTANCE, Catalogue
 from fairloop.tracking.results import number
 from fairloop.tracking.settings import TrackingSettings
 from fairloop.tracking.store import KEY_LENGTH, Cell, read_status
@@ -35,18 +35,21 @@ _UNINTERESTING = ("runs_dir", "tracking", "trainer")
 _log = logging.getLogger("fairloop.tracking")
 
 
-def log_sweep(settings: TrackingSettings, cells: Sequence[Cell], files: Iterable[Path] = ()) -> None:
+def log_sweep(
+    settings: TrackingSettings, cells: Sequence[Cell], catalogue: Catalogue, files: Iterable[Path] = ()
+) -> None:
     """Log a sweep's comparison to one run; nothing for a single cell, or if nothing changed since it was last logged.
 
     Args:
         settings: the config group `tracking`, which all cells share.
         cells: the cells of the command, finished or not, in their order.
+        catalogue: what is known of measures.
         files: the report's files: PNG files become images, CSV files tables, others are left alone.
     """
     if len(cells) < 2 or settings.mode == "none" or agents_run() is not None or not is_first_rank():
         return
     try:
-        _log_sweep(settings, cells, list(files))
+        _log_sweep(settings, cells, catalogue, list(files))
     except Exception as error:
         _log.warning("Weights & Biases: the sweep's table is not logged: %s", in_one_line(error))
 
@@ -56,7 +59,7 @@ def sweep_id(cells: Sequence[Cell]) -> str:
     return f"sweep-{digest_text(canonical_json(sorted(cell.key for cell in cells)))[:KEY_LENGTH]}"
 
 
-def comparison(cells: Sequence[Cell]) -> list[dict[str, Any]]:
+def comparison(cells: Sequence[Cell], catalogue: Catalogue) -> list[dict[str, Any]]:
     """Return one row for each cell: its name and status, the choices in which cells differ, its headline metrics.
 
     A metric of each generation is that of the last one. One with an ideal value also has its distance from it.
@@ -68,12 +71,12 @@ def comparison(cells: Sequence[Cell]) -> list[dict[str, Any]]:
     for cell, chosen in zip(cells, choices, strict=True):
         status = read_status(cell.folder)
         row = {"cell": cell.key, "study": cell.study, "status": status.state, "reason": status.reason}
-        rows.append(row | {name: chosen.get(name) for name in differ} | _headlines(cell))
+        rows.append(row | {name: chosen.get(name) for name in differ} | _headlines(cell, catalogue))
     return rows
 
 
-def _log_sweep(settings: TrackingSettings, cells: Sequence[Cell], files: Sequence[Path]) -> None:
-    rows, run_id = comparison(cells), sweep_id(cells)
+def _log_sweep(settings: TrackingSettings, cells: Sequence[Cell], catalogue: Catalogue, files: Sequence[Path]) -> None:
+    rows, run_id = comparison(cells, catalogue), sweep_id(cells)
     folder = cells[0].folder.parents[1] / FOLDER
     known = folder / f"{run_id}.json"
     said = {"rows": digest_text(canonical_json(rows)), "group": _group(settings, cells)}
@@ -82,7 +85,7 @@ def _log_sweep(settings: TrackingSettings, cells: Sequence[Cell], files: Sequenc
     why_offline = reason_to_stay_offline(settings.mode)
     run = _begin(settings, cells, folder, run_id, online=why_offline is None)
     try:
-        _fill(run, rows, files)
+        _fill(run, rows, catalogue, files)
     finally:
         run.finish()
     write_json(known, said)
@@ -113,7 +116,7 @@ def _begin(settings: TrackingSettings, cells: Sequence[Cell], folder: Path, run_
     )
 
 
-def _fill(run: Any, rows: Sequence[Mapping[str, Any]], files: Sequence[Path]) -> None:
+def _fill(run: Any, rows: Sequence[Mapping[str, Any]], catalogue: Catalogue, files: Sequence[Path]) -> None:
     import wandb
 
     logged: dict[str, Any] = {"cells": table(rows)}
@@ -122,9 +125,9 @@ def _fill(run: Any, rows: Sequence[Mapping[str, Any]], files: Sequence[Path]) ->
     run.log(logged)
     states = [row["status"] for row in rows]
     summary: dict[str, Any] = {f"cells/{state}": states.count(state) for state in ("complete", "failed")}
-    for metric in {name: None for row in rows for name in row if goal_of(name)}:
-        goal = goal_of(metric)
-        define(run, f"best/{metric}", goal=goal)
+    goals = {name: goal_of(name, catalogue) for row in rows for name in row}
+    for metric, goal in ((name, goal) for name, goal in goals.items() if goal):
+        define(run, f"best/{metric}", goal)
         summary[f"best/{metric}"] = (min if goal == "minimize" else max)(row[metric] for row in rows if metric in row)
     run.summary.update({**summary, "cells/all": len(rows)})
 
@@ -148,18 +151,18 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _headlines(cell: Cell) -> dict[str, float]:
+def _headlines(cell: Cell, catalogue: Catalogue) -> dict[str, float]:
     """Return what sums a finished cell up, by metric; empty for one that is not finished."""
     found: dict[str, tuple[int, float]] = {}
     for name, value in _read(cell.folder / "result.json").items():
         metric, _, generation = name.partition("@")
         at = int(generation) if generation else 0
-        if direction(metric).headline and at >= found.get(metric, (0, 0.0))[0]:
+        if catalogue.is_headline(metric) and at >= found.get(metric, (0, 0.0))[0]:
             found[metric] = (at, value)
     row: dict[str, float] = {}
     for metric, (_, value) in found.items():
         row[metric] = value
-        distance = number(direction(plain(metric)).distance(value))
+        distance = number(catalogue.of(metric).distance(value))
         if distance is not None:
             row[metric + DISTANCE] = distance
     return row

@@ -1,17 +1,18 @@
-"""What W&B keeps of measures, tables and directions."""
+"""What W&B keeps of measures, of which way they should move, and of tables."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fairloop.tracking.directions import DISTANCE, direction
-from fairloop.tracking.results import Measured, number
+from fairloop.measures.catalogue import DISTANCE, Catalogue
+from fairloop.measures.measurement import Measurement
+from fairloop.tracking.results import number
 
 MOST_ROWS = 10_000
 """Rows of a table that W&B shows; the whole table is in the run store."""
 
 
-def numbers(measurements: Sequence[Measured]) -> dict[str, Any]:
+def numbers(measurements: Sequence[Measurement], catalogue: Catalogue) -> dict[str, Any]:
     """Return the measures as W&B keeps them: value, ends of the interval and n, each under its own name.
 
     A metric with an ideal value also has its distance from it, which a W&B sweep can minimise.
@@ -21,7 +22,7 @@ def numbers(measurements: Sequence[Measured]) -> dict[str, Any]:
         ends = {"": measured.value, "/low": measured.low, "/high": measured.high, "/n": measured.n}
         value = number(measured.value)
         if value is not None:
-            ends[DISTANCE] = direction(measured.metric).distance(value)
+            ends[DISTANCE] = catalogue.of(measured.metric).distance(value)
         for end, one in ends.items():
             plain = number(one)
             if plain is not None:
@@ -29,23 +30,22 @@ def numbers(measurements: Sequence[Measured]) -> dict[str, Any]:
     return row
 
 
-def goal_of(name: str) -> str:
+def goal_of(name: str, catalogue: Catalogue) -> str:
     """Return `minimize` or `maximize` for a logged number; empty if neither is better."""
     if name.endswith(DISTANCE):
-        return "minimize" if direction(name.removesuffix(DISTANCE)).goal == "ideal" else ""
+        return "minimize" if catalogue.of(name.removesuffix(DISTANCE)).goal == "ideal" else ""
     if name.endswith(("/low", "/high", "/n")):
         return ""
-    goal = direction(name).goal
+    goal = catalogue.of(name).goal
     return goal if goal in ("minimize", "maximize") else ""
 
 
-def define(run: Any, name: str, step: str | None = None, goal: str | None = None) -> None:
-    """Tell W&B of a metric: its step metric, and whether less or more is better (`goal_of` if not given).
+def define(run: Any, name: str, goal: str, step: str | None = None) -> None:
+    """Tell W&B of a metric: whether less or more of it is better (`goal_of`), and its step metric.
 
     The public `define_metric` no longer takes a goal, but the run's record of a metric has it, W&B uploads it and the
     service reads it: this is the call beneath.
     """
-    goal = goal_of(name) if goal is None else goal
     commit = getattr(run, "_metric_callback", None)
     if not goal or commit is None:
         run.define_metric(name, step_metric=step)

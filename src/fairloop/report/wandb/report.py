@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fairloop.catalogue import catalogue
 from fairloop.errors import Fault, UserError
-from fairloop.tracking.directions import Direction, headlines
+from fairloop.measures.catalogue import Declared
 from fairloop.tracking.wandb_service import in_one_line
 from fairloop.tracking.wandb_sweep import JOB_TYPE
 
@@ -34,9 +35,9 @@ class Layout:
     prefix: str = ""
 
     @property
-    def metrics(self) -> list[Direction]:
+    def metrics(self) -> list[Declared]:
         """The headline metrics of the families."""
-        return [row for row in headlines() if row.pattern.partition("/")[0] in self.families]
+        return [row for row in catalogue().headlines() if row.family in self.families]
 
 
 BENCHMARKS = ("seat", "stereoset", "crows_pairs", "winobias", "glue", "perplexity", "lpbs", "heldout_templates")
@@ -142,7 +143,7 @@ def save(project: str, study: str, group: str | None, *, view: bool, report: boo
         raise Fault(f"Weights & Biases, {project}: {in_one_line(error)}") from error
 
 
-def in_words(row: Direction) -> str:
+def in_words(row: Declared) -> str:
     """Return which way is better, as a reader is told."""
     if row.goal == "ideal":
         return f"the closer to {row.ideal:g} the better"
