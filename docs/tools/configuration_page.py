@@ -24,10 +24,11 @@ from fairloop.composition import CONFIG_NAME, compose_config, composer, conf_dir
 from fairloop.config import Configuration
 from fairloop.config.study import studies
 from fairloop.debias.registry import methods, settings_class
-from fairloop.debias.settings import BudgetSettings, PairMethodSettings
+from fairloop.debias.settings import PairMethodSettings
 from fairloop.metrics.registry import metrics
 from fairloop.mitigation.compose import strategies
 from fairloop.settings import Settings, allowed
+from fairloop.training.settings import BudgetSettings
 
 PAGE = Path(__file__).parents[1] / "configuration.md"
 

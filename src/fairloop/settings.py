@@ -1,6 +1,6 @@
 """What every group of settings has in common: strict types, no unknown keys, ranges that are checked.
 
-Each room declares its own settings as a subclass of `Settings`, in a module that does not import torch,
+Each package declares its own settings as a subclass of `Settings`, in a module that does not import torch,
 so that the whole configuration is validated before anything heavy is loaded.
 """
 

@@ -11,7 +11,7 @@ from fairloop.debias.registry import method, methods, settings_of
 from fairloop.errors import UserError
 from fairloop.pairs.pair import Pair
 from fairloop.plm.encoder import SentenceEncoder
-from fairloop.plm.model import LanguageModel, Question
+from fairloop.plm.model import LanguageModel, ScoreRequest
 from fairloop.plm.scoring import token_scores
 from fairloop.plm.settings import PlmSettings
 from fairloop.training.hook import Training
@@ -73,12 +73,12 @@ def log_odds(plm):
     """log P(he) − log P(she) at the masked pronoun, for every job and slot with one."""
     model = LanguageModel.load(plm)
     tokens = tuple(model.tokenizer.convert_tokens_to_ids(["he", "she"]))
-    questions = []
+    requests = []
     for slot in SLOTS[:3]:
         for encoded in model.encode([slot.format(job=job, he="[MASK]") for job in JOBS]):
             place = encoded.ids.index(model.mask_id)
-            questions.append(Question(encoded.ids, (place, place), tokens))
-    return np.array([he - she for he, she in model.ask(questions)])
+            requests.append(ScoreRequest(encoded.ids, (place, place), tokens))
+    return np.array([he - she for he, she in model.score(requests)])
 
 
 def stereotype(plm):
@@ -402,17 +402,19 @@ def test_no_mask_token_is_the_users_mistake(tmp_path):
 
 
 def test_neutral_sentences_with_a_target_are_used_by_context_debias(biased):
-    from fairloop.debias.context_debias.method import training_data
+    from fairloop.debias.context_debias.sentences import training_data
     from fairloop.plm.loading import load_tokenizer
 
     tokenizer = load_tokenizer(biased.path)
     sentences, attributes = training_data(material(SLOTS[:1]), tokenizer, settings_of({"name": "context_debias"}))
     assert len(sentences) == 16 + 3 * len(JOBS)  # of NEUTRAL one has no job
     assert len(NEUTRAL) == 4
-    ids, targets, kept = sentences[0]
+    ids, targets, kept = sentences[0].ids, sentences[0].targets, sentences[0].kept
     assert tokenizer.convert_ids_to_tokens([ids[place] for place in targets]) == ["pilot"]
     assert sorted([*targets, *kept]) == list(range(len(ids)))
-    assert all(kept == [] for _, _, kept in sentences[16:])
-    assert [len(rows) for rows in attributes] == [8, 8]
-    words = [tokenizer.convert_ids_to_tokens([ids[place] for place in places]) for ids, places in attributes[1]]
+    assert all(sentence.kept == [] for sentence in sentences[16:])
+    assert [len(attribute.sentences) for attribute in attributes] == [8, 8]
+    words = [
+        tokenizer.convert_ids_to_tokens([ids[place] for place in places]) for ids, places in attributes[1].sentences
+    ]
     assert words == [["she"]] * 8

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from plm_models import CAUSAL, SENTENCES, tiny
 
 from fairloop.plm.beginnings import by_beginning, groups_of, shared_states, shares_beginnings
-from fairloop.plm.model import LanguageModel, Question
+from fairloop.plm.model import LanguageModel, ScoreRequest
 
 TOKENS = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=12).map(tuple), min_size=1, max_size=25, unique=True)
 
@@ -47,8 +47,8 @@ def test_scores_equal_one_whole_input_at_a_time(family):
     inputs = branching(tokenizer)
     assert len(groups_of(inputs)) < len(inputs)
     plm = LanguageModel(model, tokenizer, kind, batch_tokens=300)
-    questions = [Question(ids, tuple(range(len(ids) - 1)), ids[1:]) for ids in inputs]
-    for ids, answer in zip(inputs, plm.ask(questions), strict=True):
+    requests = [ScoreRequest(ids, tuple(range(len(ids) - 1)), ids[1:]) for ids in inputs]
+    for ids, answer in zip(inputs, plm.score(requests), strict=True):
         log_probabilities = torch.log_softmax(model(torch.tensor([ids])).logits[0], dim=-1)
         expected = [log_probabilities[place, ids[place + 1]].item() for place in range(len(ids) - 1)]
         np.testing.assert_allclose(answer, expected, atol=2e-5)

@@ -7,7 +7,7 @@ from plm_models import CAUSAL, MASKED, SENTENCES
 
 from fairloop.errors import Fault, UserError
 from fairloop.plm.memory import FolderMemory
-from fairloop.plm.model import LanguageModel, Question
+from fairloop.plm.model import LanguageModel, ScoreRequest
 from fairloop.plm.scoring import token_scores
 
 
@@ -76,8 +76,8 @@ def test_each_distinct_input_is_computed_once(tiny_plm, monkeypatch):
 
     monkeypatch.setattr(LanguageModel, "_score_batch", counting)
     ids = plm.encode([SENTENCES[0]])[0].ids
-    questions = [Question(ids, (1, 2), (5, 6)), Question(ids, (2,), (6,)), Question(ids, (1, 1), (9, 5))]
-    first, second, third = plm.ask(questions)
+    requests = [ScoreRequest(ids, (1, 2), (5, 6)), ScoreRequest(ids, (2,), (6,)), ScoreRequest(ids, (1, 1), (9, 5))]
+    first, second, third = plm.score(requests)
     assert seen == [ids]
     assert first[1] == second[0]
     assert first[0] == third[1]
@@ -165,9 +165,9 @@ def test_the_window_is_used_to_its_last_place(tiny_plm, family):
     plm = tiny_plm(family, window=16)
     assert plm.window == 16
     ids = tuple([5] * 16)
-    assert np.isfinite(plm.ask([Question(ids, (15,), (6,))])[0]).all()
+    assert np.isfinite(plm.score([ScoreRequest(ids, (15,), (6,))])[0]).all()
     with pytest.raises(Fault, match="17 tokens"):
-        plm.ask([Question((*ids, 5), (3,), (6,))])
+        plm.score([ScoreRequest((*ids, 5), (3,), (6,))])
 
 
 def test_nan_logits_name_the_item(tiny_plm):
@@ -188,7 +188,7 @@ def test_no_mask_token_and_no_head_are_the_users_mistakes(tiny_plm):
     bert = tiny_plm("bert")
     encoder = LanguageModel(bert.model.base_model, bert.tokenizer, "encoder", name="minilm_encoder")
     with pytest.raises(UserError, match="no likelihoods"):
-        encoder.ask([Question((2, 3), (0,), (1,))])
+        encoder.score([ScoreRequest((2, 3), (0,), (1,))])
 
 
 def test_nothing_asked_is_nothing_answered(tiny_plm):

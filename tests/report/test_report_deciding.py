@@ -213,6 +213,11 @@ def test_it_is_noticed_without_a_seal_too(tmp_path):
     assert reason(tmp_path) in write_report(tmp_path).page.read_text().replace("&#39;", "'")
 
 
+def test_numbers_are_the_same_however_they_are_written(tmp_path):
+    record(tmp_path, 0.1, 0, levels=[-0.5, 0.0, 1.0], share=2.0, nothing=None)
+    assert not read_runs(tmp_path).unusable
+
+
 def old(folder):
     """Make a cell one from before configurations were sealed, whose files were written in their order."""
     (folder / "deciding.json").unlink(missing_ok=True)

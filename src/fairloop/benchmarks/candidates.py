@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fairloop.benchmarks.result import Skipped, Task
-from fairloop.plm.model import Question
+from fairloop.plm.model import ScoreRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +43,18 @@ def candidate_scores(
         return {}, []
     out = plm.tokenizer([candidate.text for candidate in texts], return_offsets_mapping=True, verbose=False)
     tokens = zip(texts, out["input_ids"], out["offset_mapping"], strict=True)
-    questions: list[Question] = []
+    requests: list[ScoreRequest] = []
     sizes: dict[str, list[int]] = {}
     skipped = []
     for item, some in candidates.items():
-        asked = [_questions(task, *next(tokens), item) for _ in some]
-        longest = max((len(question.ids) for one in asked for question in one), default=0)
+        asked = [_requests(task, *next(tokens), item) for _ in some]
+        longest = max((len(request.ids) for one in asked for request in one), default=0)
         if plm.window is not None and longest > plm.window:
             skipped.append(Skipped(item, f"{longest} tokens, and the model takes {plm.window}"))
         else:
             sizes[item] = [len(one) for one in asked]
-            questions += [question for one in asked for question in one]
-    answers = iter(task.ask(questions))
+            requests += [request for one in asked for request in one]
+    answers = iter(task.score(requests))
     scores = {
         item: tuple(float(np.concatenate([next(answers) for _ in range(count)]).mean()) for count in counts)
         for item, counts in sizes.items()
@@ -62,15 +62,13 @@ def candidate_scores(
     return scores, skipped
 
 
-def _questions(
+def _requests(
     task: Task, candidate: Candidate, ids: Sequence[int], offsets: Sequence[tuple[int, int]], item: str
-) -> list[Question]:
-    """Return the questions whose answers, joined, are the log probabilities of the candidate's tokens."""
+) -> list[ScoreRequest]:
+    """Return the requests whose answers, joined, are the log probabilities of the candidate's tokens."""
     tokens = tuple(ids)
     places = [place for place, (left, right) in enumerate(offsets) if right > candidate.start and left < candidate.end]
     if task.plm.kind == "causal":
-        return [Question(tokens, tuple(place - 1 for place in places), tuple(tokens[place] for place in places), item)]
+        return [ScoreRequest(tokens, tuple(p - 1 for p in places), tuple(tokens[p] for p in places), item)]
     mask = task.plm.mask_id
-    return [
-        Question((*tokens[:place], mask, *tokens[place + 1 :]), (place,), (tokens[place],), item) for place in places
-    ]
+    return [ScoreRequest((*tokens[:p], mask, *tokens[p + 1 :]), (p,), (tokens[p],), item) for p in places]

@@ -33,8 +33,8 @@ from fairloop.benchmarks.settings import BenchmarkSettings
 from fairloop.lexicon import Attribute, Target, attributes, heldout_templates, occupation, targets
 from fairloop.measures.catalogue import Declared, Item, ItemScore
 from fairloop.measures.measurement import Measurement
-from fairloop.plm.model import Encoded, LanguageModel, Question
-from fairloop.plm.scoring import causal_questions
+from fairloop.plm.model import Encoded, LanguageModel, ScoreRequest
+from fairloop.plm.scoring import causal_requests
 from fairloop.statistics.bootstrap import bootstrap_mean, bootstrap_sums
 from fairloop.statistics.correlation import correlation_of_sums
 
@@ -129,16 +129,16 @@ def _cases() -> list[_Case]:
 def _masked(task: Task, cases: Sequence[_Case]) -> dict[_Case, float]:
     """Return the log odds of each case whose two words are one token each, in the same place."""
     scored: list[_Case] = []
-    questions: list[Question] = []
+    requests: list[ScoreRequest] = []
     male = task.plm.encode([case.text("male") for case in cases])
     female = task.plm.encode([case.text("female") for case in cases])
     for case, first, second in zip(cases, male, female, strict=True):
         place = _only_difference(first, second)
         if place is not None:
             asked = (*first.ids[:place], task.plm.mask_id, *first.ids[place + 1 :])
-            questions.append(Question(asked, (place, place), (first.ids[place], second.ids[place]), case.name))
+            requests.append(ScoreRequest(asked, (place, place), (first.ids[place], second.ids[place]), case.name))
             scored.append(case)
-    return {case: float(answer[0] - answer[1]) for case, answer in zip(scored, task.ask(questions), strict=True)}
+    return {case: float(answer[0] - answer[1]) for case, answer in zip(scored, task.score(requests), strict=True)}
 
 
 def _only_difference(first: Encoded, second: Encoded) -> int | None:
@@ -153,14 +153,14 @@ def _causal(task: Task, cases: Sequence[_Case]) -> dict[_Case, float]:
     """Return the difference of log likelihoods of each case's two sentences."""
     plm: LanguageModel = task.plm
     texts = [case.text(side) for case in cases for side in ("male", "female")]
-    questions: list[Question] = []
+    requests: list[ScoreRequest] = []
     owners: list[int] = []
     for number, encoded in enumerate(plm.encode(texts)):
-        asked = causal_questions(plm, encoded, texts[number])
-        questions += asked
+        asked = causal_requests(plm, encoded, texts[number])
+        requests += asked
         owners += [number] * len(asked)
     totals = np.zeros(len(texts))
-    for owner, answer in zip(owners, task.ask(questions), strict=True):
+    for owner, answer in zip(owners, task.score(requests), strict=True):
         totals[owner] += answer.sum()
     return {case: float(totals[2 * number] - totals[2 * number + 1]) for number, case in enumerate(cases)}
 

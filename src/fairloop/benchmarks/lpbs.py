@@ -28,7 +28,7 @@ from fairloop.errors import Fault
 from fairloop.lexicon.occupations import Occupation, occupations, with_article
 from fairloop.measures.catalogue import Declared
 from fairloop.measures.measurement import Measurement
-from fairloop.plm.model import Encoded, LanguageModel, Question
+from fairloop.plm.model import Encoded, LanguageModel, ScoreRequest
 from fairloop.statistics.bootstrap import bootstrap_mean, bootstrap_sums, divide
 from fairloop.statistics.correlation import correlation_of_sums
 
@@ -86,7 +86,7 @@ def _masked(task: Task, cases: Sequence[tuple[Occupation, str]]) -> list[float]:
     plm = task.plm
     targets = [_target_token(plm, target) for target in TARGETS]
     mask = plm.mask_id
-    questions = []
+    requests = []
     for occupation, template in cases:
         named = with_article(occupation.name)
         full = plm.encode([template.format(person=TARGETS[0], occupation=named)])[0]
@@ -94,10 +94,10 @@ def _masked(task: Task, cases: Sequence[tuple[Occupation, str]]) -> list[float]:
         hidden = _without(plm, full, TARGETS[0], template, named, occupation.name)
         for ids in (full.ids, hidden):
             asked = (*ids[:place], mask, *ids[place + 1 :])
-            questions.append(
-                Question(asked, (place, place), (targets[0], targets[1]), f"{occupation.name}: {template}")
+            requests.append(
+                ScoreRequest(asked, (place, place), (targets[0], targets[1]), f"{occupation.name}: {template}")
             )
-    answers = task.ask(questions)
+    answers = task.score(requests)
     return [
         float((answer[0] - prior[0]) - (answer[1] - prior[1]))
         for answer, prior in zip(answers[::2], answers[1::2], strict=True)
@@ -122,13 +122,13 @@ def _causal(task: Task, cases: Sequence[tuple[Occupation, str]]) -> list[float]:
     ]
     encoded = plm.encode(texts)
     offsets = plm.tokenizer(texts, return_offsets_mapping=True, verbose=False)["offset_mapping"]
-    questions = []
+    requests = []
     for number, (text, tokens, spans) in enumerate(zip(texts, encoded, offsets, strict=True)):
         pronoun = len(TARGETS[number % len(TARGETS)])
         rest = [place for place in tokens.words if spans[place][1] > pronoun]
         asked = tuple(tokens.ids[place] for place in rest)
-        questions.append(Question(tokens.ids, tuple(place - 1 for place in rest), asked, text))
-    answers = task.ask(questions)
+        requests.append(ScoreRequest(tokens.ids, tuple(place - 1 for place in rest), asked, text))
+    answers = task.score(requests)
     return [float(he.sum() - she.sum()) for he, she in zip(answers[::2], answers[1::2], strict=True)]
 
 

@@ -7,12 +7,13 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fairloop.console import OnProgress
 from fairloop.errors import UserError
 
 if TYPE_CHECKING:
     from fairloop.benchmarks.result import Benchmark, BenchmarkResult
     from fairloop.benchmarks.settings import BenchmarkSettings
-    from fairloop.plm.model import LanguageModel, Progress, ScoreMemory
+    from fairloop.plm.model import LanguageModel, ScoreMemory
     from fairloop.training.settings import TrainerSettings
 
 
@@ -76,7 +77,7 @@ def measure(
     settings: "BenchmarkSettings",
     *,
     seed: int = 0,
-    on_progress: "Progress | None" = None,
+    on_progress: "OnProgress | None" = None,
     memory: "ScoreMemory | None" = None,
     scratch: Path | None = None,
     trainer: "TrainerSettings | None" = None,

@@ -7,9 +7,10 @@ from typing import Any
 
 from fairloop.benchmarks.data import DataSet
 from fairloop.benchmarks.settings import BenchmarkSettings
+from fairloop.console import OnProgress
 from fairloop.measures.catalogue import Declared
 from fairloop.measures.measurement import Measurement
-from fairloop.plm.model import Kind, LanguageModel, Progress, ScoreMemory
+from fairloop.plm.model import Kind, LanguageModel, ScoreMemory
 from fairloop.training.settings import TrainerSettings
 
 
@@ -64,7 +65,7 @@ class Task:
     plm: LanguageModel
     data: Path | None = None
     seed: int = 0
-    on_progress: Progress | None = None
+    on_progress: OnProgress | None = None
     memory: ScoreMemory | None = None
     scratch: Path | None = None
     trainer: TrainerSettings = field(default_factory=TrainerSettings)
@@ -77,9 +78,9 @@ class Task:
             raise ValueError("this benchmark was given no data folder")
         return self.data
 
-    def ask(self, questions: list[Any]) -> list[Any]:
-        """Score questions with the task's progress and memory; see `LanguageModel.ask`."""
-        return self.plm.ask(questions, on_progress=self.on_progress, memory=self.memory)
+    def score(self, requests: list[Any]) -> list[Any]:
+        """Score requests with the task's progress and memory; see `LanguageModel.score`."""
+        return self.plm.score(requests, on_progress=self.on_progress, memory=self.memory)
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import Literal
 import numpy as np
 
 from fairloop.benchmarks.result import Skipped, Task
-from fairloop.plm.model import Encoded, Question
-from fairloop.plm.scoring import causal_questions, masked_variants
+from fairloop.plm.model import Encoded, ScoreRequest
+from fairloop.plm.scoring import causal_requests, masked_variants
 
 Protocol = Literal["nangia2020", "meade2022"]
 
@@ -50,17 +50,17 @@ def pair_scores(
     """
     plm = task.plm
     firsts, seconds = plm.encode([pair.first for pair in pairs]), plm.encode([pair.second for pair in pairs])
-    questions: list[Question] = []
+    requests: list[ScoreRequest] = []
     sizes: dict[str, tuple[int, int]] = {}
     skipped: list[Skipped] = []
     for pair, first, second in zip(pairs, firsts, seconds, strict=True):
-        reason, asked = _questions(task, pair, first, second, protocol)
+        reason, asked = _requests(task, pair, first, second, protocol)
         if reason:
             skipped.append(Skipped(pair.item, reason))
         else:
             sizes[pair.item] = (len(asked[0]), len(asked[1]))
-            questions += asked[0] + asked[1]
-    answers = iter(task.ask(questions))
+            requests += asked[0] + asked[1]
+    answers = iter(task.score(requests))
     scores = {}
     for item, (count, other_count) in sizes.items():
         one = np.concatenate([next(answers) for _ in range(count)] or [np.zeros(0)])
@@ -69,17 +69,17 @@ def pair_scores(
     return scores, skipped
 
 
-def _questions(
+def _requests(
     task: Task, pair: SentencePair, first: Encoded, second: Encoded, protocol: Protocol
-) -> tuple[str, tuple[list[Question], list[Question]]]:
-    """Return (why the pair cannot be scored, or an empty string; the questions for each sentence)."""
+) -> tuple[str, tuple[list[ScoreRequest], list[ScoreRequest]]]:
+    """Return (why the pair cannot be scored, or an empty string; the requests for each sentence)."""
     plm = task.plm
     for encoded in (first, second):
         if not plm.fits(encoded.ids):
             return f"{len(encoded.ids)} tokens, and the model takes {plm.window}", ([], [])
     if plm.kind == "causal":
-        questions = causal_questions(plm, first, pair.item), causal_questions(plm, second, pair.item)
-        return ("" if questions[0] and questions[1] else "a sentence without tokens"), questions
+        requests = causal_requests(plm, first, pair.item), causal_requests(plm, second, pair.item)
+        return ("" if requests[0] and requests[1] else "a sentence without tokens"), requests
     shared, differing = token_spans(first.ids, second.ids)
     places = (shared[0][1:-1], shared[1][1:-1]) if protocol == "nangia2020" else differing
     if protocol == "meade2022" and not (places[0] and places[1]):

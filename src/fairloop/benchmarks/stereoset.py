@@ -34,8 +34,8 @@ from fairloop.benchmarks.settings import BenchmarkSettings
 from fairloop.errors import Fault, UserError
 from fairloop.measures.catalogue import Declared
 from fairloop.measures.measurement import Measurement
-from fairloop.plm.model import LanguageModel, Question
-from fairloop.plm.scoring import causal_questions
+from fairloop.plm.model import LanguageModel, ScoreRequest
+from fairloop.plm.scoring import causal_requests
 from fairloop.statistics.bootstrap import bootstrap_sums
 
 LABELS = ("stereotype", "anti-stereotype", "unrelated")
@@ -193,7 +193,7 @@ def masked_fillers(task: Task, items: list[StereoItem]) -> tuple[list[StereoResu
     texts = list(dict.fromkeys(text for _, variants in plan for some in variants for text, _ in some))
     ids = {text: encoded.ids for text, encoded in zip(texts, plm.encode(texts), strict=True)}
     mask = plm.mask_id
-    questions: list[Question] = []
+    requests: list[ScoreRequest] = []
     scored = []
     for item, variants in plan:
         flat = [pair for some in variants for pair in some]
@@ -203,8 +203,8 @@ def masked_fillers(task: Task, items: list[StereoItem]) -> tuple[list[StereoResu
             continue
         scored.append((item, [len(some) for some in variants]))
         # A context may hold BLANK twice; the published code then reads the first mask.
-        questions += [Question(ids[text], (ids[text].index(mask),), (token,), item.item) for text, token in flat]
-    answers = iter(task.ask(questions))
+        requests += [ScoreRequest(ids[text], (ids[text].index(mask),), (token,), item.item) for text, token in flat]
+    answers = iter(task.score(requests))
     results = []
     for item, counts in scored:
         means = [sum(math.exp(next(answers)[0]) for _ in range(count)) / count for count in counts]
@@ -245,7 +245,7 @@ def _cannot_ask(plm: LanguageModel, ids: Sequence[int], mask: int) -> str:
 def _causal_sentences(task: Task, items: list[StereoItem]) -> tuple[list[StereoResult], list[Skipped]]:
     plm = task.plm
     encoded = iter(plm.encode([sentence for item in items for sentence in item.sentences]))
-    plan: list[tuple[StereoItem, list[list[Question]]]] = []
+    plan: list[tuple[StereoItem, list[list[ScoreRequest]]]] = []
     skipped = []
     for item in items:
         sentences = [next(encoded) for _ in LABELS]
@@ -253,7 +253,7 @@ def _causal_sentences(task: Task, items: list[StereoItem]) -> tuple[list[StereoR
         if too_long:
             skipped.append(Skipped(item.item, f"{too_long[0]} tokens, and the model takes {plm.window}"))
             continue
-        asked = [causal_questions(plm, sentence, item.item) for sentence in sentences]
+        asked = [causal_requests(plm, sentence, item.item) for sentence in sentences]
         if all(asked):
             plan.append((item, asked))
         else:
@@ -261,8 +261,8 @@ def _causal_sentences(task: Task, items: list[StereoItem]) -> tuple[list[StereoR
     return _mean_log_probabilities(task, plan), skipped
 
 
-def _mean_log_probabilities(task: Task, plan: list[tuple[StereoItem, list[list[Question]]]]) -> list[StereoResult]:
-    answers = iter(task.ask([question for _, asked in plan for some in asked for question in some]))
+def _mean_log_probabilities(task: Task, plan: list[tuple[StereoItem, list[list[ScoreRequest]]]]) -> list[StereoResult]:
+    answers = iter(task.score([request for _, asked in plan for some in asked for request in some]))
     return [
         _result(item, [float(np.concatenate([next(answers) for _ in some]).mean()) for some in asked])
         for item, asked in plan
@@ -292,7 +292,7 @@ def _causal_continuations(task: Task, items: list[StereoItem]) -> tuple[list[Ste
     plm = task.plm
     texts = [f"{item.context} {sentence}" for item in items for sentence in item.sentences]
     out = plm.tokenizer(texts, return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False)
-    plan: list[tuple[StereoItem, list[list[Question]]]] = []
+    plan: list[tuple[StereoItem, list[list[ScoreRequest]]]] = []
     skipped = []
     for number, item in enumerate(items):
         asked = []
@@ -300,11 +300,11 @@ def _causal_continuations(task: Task, items: list[StereoItem]) -> tuple[list[Ste
             ids, ends = tuple(out["input_ids"][row]), [end for _, end in out["offset_mapping"][row]]
             special = out["special_tokens_mask"][row]
             places = [p for p in range(1, len(ids)) if not special[p] and ends[p] > len(item.context)]
-            asked.append([Question(ids, tuple(p - 1 for p in places), tuple(ids[p] for p in places), item.item)])
-        sizes = [len(question.ids) for some in asked for question in some]
+            asked.append([ScoreRequest(ids, tuple(p - 1 for p in places), tuple(ids[p] for p in places), item.item)])
+        sizes = [len(request.ids) for some in asked for request in some]
         if plm.window is not None and max(sizes) > plm.window:
             skipped.append(Skipped(item.item, f"{max(sizes)} tokens, and the model takes {plm.window}"))
-        elif not all(question.places for some in asked for question in some):
+        elif not all(request.places for some in asked for request in some):
             skipped.append(Skipped(item.item, "a sentence without tokens"))
         else:
             plan.append((item, asked))

@@ -37,7 +37,7 @@ class Material:
 
 
 class Method:
-    """A debias method; each one is a file of this room with a `MethodSettings` and a `Method`, found by its name.
+    """A debias method; each one is a file of this package with a `MethodSettings` and a `Method`, found by its name.
 
     Attributes:
         name: the name of its file.

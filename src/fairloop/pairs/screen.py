@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fairloop.console import OnProgress
 from fairloop.generation.screening import Rejection, misshapen, normal_form
 from fairloop.lexicon import neutral_sentences
 from fairloop.lexicon.word_classes import word_class
@@ -20,7 +21,7 @@ from fairloop.pairs.settings import ScreenSettings
 from fairloop.pairs.toxicity import Toxicity
 
 if TYPE_CHECKING:
-    from fairloop.plm.model import LanguageModel, Progress, ScoreMemory
+    from fairloop.plm.model import LanguageModel, ScoreMemory
 
 Fluency = Callable[[Sequence[str]], np.ndarray]
 """Maps n sentences to their mean log probabilities (natural) per token."""
@@ -58,7 +59,7 @@ def screen_pairs(
 
 
 def fluency_of(
-    model: "LanguageModel", *, on_progress: "Progress | None" = None, memory: "ScoreMemory | None" = None
+    model: "LanguageModel", *, on_progress: "OnProgress | None" = None, memory: "ScoreMemory | None" = None
 ) -> Fluency:
     """Return the fluency under a masked or causal model: mean (pseudo-)log-likelihood per token of each sentence."""
     from fairloop.plm.scoring import token_scores

@@ -1,9 +1,8 @@
 """Score tokens with a masked or a causal language model: the one engine behind every likelihood in Fairloop.
 
-A caller asks questions: *with this input, what is the log probability of that token at that place?* The engine
-computes each distinct input once, in batches with little padding, and runs the language-model head only at the
-places that are asked for. The published benchmark code does one forward pass, head included at every place, for
-each token.
+A score request names an input, and tokens at places of it whose log probabilities are wanted. The engine computes each
+distinct input once, in batches with little padding, and runs the language-model head only at those places. The
+published benchmark code does one forward pass, head included at every place, for each token.
 """
 
 import hashlib
@@ -17,6 +16,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from fairloop.console import OnProgress
 from fairloop.errors import Fault, UserError
 from fairloop.plm.batching import by_length, distinct, for_rows
 from fairloop.plm.beginnings import by_beginning, shared_states, shares_beginnings
@@ -39,14 +39,14 @@ _BATCHES_BETWEEN_KEEPS = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """Tokens whose log probability is asked for, all with the same input.
+class ScoreRequest:
+    """A score request: tokens whose log probability is wanted, all with the same input.
 
     Attributes:
         ids: The input's token ids, special tokens included.
-        places: For each asked token, the place in `ids` whose output predicts it: its own place in a masked model,
+        places: For each wanted token, the place in `ids` whose output predicts it: its own place in a masked model,
             the one before it in a causal model.
-        tokens: The asked token ids.
+        tokens: The wanted token ids.
         item: What to call this input in an error message.
     """
 
@@ -77,9 +77,6 @@ class ScoreMemory(Protocol):
 
     def keep(self, key: str, values: np.ndarray) -> None:
         """Replace what is kept under `key`."""
-
-
-Progress = Callable[[int, int], None]
 
 
 class LanguageModel:
@@ -208,19 +205,19 @@ class LanguageModel:
         """Say whether an input is within the model's window."""
         return self.window is None or len(ids) <= self.window
 
-    def ask(
+    def score(
         self,
-        questions: Sequence[Question],
+        requests: Sequence[ScoreRequest],
         *,
-        on_progress: Progress | None = None,
+        on_progress: OnProgress | None = None,
         memory: ScoreMemory | None = None,
     ) -> list[np.ndarray]:
-        """Return the log probabilities (natural, float64) of each question's tokens, in order.
+        """Return the log probabilities (natural, float64) of each request's tokens, in order.
 
         Args:
-            questions: What to score; equal inputs are computed once, whatever is asked of them.
+            requests: What to score; equal inputs are computed once, whatever is wanted of them.
             on_progress: Called with (inputs done, distinct inputs).
-            memory: Keeps finished batches. With the same questions a killed run continues there, and its scores
+            memory: Keeps finished batches. With the same requests a killed run continues there, and its scores
                 equal those of an uninterrupted one, bit for bit.
 
         Raises:
@@ -228,34 +225,34 @@ class LanguageModel:
         """
         if self.kind == "encoder":
             raise UserError(f"plm={self.name}: this is an encoder without a language-model head; it has no likelihoods")
-        inputs, owners = distinct([question.ids for question in questions])
+        inputs, owners = distinct([request.ids for request in requests])
         pairs: list[dict[tuple[int, int], int]] = [{} for _ in inputs]
-        for question, owner in zip(questions, owners, strict=True):
-            self._check(question)
-            for pair in zip(question.places, question.tokens, strict=True):
+        for request, owner in zip(requests, owners, strict=True):
+            self._check(request)
+            for pair in zip(request.places, request.tokens, strict=True):
                 pairs[owner].setdefault(pair, len(pairs[owner]))
-        scores = self._score(inputs, [list(asked) for asked in pairs], on_progress, memory)
+        scores = self._score_inputs(inputs, [list(asked) for asked in pairs], on_progress, memory)
         answers = []
-        for question, owner in zip(questions, owners, strict=True):
-            asked = zip(question.places, question.tokens, strict=True)
+        for request, owner in zip(requests, owners, strict=True):
+            asked = zip(request.places, request.tokens, strict=True)
             answer = scores[owner][[pairs[owner][pair] for pair in asked]]
             if not np.isfinite(answer).all():
                 raise Fault(
-                    f"plm={self.name}: a log probability is not a finite number, at {question.item or 'an input'}"
+                    f"plm={self.name}: a log probability is not a finite number, at {request.item or 'an input'}"
                 )
             answers.append(answer)
         return answers
 
-    def _check(self, question: Question) -> None:
-        if not question.ids or not self.fits(question.ids):
-            size = f"{len(question.ids)} tokens, and the model takes 1 to {self.window}"
-            raise Fault(f"plm={self.name}: {question.item or 'an input'} has {size}")
+    def _check(self, request: ScoreRequest) -> None:
+        if not request.ids or not self.fits(request.ids):
+            size = f"{len(request.ids)} tokens, and the model takes 1 to {self.window}"
+            raise Fault(f"plm={self.name}: {request.item or 'an input'} has {size}")
 
-    def _score(
+    def _score_inputs(
         self,
         inputs: list[tuple[int, ...]],
         pairs: list[list[tuple[int, int]]],
-        on_progress: Progress | None,
+        on_progress: OnProgress | None,
         memory: ScoreMemory | None,
     ) -> list[np.ndarray]:
         """Return for each input the log probabilities of its (place, token) pairs."""
@@ -387,7 +384,7 @@ def _dealt(
 
 
 class _Kept:
-    """The finished batches of one call of `ask`, in a `ScoreMemory` under the digest of what was asked."""
+    """The finished batches of one call of `score`, in a `ScoreMemory` under the digest of what was asked."""
 
     def __init__(
         self,

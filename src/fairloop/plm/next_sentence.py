@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from fairloop.console import OnProgress
 from fairloop.errors import Fault
 from fairloop.plm.batching import by_length
 from fairloop.plm.loading import HeadError, load_model, pad_id
-from fairloop.plm.model import LanguageModel, Progress
+from fairloop.plm.model import LanguageModel
 
 
 def has_next_sentence_head(plm: LanguageModel) -> bool:
@@ -27,7 +28,7 @@ def _load(path: str, revision: str | None) -> Any:
 
 
 def next_sentence_probabilities(
-    plm: LanguageModel, pairs: Sequence[tuple[str, str]], *, on_progress: Progress | None = None
+    plm: LanguageModel, pairs: Sequence[tuple[str, str]], *, on_progress: OnProgress | None = None
 ) -> np.ndarray:
     """Return P(second follows first) for each pair, shape [pairs]; NaN where a pair exceeds the window.
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fairloop.plm.model import Encoded, LanguageModel, Progress, Question, ScoreMemory
+from fairloop.console import OnProgress
+from fairloop.plm.model import Encoded, LanguageModel, ScoreMemory, ScoreRequest
 
 
 @dataclass(frozen=True)
@@ -31,17 +32,17 @@ class TokenScores:
         return float(self.log_probabilities.mean()) if len(self.log_probabilities) else 0.0
 
 
-def masked_variants(plm: LanguageModel, encoded: Encoded, places: Sequence[int], item: str = "") -> list[Question]:
-    """Return one question for each place: the input with that token masked, asked for that token."""
+def masked_variants(plm: LanguageModel, encoded: Encoded, places: Sequence[int], item: str = "") -> list[ScoreRequest]:
+    """Return one request for each place: that token of the input, which is masked there."""
     mask = plm.mask_id
     return [
-        Question((*encoded.ids[:place], mask, *encoded.ids[place + 1 :]), (place,), (encoded.ids[place],), item)
+        ScoreRequest((*encoded.ids[:place], mask, *encoded.ids[place + 1 :]), (place,), (encoded.ids[place],), item)
         for place in places
     ]
 
 
-def causal_questions(plm: LanguageModel, encoded: Encoded, item: str = "") -> list[Question]:
-    """Return the questions whose answers, joined, are the log probabilities of a sentence's tokens in order.
+def causal_requests(plm: LanguageModel, encoded: Encoded, item: str = "") -> list[ScoreRequest]:
+    """Return the requests whose answers, joined, are the log probabilities of a sentence's tokens in order.
 
     If the tokenizer begins a text with a special token of its own (Gemma, Llama), every token is predicted from it
     and what follows. If it adds none (GPT-2), the first token is predicted from the start token alone and every
@@ -53,18 +54,18 @@ def causal_questions(plm: LanguageModel, encoded: Encoded, item: str = "") -> li
         return []
     ids = encoded.ids[: words[-1] + 1]
     if words[0] > 0:
-        return [Question(ids, tuple(place - 1 for place in words), tuple(ids[place] for place in words), item)]
-    questions = [Question((plm.start_id,), (0,), (ids[0],), item)]
+        return [ScoreRequest(ids, tuple(place - 1 for place in words), tuple(ids[place] for place in words), item)]
+    requests = [ScoreRequest((plm.start_id,), (0,), (ids[0],), item)]
     if len(words) > 1:
-        questions.append(Question(ids, tuple(range(len(ids) - 1)), ids[1:], item))
-    return questions
+        requests.append(ScoreRequest(ids, tuple(range(len(ids) - 1)), ids[1:], item))
+    return requests
 
 
 def token_scores(
     plm: LanguageModel,
     sentences: Sequence[str],
     *,
-    on_progress: Progress | None = None,
+    on_progress: OnProgress | None = None,
     memory: ScoreMemory | None = None,
 ) -> list[TokenScores]:
     """Score every token of each sentence: masked one at a time (Salazar et al. 2020), or left to right.
@@ -75,7 +76,7 @@ def token_scores(
     Raises:
         Fault: if a sentence is longer than the model's window.
     """
-    questions: list[Question] = []
+    requests: list[ScoreRequest] = []
     owners: list[int] = []
     encoded = plm.encode(sentences)
     for number, (sentence, tokens) in enumerate(zip(sentences, encoded, strict=True)):
@@ -83,10 +84,10 @@ def token_scores(
         if plm.kind == "masked":
             asked = masked_variants(plm, tokens, tokens.words, item)
         else:
-            asked = causal_questions(plm, tokens, item)
-        questions += asked
+            asked = causal_requests(plm, tokens, item)
+        requests += asked
         owners += [number] * len(asked)
-    answers = plm.ask(questions, on_progress=on_progress, memory=memory)
+    answers = plm.score(requests, on_progress=on_progress, memory=memory)
     parts: list[list[np.ndarray]] = [[] for _ in sentences]
     for owner, answer in zip(owners, answers, strict=True):
         parts[owner].append(answer)

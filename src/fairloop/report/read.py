@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from fairloop.errors import UserError
+from fairloop.files import canonical_json
 from fairloop.mitigation.compose import name_of
 from fairloop.statistics.means import student_mean
 from fairloop.tracking.results import read_metrics_csv
@@ -312,8 +313,8 @@ def _edited(cell: Cell, record: dict[str, Any]) -> str:
     before it was recorded the configuration is only held against the name if its file is newer than the result.
     """
     if cell.recorded:
-        said, done = (flatten(one) for one in (cell.config, cell.recorded))
-        differing = [key for key in done if key in said and not _same(said[key], done[key])]
+        said, done = (flatten(json.loads(canonical_json(one))) for one in (cell.config, cell.recorded))
+        differing = [key for key in done if key in said and said[key] != done[key]]
         return "; ".join(f"{key} is {said[key]}, the result is of {done[key]}" for key in differing[:3])
     if not _is_newer(cell.folder, record):
         return ""
@@ -321,13 +322,6 @@ def _edited(cell: Cell, record: dict[str, Any]) -> str:
     newest = int(found.pop("version", 1))
     names = {cell_key(cell.study, found, version) for version in range(1, newest + 1)}
     return "" if cell.name in names else f"it does not give the name {cell.name}"
-
-
-def _same(said: str, done: str) -> bool:
-    try:
-        return said == done or float(said) == float(done)
-    except ValueError:
-        return False
 
 
 def _is_newer(folder: Path, record: dict[str, Any]) -> bool:

@@ -5,25 +5,25 @@ A pair is aligned if the frozen PLM
 - finds both sentences plausible: each one's (pseudo-)log-likelihood per token is at least a quantile of that of the
   PLM's own reference sentences;
 - recovers the shared target word from its context: with the target masked, its first token has at least a given rank
-  in both sentences. A causal model is asked where the training reads it (`loss`).
+  in both sentences. A causal model is asked where the training reads it (`tokens`).
 
 The paper's thresholds are not public; the two numbers are settings.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fairloop.console import OnProgress
 from fairloop.errors import UserError
 
 if TYPE_CHECKING:
-    from fairloop.debias.fair_gender.loss import Side, Tokens
+    from fairloop.debias.fair_gender.tokens import Side, Tokens
     from fairloop.pairs.pair import Pair
     from fairloop.plm.model import LanguageModel, ScoreMemory
 
-Progress = Callable[[int, int], None]
 IMPLAUSIBLE, NOT_RECOVERED = "unaligned: implausible to the PLM", "unaligned: target not recovered"
 _PAIRS_AT_ONCE = 32
 
@@ -51,7 +51,7 @@ def align(
     *,
     quantile: float,
     rank: int,
-    on_progress: Progress | None = None,
+    on_progress: OnProgress | None = None,
     memory: "ScoreMemory | None" = None,
 ) -> list[Alignment]:
     """Judge each pair.
