@@ -40,7 +40,7 @@ def test_what_decides_is_what_names_a_cell():
     decides = {row[0].strip("| `"): row[-1].strip(" |") for row in rows if len(row) == 5}
     with composition.composer():
         cell = composition.validate(
-            composition.compose_config(["study=recursion", "study.metrics=[rule_based,embedding]"])
+            composition.compose_config(["study=recursion", "study.metrics=[rule_based,embedding]", "model.style=chat"])
         )
     named = cell.deciding()
     for group in ("study", "model", "initial_bias"):
