@@ -24,7 +24,7 @@ from fairloop.studies.fair_gender import PAIRS_FILE, FairGender
 from fairloop.studies.runner import run_cell
 from fairloop.tracking.stages import Stage
 from fairloop.tracking.store import Cell, cell_key
-from fairloop.tracking.wandb_run import NoTracker
+from fairloop.tracking.wandb_run import Tracker
 from tiny_models import tiny_masked_lm
 
 SMALL = (
@@ -211,7 +211,7 @@ def resolved(monkeypatch, *overrides):
     """What every stage would do, by name, and what the training would."""
     chosen = configured("study=fair_gender", *overrides)
     cell = Planned()
-    study = FairGender(chosen, cell, NoTracker())
+    study = FairGender(chosen, cell, Tracker())
     monkeypatch.setattr(FairGender, "_require_enough", lambda *_: None)
     monkeypatch.setattr("fairloop.studies.fair_gender.load_pairs", lambda _: [])
     study.filter(study.screen(study.write()))
@@ -482,7 +482,7 @@ def keys(*overrides):
     """The cell's name, and what names the stages that it shares with other cells."""
     chosen = configured("study=fair_gender", *overrides)
     cell = Planned()
-    study = FairGender(chosen, cell, NoTracker())
+    study = FairGender(chosen, cell, Tracker())
     study.screen(study.write())
     return [cell_key("fair_gender", chosen.deciding()), canonical_json(cell.stages)]
 
