@@ -4,7 +4,7 @@ import torch
 from planted import half_taught, neutral, pairs
 
 from fairloop.debias.fair_gender.alignment import IMPLAUSIBLE, NOT_RECOVERED, align, target_ranks
-from fairloop.debias.fair_gender.loss import Tokens
+from fairloop.debias.fair_gender.tokens import Tokens
 from fairloop.errors import UserError
 from fairloop.plm.model import LanguageModel
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from fairloop.debias.base import Material
+from fairloop.debias.base import DebiasData
 from fairloop.debias.registry import method, methods, settings_of
 from fairloop.errors import UserError
 from fairloop.pairs.pair import Pair
@@ -57,7 +57,7 @@ def pairs_of(rows):
 
 
 def material(slots=SLOTS):
-    return Material(pairs_of(counterfactuals(slots)), neutral(), ())
+    return DebiasData(pairs_of(counterfactuals(slots)), neutral(), ())
 
 
 def debiased(name, plm, tmp_path, slots=SLOTS, **chosen):
@@ -120,7 +120,7 @@ def test_it_is_the_second_side_of_cda_that_removes_the_stereotype(biased, tmp_pa
         for male, female, job, attribute in counterfactuals()
     ]
     chosen = method(settings_of({"name": "cda", **CDA}))
-    one_sided = Material(pairs_of(rows), neutral(), ())
+    one_sided = DebiasData(pairs_of(rows), neutral(), ())
     chosen.debias(biased, one_sided, tmp_path / "out", Training(CPU, seed=0, work=tmp_path / "work"))
     assert stereotype(plm_of(tmp_path / "out")) > 0.5 * stereotype(biased)
 
@@ -402,17 +402,19 @@ def test_no_mask_token_is_the_users_mistake(tmp_path):
 
 
 def test_neutral_sentences_with_a_target_are_used_by_context_debias(biased):
-    from fairloop.debias.context_debias.method import training_data
+    from fairloop.debias.context_debias.sentences import training_data
     from fairloop.plm.loading import load_tokenizer
 
     tokenizer = load_tokenizer(biased.path)
     sentences, attributes = training_data(material(SLOTS[:1]), tokenizer, settings_of({"name": "context_debias"}))
     assert len(sentences) == 16 + 3 * len(JOBS)  # of NEUTRAL one has no job
     assert len(NEUTRAL) == 4
-    ids, targets, kept = sentences[0]
+    ids, targets, kept = sentences[0].ids, sentences[0].targets, sentences[0].kept
     assert tokenizer.convert_ids_to_tokens([ids[place] for place in targets]) == ["pilot"]
     assert sorted([*targets, *kept]) == list(range(len(ids)))
-    assert all(kept == [] for _, _, kept in sentences[16:])
-    assert [len(rows) for rows in attributes] == [8, 8]
-    words = [tokenizer.convert_ids_to_tokens([ids[place] for place in places]) for ids, places in attributes[1]]
+    assert all(sentence.kept == [] for sentence in sentences[16:])
+    assert [len(attribute.sentences) for attribute in attributes] == [8, 8]
+    words = [
+        tokenizer.convert_ids_to_tokens([ids[place] for place in places]) for ids, places in attributes[1].sentences
+    ]
     assert words == [["she"]] * 8

@@ -15,11 +15,11 @@ from fairloop.generation.settings import ModelSettings
 from fairloop.mitigation.base import Training
 from fairloop.mitigation.compose import compose, validate
 from fairloop.mitigation.generators import load_generator
-from fairloop.training.causal_lm import CausalExample
+from fairloop.training.causal_lm import CausalExample, CausalLMTask
 from fairloop.training.contrastive import alignment, uniformity
 from fairloop.training.settings import CausalLMSettings, TrainerSettings
-from fairloop.training.tasks import train_causal_lm
 from tiny_models import tiny_encoder, tiny_generator
+from trainings import trained
 
 CPU = TrainerSettings(accelerator="cpu", precision="float32", threads=1, checkpoint_every_steps=4)
 MEN = ("electrician", "firefighter", "machinist", "pilot", "welder")
@@ -152,8 +152,8 @@ def biased(tmp_path_factory):
         prompt = base_prompt(Request(0, 0, row["occupation"], ()))
         examples.append(CausalExample(prompt.shared + prompt.rest, f" {row['text']}\n", ended=False))
     chosen = CausalLMSettings(weights="full", epochs=60, learning_rate=5e-3, batch_size=20)
-    trained = train_causal_lm(examples, start, chosen, CPU, folder / "run", seed=0, stage="bias")
-    return settings.model_copy(update={"path": str(trained.folder)})
+    result = trained(CausalLMTask(chosen, tuple(examples)), start, CPU, folder / "run", stage="bias")
+    return settings.model_copy(update={"path": str(result.folder)})
 
 
 @pytest.mark.parametrize("weights", ["lora", "full"])

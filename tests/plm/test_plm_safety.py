@@ -24,11 +24,17 @@ from fairloop.plm.loading import HeadError, load_config, load_model, load_tokeni
 from fairloop.plm.model import LanguageModel, detect_kind
 from fairloop.plm.next_sentence import has_next_sentence_head
 from fairloop.plm.settings import PlmSettings
-from fairloop.training.causal_lm import CausalExample
+from fairloop.training.causal_lm import CausalExample, CausalLMTask
+from fairloop.training.contrastive import ContrastiveTask
 from fairloop.training.plm import load_plm
-from fairloop.training.plm_settings import PlmTrainingSettings
-from fairloop.training.settings import CausalLMSettings, ClassifierSettings, ContrastiveSettings, TrainerSettings
-from fairloop.training.tasks import train_causal_lm, train_classifier, train_encoder
+from fairloop.training.settings import (
+    BudgetSettings,
+    CausalLMSettings,
+    ClassifierSettings,
+    ContrastiveSettings,
+    TrainerSettings,
+)
+from trainings import classified, trained
 
 CPU = TrainerSettings(accelerator="cpu", precision="float32", threads=1)
 JOBS = ["nurse", "doctor", "teacher", "pilot", "welder", "farmer", "cleaner", "engineer"]
@@ -64,13 +70,9 @@ def plm(kind):
     return lambda path, work: LanguageModel.load(PlmSettings(name="x", path=path, kind=kind, device="cpu"))
 
 
-def shared(work):
-    return {"trainer": CPU, "folder": work, "seed": 0, "stage": "s"}
-
-
 def incorporate(path, work):
-    job = SimpleNamespace(model=path, revision=None, trainer_settings=CPU, seed=0, stage="s")
-    load_plm(job, "masked", PlmTrainingSettings())
+    job = SimpleNamespace(model=path, revision=None, trainer=CPU, seed=0, stage="s")
+    load_plm(job, "masked", BudgetSettings())
 
 
 WAYS = {
@@ -85,14 +87,17 @@ WAYS = {
     "model": lambda path, work: InProcessGenerator.load(ModelSettings(name="x", path=path)),
     "toxicity": lambda path, work: ToxicityClassifier(path),
     "next sentence": lambda path, work: has_next_sentence_head(SimpleNamespace(path=path, revision=None)),
-    "GLUE": lambda path, work: train_classifier(
-        TEXTS, [0, 1] * 8, ClassifierSettings(weights="full", batch_size=2), encoder=path, **shared(work)
+    "GLUE": lambda path, work: classified(
+        TEXTS, [0, 1] * 8, ClassifierSettings(weights="full", batch_size=2), CPU, work, encoder=path
     ),
-    "contrastive": lambda path, work: train_encoder(
-        list(zip(TEXTS[::2], TEXTS[1::2], strict=True)), path, ContrastiveSettings(batch_size=2), **shared(work)
+    "contrastive": lambda path, work: trained(
+        ContrastiveTask(ContrastiveSettings(batch_size=2), tuple(zip(TEXTS[::2], TEXTS[1::2], strict=True))),
+        path,
+        CPU,
+        work,
     ),
-    "finetune": lambda path, work: train_causal_lm(
-        [CausalExample("", text) for text in TEXTS], path, CausalLMSettings(batch_size=2), **shared(work)
+    "finetune": lambda path, work: trained(
+        CausalLMTask(CausalLMSettings(batch_size=2), tuple(CausalExample("", text) for text in TEXTS)), path, CPU, work
     ),
     "debias": incorporate,
 }

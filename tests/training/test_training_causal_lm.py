@@ -7,14 +7,15 @@ from fairloop.plm.loading import merge_adapter
 from fairloop.training.causal_lm import (
     CausalExample,
     CausalLMModule,
+    CausalLMTask,
     SummedCrossEntropy,
     base_of,
     causal_data,
     tokenize,
 )
 from fairloop.training.settings import CausalLMSettings, TrainerSettings
-from fairloop.training.tasks import train_causal_lm
 from tiny_models import pairs, tiny_generator
+from trainings import trained
 
 CPU = TrainerSettings(accelerator="cpu", precision="float32", threads=1)
 EXAMPLES = [CausalExample(" ".join(a.split()[:2]), a[len(" ".join(a.split()[:2])) :]) for a, _ in pairs()]
@@ -121,30 +122,30 @@ def likelihood(folder, base=None):
 def test_fine_tuning_raises_the_likelihood_and_the_result_loads(generator, tmp_path, weights, precision):
     settings = CausalLMSettings(batch_size=10, epochs=15, learning_rate=1e-2, weights=weights)
     trainer = CPU.model_copy(update={"precision": precision, "gradient_checkpointing": precision == "bfloat16"})
-    trained = train_causal_lm(EXAMPLES, generator, settings, trainer, tmp_path, seed=0, stage="s", base="embedded:tiny")
-    assert base_of(trained.folder) == ("embedded:tiny" if weights == "lora" else None)
+    result = trained(CausalLMTask(settings, tuple(EXAMPLES), "embedded:tiny"), generator, trainer, tmp_path)
+    assert base_of(result.folder) == ("embedded:tiny" if weights == "lora" else None)
     assert (
-        likelihood(trained.folder, generator if weights == "lora" else None) < likelihood(generator) - 0.3
+        likelihood(result.folder, generator if weights == "lora" else None) < likelihood(generator) - 0.3
     )  # a random head is frozen with LoRA
-    size = sum(path.stat().st_size for path in trained.folder.glob("*.safetensors"))
+    size = sum(path.stat().st_size for path in result.folder.glob("*.safetensors"))
     full = (generator / "model.safetensors").stat().st_size
     assert (size < 0.8 * full) == (weights == "lora")
 
 
 def test_an_adapter_of_another_model_is_refused_in_one_line(generator, tmp_path):
     settings = CausalLMSettings(batch_size=10, max_steps=1)
-    trained = train_causal_lm(EXAMPLES, generator, settings, CPU, tmp_path / "run", seed=0, stage="s")
+    result = trained(CausalLMTask(settings, tuple(EXAMPLES)), generator, CPU, tmp_path / "run")
     wide = tiny_generator(tmp_path / "wide", width=64)
     with pytest.raises(Fault, match=r"this adapter was trained for another model than"):
-        likelihood(trained.folder, wide)
+        likelihood(result.folder, wide)
 
 
 def test_no_sentence_or_too_few_for_a_batch_is_one_line(generator, tmp_path):
     for examples, line in (([], "there are no sentences to train on"), (EXAMPLES[:1], "batch_size=16: at most 1, ")):
         with pytest.raises(UserError, match=f"^{line}"):
-            train_causal_lm(examples, generator, CausalLMSettings(), CPU, tmp_path, seed=0, stage="s")
+            trained(CausalLMTask(CausalLMSettings(), tuple(examples)), generator, CPU, tmp_path)
     one = CausalLMSettings(batch_size=1)
-    assert train_causal_lm(EXAMPLES[:1], generator, one, CPU, tmp_path, seed=0, stage="s").steps == 1
+    assert trained(CausalLMTask(one, tuple(EXAMPLES[:1])), generator, CPU, tmp_path).fit.steps == 1
 
 
 def test_the_learning_rate_rises_and_falls():

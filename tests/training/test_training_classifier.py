@@ -6,8 +6,8 @@ from sklearn.linear_model import LogisticRegression
 from fairloop.errors import UserError
 from fairloop.training.classifier import encode
 from fairloop.training.settings import ClassifierSettings, TrainerSettings
-from fairloop.training.tasks import train_classifier
 from tiny_models import ENDINGS, PEOPLE, tiny_encoder, tiny_generator
+from trainings import classified
 
 CPU = TrainerSettings(accelerator="cpu", precision="float32", threads=1)
 
@@ -22,7 +22,7 @@ def clusters(n=300, classes=3, width=6, seed=0):
 def test_a_frozen_encoders_classifier_agrees_with_logistic_regression(tmp_path):
     (train, labels), (test, truth) = clusters(), clusters(seed=2)
     settings = ClassifierSettings(weight_decay=0.0, epochs=40, learning_rate=0.1)
-    found = train_classifier(train, labels, settings, CPU, tmp_path, seed=0, stage="s")
+    found = classified(train, labels, settings, CPU, tmp_path)
     probabilities = found.probabilities(test)
     reference = LogisticRegression(max_iter=2000).fit((train - 40) / 5, labels).predict_proba((test - 40) / 5)
     assert np.allclose(probabilities.sum(axis=1), 1)
@@ -35,7 +35,7 @@ def test_a_trained_encoder_learns_what_it_is_told(tmp_path):
     labels = [number for number in range(len(PEOPLE)) for _ in ENDINGS]
     model = tiny_encoder(tmp_path / "model")
     settings = ClassifierSettings(batch_size=10, epochs=12, learning_rate=3e-3)
-    found = train_classifier(sentences, labels, settings, CPU, tmp_path / "run", encoder=model, seed=0, stage="s")
+    found = classified(sentences, labels, settings, CPU, tmp_path / "run", encoder=model)
     assert (found.probabilities(sentences).argmax(axis=1) == labels).mean() > 0.9
     one_by_one = np.concatenate([found.probabilities([sentence]) for sentence in sentences])
     assert np.allclose(one_by_one, found.probabilities(sentences), atol=1e-5)
@@ -46,7 +46,7 @@ def test_equal_seeds_give_equal_classifiers_and_others_do_not(tmp_path):
     train, labels = clusters()
     settings = ClassifierSettings(epochs=1)
     first, again, other = (
-        train_classifier(train, labels, settings, CPU, tmp_path / name, seed=seed, stage="s").probabilities(train)
+        classified(train, labels, settings, CPU, tmp_path / name, seed=seed).probabilities(train)
         for name, seed in (("a", 0), ("b", 0), ("c", 1))
     )
     assert np.array_equal(first, again)
@@ -64,7 +64,7 @@ def test_equal_seeds_give_equal_classifiers_and_others_do_not(tmp_path):
 )
 def test_bad_data_is_one_line(tmp_path, items, labels, line):
     with pytest.raises(UserError, match=f"^{line}$"):
-        train_classifier(items, labels, ClassifierSettings(), CPU, tmp_path, seed=0, stage="s")
+        classified(items, labels, ClassifierSettings(), CPU, tmp_path)
 
 
 # --- pairs, numbers, early stopping, what is trained ----------------------------------------------------------------
@@ -78,7 +78,7 @@ def test_a_regression_agrees_with_least_squares(tmp_path):
     items = random.normal(size=(200, 4)).astype(np.float32)
     numbers = 3 + items @ np.array([2.0, -1.0, 0.5, 0.0]) + random.normal(size=200) * 0.1
     settings = ClassifierSettings(target="number", weight_decay=0.0, epochs=60, learning_rate=0.05)
-    found = train_classifier(items, numbers.tolist(), settings, CPU, tmp_path, seed=0, stage="s").answers(items)[:, 0]
+    found = classified(items, numbers.tolist(), settings, CPU, tmp_path).answers(items)[:, 0]
     design = np.column_stack([items, np.ones(200)])
     reference = design @ np.linalg.lstsq(design, numbers, rcond=None)[0]
     assert np.abs(found - reference).max() < 0.1
@@ -88,7 +88,7 @@ def test_pairs_are_told_from_their_sentences_and_batches_change_nothing(tmp_path
     labels = [int(first.split()[1] == second.split()[1]) for first, second in PAIRS]
     model = tiny_encoder(tmp_path / "model")
     settings = ClassifierSettings(batch_size=25, epochs=1, max_steps=1)
-    found = train_classifier(PAIRS, labels, settings, CPU, tmp_path / "run", encoder=model, seed=0, stage="s")
+    found = classified(PAIRS, labels, settings, CPU, tmp_path / "run", encoder=model)
     together = found.answers(PAIRS)
     assert np.allclose(together, np.concatenate([found.answers([pair]) for pair in PAIRS]), atol=1e-5)
     assert not np.allclose(together, found.answers([(second, first) for first, second in PAIRS]), atol=1e-3)
@@ -120,7 +120,7 @@ def test_pooling_is_that_of_the_model_by_itself(tmp_path, family, pooling):
     path = family(tmp_path / "model")
     settings = ClassifierSettings(batch_size=10, epochs=1, weights="frozen", pooling=pooling)
     labels = [number % 2 for number in range(len(STORIES))]
-    found = train_classifier(STORIES, labels, settings, CPU, tmp_path / "run", encoder=path, seed=0, stage="s")
+    found = classified(STORIES, labels, settings, CPU, tmp_path / "run", encoder=path)
     model, tokenizer = AutoModel.from_pretrained(path).eval(), AutoTokenizer.from_pretrained(path)
     vectors = []
     with torch.inference_mode():
@@ -140,7 +140,7 @@ def test_with_lora_only_the_update_and_the_linear_layer_are_trained(tmp_path):
     path = tiny_encoder(tmp_path / "model")
     settings = ClassifierSettings(batch_size=10, epochs=4, learning_rate=1e-2, weights="lora")
     labels = [number for number in range(len(PEOPLE)) for _ in ENDINGS]
-    found = train_classifier(STORIES, labels, settings, CPU, tmp_path / "run", encoder=path, seed=0, stage="s")
+    found = classified(STORIES, labels, settings, CPU, tmp_path / "run", encoder=path)
     trained = {name for name, weights in found.module.named_parameters() if weights.requires_grad}
     assert trained >= {"head.weight", "head.bias"}
     assert all("lora_" in name for name in trained - {"head.weight", "head.bias"})
@@ -156,15 +156,13 @@ def test_training_stops_after_epochs_without_a_better_measure_and_does_not_go_on
 
     def again(folder):
         steps.clear()
-        return train_classifier(
+        return classified(
             train,
             labels,
             settings,
             CPU,
             folder,
             validation=(test, truth),
-            seed=0,
-            stage="s",
             on_progress=lambda done, _: steps.append(done),
         )
 
@@ -188,10 +186,11 @@ def test_training_stops_after_epochs_without_a_better_measure_and_does_not_go_on
 def test_an_epoch_that_is_cut_short_is_not_compared_with_validated_ones(tmp_path):
     (train, labels), (test, truth) = clusters(), clusters(seed=2)
     settings = ClassifierSettings(epochs=50, max_steps=25, keep="best", select=("accuracy",))
-    saved = []
-    train_classifier(
-        train, labels, settings, CPU, tmp_path, validation=(test, truth), seed=0, stage="s", on_saved=saved.append
-    )
-    assert {one.step for one in saved if one.kind == "best"} <= {10, 20}
-    assert saved[-1].kind == "last"
-    assert saved[-1].step == 25
+    curves = []
+    classified(
+        train, labels, settings, CPU, tmp_path, validation=(test, truth),
+        on_logged=lambda curve, step, _: curves.append((curve, step)),
+    )  # fmt: skip
+    assert [step for curve, step in curves if curve == "validation/s"] == [10, 20]
+    assert torch.load(tmp_path / "best.ckpt", weights_only=True)["global_step"] in (10, 20)
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 25

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fairloop.errors import UserError
-from fairloop.training.contrastive import alignment, contrastive_data, info_nce, pool, uniformity
+from fairloop.training.contrastive import ContrastiveTask, alignment, contrastive_data, info_nce, pool, uniformity
 from fairloop.training.settings import ContrastiveSettings, TrainerSettings
-from fairloop.training.tasks import train_encoder
 from tiny_models import pairs, tiny_encoder
+from trainings import trained
 
 CPU = TrainerSettings(accelerator="cpu", precision="float32", threads=1)
 
@@ -102,9 +102,9 @@ def test_training_brings_pairs_together_and_spreads_the_rest(tmp_path):
     pull_genders_apart(model)
     first, second = (list(side) for side in zip(*pairs(), strict=True))
     chosen = ContrastiveSettings(batch_size=10, epochs=15, learning_rate=1e-3)
-    trained = train_encoder(pairs(), model, chosen, CPU, tmp_path / "run", seed=0, stage="s")
+    result = trained(ContrastiveTask(chosen, tuple(pairs())), model, CPU, tmp_path / "run")
     before, after = (
-        (alignment(embed(f, first), embed(f, second)), uniformity(embed(f, first))) for f in (model, trained.folder)
+        (alignment(embed(f, first), embed(f, second)), uniformity(embed(f, first))) for f in (model, result.folder)
     )
     assert before[0] > 0.1
     assert after[0] < 0.6 * before[0], (before, after)
@@ -117,7 +117,7 @@ def test_training_brings_pairs_together_and_spreads_the_rest(tmp_path):
 def test_fewer_than_two_different_pairs_is_one_line(tmp_path, given):
     model = tiny_encoder(tmp_path / "model")
     with pytest.raises(UserError, match=r"^contrastive training needs at least two different pairs"):
-        train_encoder(given, model, ContrastiveSettings(batch_size=2), CPU, tmp_path / "run", seed=0, stage="s")
+        trained(ContrastiveTask(ContrastiveSettings(batch_size=2), tuple(given)), model, CPU, tmp_path / "run")
 
 
 def test_pairs_that_swapping_left_alone_are_not_trained_on(tmp_path):
@@ -133,4 +133,4 @@ def test_pairs_that_swapping_left_alone_are_not_trained_on(tmp_path):
 def test_a_batch_larger_than_the_data_is_one_line(tmp_path):
     model = tiny_encoder(tmp_path / "model")
     with pytest.raises(UserError, match=r"^batch_size=64: at most 20, the pairs there are to train on$"):
-        train_encoder(pairs(), model, ContrastiveSettings(batch_size=64), CPU, tmp_path / "run", seed=0, stage="s")
+        trained(ContrastiveTask(ContrastiveSettings(batch_size=64), tuple(pairs())), model, CPU, tmp_path / "run")

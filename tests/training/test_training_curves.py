@@ -1,20 +1,21 @@
 """Loss curves: what a training logs, through a kill and from its workers, and that logging changes nothing."""
 
 import hashlib
-import json
 
 import numpy as np
 import pytest
-from plm_jobs import plm_jobs
-from test_training_incorporation import WATCHED, StoppedError, material
+from plm_tasks import plm_tasks
+from test_training_incorporation import OFF, WATCHED, StoppedError, incorporation
 from test_training_resume import EXAMPLES, LORA, SETTINGS
 
 from fairloop.training import trainer
+from fairloop.training.causal_lm import CausalLMTask
+from fairloop.training.contrastive import ContrastiveTask
 from fairloop.training.module import TrainingModule
 from fairloop.training.settings import ClassifierSettings, TrainerSettings
-from fairloop.training.tasks import train_causal_lm, train_classifier, train_encoder, train_plm, work
 from masked_models import tiny_masked
 from tiny_models import pairs, tiny_encoder, tiny_generator, tiny_masked_lm
+from trainings import classified, trained
 
 CPU = TrainerSettings(accelerator="cpu", precision="float32", threads=1, checkpoint_every_steps=2)
 
@@ -40,16 +41,13 @@ def incorporate(plm, folder, logged=None, stop_at=None, **change):
             raise StoppedError
 
     settings = WATCHED.model_copy(update={"text_weight": 0.3, **change})
-    return train_plm(
-        "fair_gender", plm, material("masked"), settings, CPU, folder,
-        seed=0, stage="s", on_progress=on_progress, on_logged=logged,
-    )  # fmt: skip
+    return trained(incorporation(settings), plm, CPU, folder, on_progress=on_progress, on_logged=logged)
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_fair_gender_reports_its_loss_the_terms_and_the_rate_of_every_step(plm, tmp_path, accumulate):
     logged = Logged()
-    incorporate(plm, tmp_path, logged, watch=None, keep="last", warmup_share=0.0, accumulate=accumulate)
+    incorporate(plm, tmp_path, logged, early_stopping=OFF, warmup_share=0.0, accumulate=accumulate)
     curve = logged.of("train/s")
     assert list(curve) == list(range(1, 9))
     for step, row in curve.items():
@@ -63,21 +61,21 @@ def test_fair_gender_reports_its_loss_the_terms_and_the_rate_of_every_step(plm, 
 
 
 def test_the_terms_of_the_other_losses_add_up(tmp_path):
-    rest = (json.loads(CPU.model_dump_json()), 0, "s", str(tmp_path / "work"))
-    jobs = plm_jobs(tiny_masked(tmp_path / "plm", dropout=0.1), rest, 7, max_steps=1)
+    model = tiny_masked(tmp_path / "plm", dropout=0.1)
+    tasks = plm_tasks(model, 7, steps=1)
     rows = {}
-    for task, job in jobs.items():
+    for name, task in tasks.items():
         logged = Logged()
-        work(type(job)(**{**vars(job), "folder": str(tmp_path / task)}), on_logged=logged)
-        rows[task] = logged.of("train/s")[1]
-    row, settings = rows["pair_alignment"], jobs["pair_alignment"].settings
+        trained(task, model, CPU, tmp_path / name, on_logged=logged)
+        rows[name] = logged.of("train/s")[1]
+    row, settings = rows["pair_alignment"], tasks["pair_alignment"].settings
     assert row["loss"] == pytest.approx(
-        row["contrastive"] + settings["alignment_weight"] * row["alignment"] + settings["mlm_weight"] * row["language"],
+        row["contrastive"] + settings.alignment_weight * row["alignment"] + settings.mlm_weight * row["language"],
         rel=1e-5,
     )
     assert 2 < row["language"] < 8  # per masked token, in nats, of a model that knows nothing
-    row, settings = rows["orthogonality"], jobs["orthogonality"].settings
-    loss = settings["alpha"] * row["orthogonality"] + settings["beta"] * row["distance"]
+    row, settings = rows["orthogonality"], tasks["orthogonality"].settings
+    loss = settings.alpha * row["orthogonality"] + settings.beta * row["distance"]
     assert row["loss"] == pytest.approx(loss, rel=1e-5)
     for task in ("language_modeling", "prompt_divergence"):
         assert rows[task].keys() == {"loss", "learning_rate"}
@@ -115,13 +113,12 @@ def test_logging_changes_no_weight_by_a_bit(plm, tmp_path, monkeypatch):
     generator = tiny_generator(tmp_path / "generator", dropout=0.1)
 
     def weights(where, logged):
-        some = {"seed": 0, "stage": "s", "on_logged": logged}
-        trained = (
+        results = (
             incorporate(plm, where / "incorporation", logged),
-            train_encoder(pairs(), encoder, SETTINGS, CPU, where / "encoder", **some),
-            train_causal_lm(EXAMPLES, generator, LORA, CPU, where / "generator", **some),
+            trained(ContrastiveTask(SETTINGS, tuple(pairs())), encoder, CPU, where / "encoder", on_logged=logged),
+            trained(CausalLMTask(LORA, EXAMPLES), generator, CPU, where / "generator", on_logged=logged),
         )
-        files = [next(one.folder.glob("*.safetensors")) for one in trained]
+        files = [next(one.folder.glob("*.safetensors")) for one in results]
         return [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
 
     logged = Logged()
@@ -138,9 +135,9 @@ def test_a_classifier_reports_what_is_held_out_after_each_epoch(tmp_path):
     vectors = (rng.normal(size=(24, 4)) + np.array(labels)[:, None]).astype(np.float32)
     settings = ClassifierSettings(epochs=3, batch_size=8, select=("accuracy",))
     logged = Logged()
-    train_classifier(
+    classified(
         vectors, labels, settings, CPU, tmp_path, validation=(vectors[:6], labels[:6]),
-        seed=0, stage="s", on_logged=logged,
+        on_logged=logged,
     )  # fmt: skip
     assert list(logged.of("train/s")) == list(range(1, 10))
     held_out = logged.of("validation/s")

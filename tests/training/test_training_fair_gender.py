@@ -8,17 +8,12 @@ import pytest
 import torch
 from scipy.spatial.distance import jensenshannon
 
-from fairloop.debias.fair_gender.loss import (
-    FairGenderModule,
-    Tokens,
-    TrainingPair,
-    fair_gender_data,
-    in_place_of,
-    jensen_shannon,
-)
+from fairloop.debias.fair_gender.batches import fair_gender_data
+from fairloop.debias.fair_gender.loss import FairGenderModule, jensen_shannon
+from fairloop.debias.fair_gender.settings import MethodSettings
+from fairloop.debias.fair_gender.tokens import Tokens, TrainingPair, in_place_of
 from fairloop.errors import Fault, UserError
 from fairloop.seeding import derive, random_generator
-from fairloop.training.plm_settings import FairGenderSettings
 from tiny_models import tiny_generator, tiny_masked_lm
 
 TARGETS = ("nurse", "doctor", "engineer", "teacher", "pilot")
@@ -28,7 +23,7 @@ STORIES = (
     ("the man wrote to a {} before lunch", "the woman wrote to a {} before lunch"),
 )
 NEUTRAL = ("the report and the chart will be there .", "read the plan after lunch today .", "of the chart")
-SETTINGS = FairGenderSettings(batch_size=4, lambda_r=0.7, mask_share=0.3)
+SETTINGS = MethodSettings(batch_size=4, lambda_r=0.7, text_weight=1.0, mask_share=0.3, predicted="target")
 
 
 def training_pairs(count=10):

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from fairloop.training.causal_lm import CausalExample
+from fairloop.training.causal_lm import CausalExample, CausalLMTask
+from fairloop.training.contrastive import ContrastiveTask
 from fairloop.training.settings import CausalLMSettings, ClassifierSettings, ContrastiveSettings, TrainerSettings
-from fairloop.training.tasks import train_causal_lm, train_classifier, train_encoder
 from tiny_models import pairs, tiny_encoder, write_tokenizer
+from trainings import classified, trained
 
 pytestmark = [
     pytest.mark.slow,
@@ -41,8 +42,8 @@ def test_lora_of_a_generator_the_size_of_gemma_2_2b(tmp_path, checkpointing):
     started, steps = time.perf_counter(), []
     trainer = GPU.model_copy(update={"gradient_checkpointing": checkpointing})
     settings = CausalLMSettings(batch_size=32)
-    train_causal_lm(
-        examples, model, settings, trainer, tmp_path / "run", seed=0, stage="s",
+    trained(
+        CausalLMTask(settings, tuple(examples)), model, trainer, tmp_path / "run",
         on_progress=lambda done, total: steps.append(time.perf_counter() - started),
     )  # fmt: skip
     print(json.dumps({
@@ -54,7 +55,7 @@ def test_lora_of_a_generator_the_size_of_gemma_2_2b(tmp_path, checkpointing):
 
 def test_contrastive_and_classifier(tmp_path):
     model = tiny_encoder(tmp_path / "model")
-    train_encoder(pairs(), model, ContrastiveSettings(batch_size=10), GPU, tmp_path / "c", seed=0, stage="s")
+    trained(ContrastiveTask(ContrastiveSettings(batch_size=10), tuple(pairs())), model, GPU, tmp_path / "c")
     features = np.random.default_rng(0).normal(size=(64, 8)).astype(np.float32)
-    found = train_classifier(features, [0, 1] * 32, ClassifierSettings(), GPU, tmp_path / "d", seed=0, stage="s")
+    found = classified(features, [0, 1] * 32, ClassifierSettings(), GPU, tmp_path / "d")
     assert found.probabilities(features).shape == (64, 2)

@@ -1,29 +1,31 @@
 """A whole incorporation: early stopping, accumulation, interruption, and the folder that it leaves."""
 
 import hashlib
-from dataclasses import asdict
 
 import pytest
 import torch
 from test_training_fair_gender import NEUTRAL, STORIES, training_pairs
 
-from fairloop.debias.fair_gender.loss import Incorporation, TrainingPair
-from fairloop.training.plm_settings import FairGenderSettings
-from fairloop.training.settings import TrainerSettings, WatchSettings
-from fairloop.training.tasks import train_plm
-from fairloop.training.watch import Look, Watch
+from fairloop.debias.fair_gender.loss import IncorporationTask
+from fairloop.debias.fair_gender.settings import EarlyStoppingSettings, MethodSettings
+from fairloop.debias.fair_gender.tokens import TrainingPair
+from fairloop.training.early_stopping import EarlyStopping, Evaluation
+from fairloop.training.settings import TrainerSettings
 from tiny_models import tiny_generator, tiny_masked_lm
+from trainings import trained
 
 CPU = TrainerSettings(accelerator="cpu", precision="float32", threads=1, checkpoint_every_steps=2)
-WATCHED = FairGenderSettings(
-    batch_size=4, max_steps=8, epochs=100, learning_rate=3e-3, lambda_r=0.5, mask_share=0.3, keep="best",
-    watch=WatchSettings(every=3, patience=0, tolerance=10.0),
+STOPPING = EarlyStoppingSettings(every=3, patience=0, tolerance=10.0)
+OFF = EarlyStoppingSettings(enabled=False)
+WATCHED = MethodSettings(
+    batch_size=4, steps=8, learning_rate=3e-3, predicted="target", lambda_r=0.5, text_weight=1.0, mask_share=0.3,
+    early_stopping=STOPPING,
 )  # fmt: skip
 HELD_OUT = [TrainingPair(*(text.format("pilot") for text in story), "pilot") for story in STORIES]
 
 
-def material(kind):
-    return asdict(Incorporation(kind, training_pairs(8), NEUTRAL[:2], HELD_OUT, NEUTRAL[2:]))
+def incorporation(settings, kind="masked"):
+    return IncorporationTask(settings, kind, tuple(training_pairs(8)), NEUTRAL[:2], tuple(HELD_OUT), NEUTRAL[2:])
 
 
 class StoppedError(Exception):
@@ -43,18 +45,7 @@ def train(model, folder, settings=WATCHED, stop_at=None, kind="masked"):
         if done == stop_at:
             raise StoppedError
 
-    trained = train_plm(
-        "fairloop.debias.fair_gender.loss",
-        model,
-        material(kind),
-        settings,
-        CPU,
-        folder,
-        seed=0,
-        stage="s",
-        on_progress=on_progress,
-    )
-    return trained, seen
+    return trained(incorporation(settings, kind), model, CPU, folder, on_progress=on_progress), seen
 
 
 def predictions(folder):
@@ -65,27 +56,27 @@ def predictions(folder):
         return AutoModelForMaskedLM.from_pretrained(folder).eval()(batch["input_ids"]).logits.log_softmax(-1)
 
 
-def checksum(trained):
-    return hashlib.sha256((trained.folder / "model.safetensors").read_bytes()).hexdigest()
+def checksum(result):
+    return hashlib.sha256((result.folder / "model.safetensors").read_bytes()).hexdigest()
 
 
-def test_an_interrupted_incorporation_ends_with_the_same_weights_and_the_same_looks(plm, tmp_path):
+def test_an_interrupted_incorporation_ends_with_the_same_weights_and_the_same_evaluations(plm, tmp_path):
     whole, steps = train(plm, tmp_path / "whole")
     assert steps == list(range(1, 9))
-    assert [look.step for look in whole.looks] == [0, 3, 6]
-    assert whole.looks[2].bias < whole.looks[0].bias
+    assert [one.step for one in whole.evaluations] == [0, 3, 6]
+    assert whole.evaluations[2].bias < whole.evaluations[0].bias
     for stop in (1, 3, 6):
         with pytest.raises(StoppedError):
             train(plm, tmp_path / str(stop), stop_at=stop)
         resumed, _ = train(plm, tmp_path / str(stop))
         assert checksum(resumed) == checksum(whole)
-        assert resumed.looks == whole.looks
+        assert resumed.evaluations == whole.evaluations
     again, steps = train(plm, tmp_path / "whole")
     assert (steps, checksum(again)) == ([], checksum(whole))
 
 
 def test_parts_of_a_batch_give_the_same_weights_and_are_resumed(plm, tmp_path):
-    settings = WATCHED.model_copy(update={"watch": None, "keep": "last", "max_steps": 3})
+    settings = WATCHED.model_copy(update={"early_stopping": OFF, "steps": 3})
     whole, _ = train(plm, tmp_path / "whole", settings)
     parted = settings.model_copy(update={"accumulate": 2})
     parts, steps = train(plm, tmp_path / "parts", parted)
@@ -101,11 +92,15 @@ def test_parts_of_a_batch_give_the_same_weights_and_are_resumed(plm, tmp_path):
 
 def test_a_training_that_stopped_early_stays_stopped(plm, tmp_path):
     settings = WATCHED.model_copy(
-        update={"learning_rate": 1e-7, "watch": WatchSettings(every=1, patience=2, tolerance=0.0), "clip_norm": 1e-9}
+        update={
+            "learning_rate": 1e-7,
+            "clip_norm": 1e-9,
+            "early_stopping": EarlyStoppingSettings(every=1, patience=2, tolerance=0.0),
+        }
     )
     first, steps = train(plm, tmp_path, settings)
     assert len(steps) < 8
-    assert [look.step for look in first.looks] == list(range(len(steps) + 1))
+    assert [one.step for one in first.evaluations] == list(range(len(steps) + 1))
     again, more = train(plm, tmp_path, settings)
     assert (more, checksum(again)) == ([], checksum(first))
 
@@ -115,35 +110,35 @@ def test_a_low_rank_update_is_merged_into_an_ordinary_folder(plm, tmp_path, kind
     from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
     model = plm if kind == "masked" else tiny_generator(tmp_path / "causal")
-    settings = WATCHED.model_copy(update={"weights": "lora", "max_steps": 2, "learning_rate": 1e-2})
-    trained, _ = train(model, tmp_path / "run", settings, kind=kind)
+    settings = WATCHED.model_copy(update={"weights": "lora", "steps": 2, "learning_rate": 1e-2})
+    result, _ = train(model, tmp_path / "run", settings, kind=kind)
     auto = AutoModelForMaskedLM if kind == "masked" else AutoModelForCausalLM
-    loaded, untouched = auto.from_pretrained(trained.folder).eval(), auto.from_pretrained(model).eval()
-    assert not list(trained.folder.glob("adapter*"))
-    batch = AutoTokenizer.from_pretrained(trained.folder)("the nurse said that she", return_tensors="pt")
+    loaded, untouched = auto.from_pretrained(result.folder).eval(), auto.from_pretrained(model).eval()
+    assert not list(result.folder.glob("adapter*"))
+    batch = AutoTokenizer.from_pretrained(result.folder)("the nurse said that she", return_tensors="pt")
     with torch.no_grad():
         moved = (loaded(batch["input_ids"]).logits - untouched(batch["input_ids"]).logits).abs().max()
     assert float(moved) > 1e-4
-    checkpoint = torch.load(trained.last, weights_only=True)
+    checkpoint = torch.load(result.fit.last, weights_only=True)
     assert all("lora_" in name for name in checkpoint["state_dict"])
 
 
-def test_a_look_is_better_with_less_bias_unless_language_suffers():
-    def watch(*looks, patience=2):
-        made = Watch(WatchSettings(every=10, patience=patience, tolerance=0.01))
-        answers = [made.judge(Look(10 * n, *look)) for n, look in enumerate(looks)]
+def test_an_evaluation_is_better_with_less_bias_unless_language_suffers():
+    def stopping(*evaluations, patience=2):
+        made = EarlyStopping(every=10, patience=patience, tolerance=0.01)
+        answers = [made.add(Evaluation(10 * n, *one)) for n, one in enumerate(evaluations)]
         return made, answers
 
-    made, answers = watch((0.5, 2.0), (0.4, 2.005), (0.1, 2.05), (0.39, 2.0))
+    made, answers = stopping((0.5, 2.0), (0.4, 2.005), (0.1, 2.05), (0.39, 2.0))
     assert answers == [False, True, False, True]
-    assert made.best == Look(30, 0.39, 2.0)
-    made, answers = watch((0.5, 2.0), (0.1, 2.2), (0.2, 2.1))  # both beyond the tolerance: the smaller rise
+    assert made.best == Evaluation(30, 0.39, 2.0)
+    made, answers = stopping((0.5, 2.0), (0.1, 2.2), (0.2, 2.1))  # both beyond the tolerance: the smaller rise
     assert answers == [False, True, True]
-    made, _ = watch((0.5, 2.0), (0.4, 2.0), (0.41, 2.0))
+    made, _ = stopping((0.5, 2.0), (0.4, 2.0), (0.41, 2.0))
     assert not made.stopped
-    made, _ = watch((0.5, 2.0), (0.4, 2.0), (0.41, 2.0), (0.42, 2.0))
+    made, _ = stopping((0.5, 2.0), (0.4, 2.0), (0.41, 2.0), (0.42, 2.0))
     assert made.stopped
-    again = Watch(made.settings)
+    again = EarlyStopping(made.every, made.patience, made.tolerance)
     again.restore(made.state())
-    assert (again.looks, again.best, again.stopped) == (made.looks, made.best, True)
-    assert not watch((0.5, 2.0), (0.4, 2.0), (0.41, 2.0), (0.42, 2.0), patience=0)[0].stopped
+    assert (again.evaluations, again.best, again.stopped) == (made.evaluations, made.best, True)
+    assert not stopping((0.5, 2.0), (0.4, 2.0), (0.41, 2.0), (0.42, 2.0), patience=0)[0].stopped

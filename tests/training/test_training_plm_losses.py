@@ -1,25 +1,22 @@
 """The losses that train a PLM: each term against a plain computation; resumed and split, they stay the same."""
 
-import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from plm_jobs import plm_jobs
+from plm_tasks import plm_tasks
 from scipy.spatial.distance import cosine, jensenshannon
 
+from fairloop.training.hook import Training
+from fairloop.training.job import Job
 from fairloop.training.masking import Masking, collated, encode
 from fairloop.training.settings import LowRankSettings, TrainerSettings
-from fairloop.training.tasks import _SETTINGS, build, train_plm
 from masked_models import counterfactuals, tiny_masked
+from trainings import trained
 
 CPU = TrainerSettings(accelerator="cpu", precision="float32", threads=1, checkpoint_every_steps=1)
-TASKS = {
-    "language_modeling": "fairloop.training.language_modeling",
-    "orthogonality": "fairloop.debias.context_debias.loss",
-    "prompt_divergence": "fairloop.debias.auto_debias.loss",
-    "pair_alignment": "fairloop.debias.mabel.loss",
-}
+TASKS = ("language_modeling", "orthogonality", "prompt_divergence", "pair_alignment")
 
 
 @pytest.fixture(scope="module")
@@ -28,14 +25,13 @@ def model(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def jobs(model, tmp_path_factory):
-    rest = (json.loads(CPU.model_dump_json()), 0, "s", str(tmp_path_factory.mktemp("jobs")))
-    return plm_jobs(model, rest, 7)
+def tasks(model):
+    return plm_tasks(model, 7)
 
 
-def built(jobs, task):
+def built(model, task):
     """Module in evaluation mode (no dropout) and its only batch."""
-    one = build(jobs[task])
+    one = task.components(Job(task, str(model), Training(CPU, 0, model.parent), "s"))
     batch = next(iter(one.data.train_dataloader()))
     return one.module.eval(), batch, one.tokenizer
 
@@ -90,8 +86,8 @@ def masked_lm(module, batch):
     return total, int(chosen.sum())
 
 
-def test_masked_language_modelling_by_hand(jobs):
-    module, batch, _ = built(jobs, "language_modeling")
+def test_masked_language_modelling_by_hand(model, tasks):
+    module, batch, _ = built(model, tasks["language_modeling"])
     total, count = module.loss_parts(batch)
     expected, number = masked_lm(module, batch)
     assert int(count) == number
@@ -99,11 +95,11 @@ def test_masked_language_modelling_by_hand(jobs):
 
 
 @torch.no_grad()
-def test_orthogonality_by_hand(jobs):
-    module, batch, _ = built(jobs, "orthogonality")
+def test_orthogonality_by_hand(model, tasks):
+    module, batch, _ = built(model, tasks["orthogonality"])
     for weight in module.model.base_model.parameters():
         weight.add_(0.05)  # or nothing would be away from the reference
-    data = jobs["orthogonality"].data
+    task = tasks["orthogonality"]
     total, count = module.loss_parts(batch)
 
     def layers(network, ids):
@@ -111,11 +107,13 @@ def test_orthogonality_by_hand(jobs):
 
     network = module.model.base_model
     vectors = []  # [attribute][layer]
-    for rows in data["attributes"]:
+    for attribute in task.attributes:
+        rows = attribute.sentences
         states = [[layer[0, places].mean(dim=0) for layer in layers(network, ids)] for ids, places in rows]
         vectors.append([sum(some) / len(rows) for some in zip(*states, strict=True)])
     expected = 0.0
-    for ids, targets, kept in data["sentences"]:
+    for sentence in task.sentences:
+        ids, targets, kept = sentence.ids, sentence.targets, sentence.kept
         now, before = layers(network, ids), layers(module.reference, ids)
         products = [
             float(layer[0, targets].mean(dim=0) @ vector[number]) ** 2
@@ -124,12 +122,12 @@ def test_orthogonality_by_hand(jobs):
         ]
         distances = [float((one[0, kept] - two[0, kept]).pow(2).mean()) for one, two in zip(now, before, strict=True)]
         expected += 0.2 * np.mean(products) + 0.8 * np.mean(distances)
-    assert int(count) == len(data["sentences"])
+    assert int(count) == len(task.sentences)
     np.testing.assert_allclose(float(total), expected, rtol=1e-4)
 
 
-def test_orthogonality_gives_no_gradient_to_reference_attributes_and_head(jobs):
-    module, batch, _ = built(jobs, "orthogonality")
+def test_orthogonality_gives_no_gradient_to_reference_attributes_and_head(model, tasks):
+    module, batch, _ = built(model, tasks["orthogonality"])
     module.directions = module.attribute_vectors()
     assert not module.directions.requires_grad
     module.loss_parts(batch)[0].backward()
@@ -139,23 +137,26 @@ def test_orthogonality_gives_no_gradient_to_reference_attributes_and_head(jobs):
 
 
 @torch.no_grad()
-def test_prompt_divergence_by_hand(jobs):
-    module, batch, tokenizer = built(jobs, "prompt_divergence")
+def test_prompt_divergence_by_hand(model, tasks):
+    module, batch, tokenizer = built(model, tasks["prompt_divergence"])
     total, count = module.loss_parts(batch)
     expected = 0.0
-    for probe in jobs["prompt_divergence"].data["probes"]:
-        place = probe[0].index(tokenizer.mask_token_id)
-        both = [module.model(torch.tensor([ids])).logits[0, place].double().softmax(dim=-1) for ids in probe]
+    for probe in tasks["prompt_divergence"].probes:
+        place = probe.male.index(tokenizer.mask_token_id)
+        both = [
+            module.model(torch.tensor([ids])).logits[0, place].double().softmax(dim=-1)
+            for ids in (probe.male, probe.female)
+        ]
         expected += jensenshannon(*[one.numpy() for one in both]) ** 2
     assert int(count) == 7
     np.testing.assert_allclose(float(total), expected, rtol=1e-4)
 
 
 @torch.no_grad()
-def test_pair_alignment_by_hand(jobs):
-    module, batch, tokenizer = built(jobs, "pair_alignment")
+def test_pair_alignment_by_hand(model, tasks):
+    module, batch, tokenizer = built(model, tasks["pair_alignment"])
     total, count = module.loss_parts(batch)
-    texts = [text for row in jobs["pair_alignment"].data["pairs"] for text in row]
+    texts = [text for row in tasks["pair_alignment"].pairs for text in row]
     vectors = []
     for text in texts:
         hidden = module.model.base_model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0, 0]
@@ -178,26 +179,22 @@ class StoppedError(Exception):
     pass
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_a_training_interrupted_inside_an_epoch_ends_with_the_same_weights(model, jobs, tmp_path, task):
+def changed(task, **settings):
+    return replace(task, settings=type(task.settings)(**settings))
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_training_interrupted_inside_an_epoch_ends_with_the_same_weights(model, tasks, tmp_path, name):
     from safetensors.torch import load_file
 
-    known = jobs[task]
-    from importlib import import_module
-
-    settings = import_module(TASKS[task]).SETTINGS.model_validate(
-        known.settings | {"batch_size": 3, "epochs": 3, "learning_rate": 1e-3}
-    )
-    assert TASKS[task] not in _SETTINGS
+    task = changed(tasks[name], batch_size=3, steps=9, learning_rate=1e-3)
 
     def train(folder, stop_at=None):
         def on_progress(done, total):
             if done == stop_at:
                 raise StoppedError
 
-        return train_plm(
-            TASKS[task], model, known.data, settings, CPU, folder, seed=0, stage="s", on_progress=on_progress
-        )
+        return trained(task, model, CPU, folder, on_progress=on_progress)
 
     whole = train(tmp_path / "whole")
     with pytest.raises(StoppedError):
@@ -208,21 +205,22 @@ def test_a_training_interrupted_inside_an_epoch_ends_with_the_same_weights(model
     assert any(not torch.equal(one[key], start[key]) for key in one)
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_a_low_rank_training_ends_as_a_whole_model(model, jobs, tmp_path, task):
+@pytest.mark.parametrize("name", TASKS)
+def test_a_low_rank_training_ends_as_a_whole_model(model, tasks, tmp_path, name):
     pytest.importorskip("peft")
-    from importlib import import_module
-
     from safetensors.torch import load_file
 
-    settings = import_module(TASKS[task]).SETTINGS.model_validate(
-        jobs[task].settings
-        | {"batch_size": 3, "max_steps": 3, "learning_rate": 1e-2, "weights": "lora"}
-        | {"lora": LowRankSettings(rank=2).model_dump()}
-    )
-    trained = train_plm(TASKS[task], model, jobs[task].data, settings, CPU, tmp_path, seed=0, stage="s")
-    one, start = (load_file(folder / "model.safetensors") for folder in (trained.folder, model))
+    lora = {"weights": "lora", "lora": LowRankSettings(rank=2)}
+    task = changed(tasks[name], batch_size=3, steps=3, learning_rate=1e-2, **lora)
+    result = trained(task, model, CPU, tmp_path)
+    one, start = (load_file(folder / "model.safetensors") for folder in (result.folder, model))
     assert one.keys() == start.keys()
-    changed = {key for key in one if not torch.equal(one[key], start[key])}
-    assert changed
-    assert all(key.endswith("weight") and "LayerNorm" not in key and "embeddings" not in key for key in changed)
+    changed_weights = {key for key in one if not torch.equal(one[key], start[key])}
+    assert changed_weights
+    assert all(key.endswith("weight") and "LayerNorm" not in key and "embeddings" not in key for key in changed_weights)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_worker_reads_the_task_that_was_written(model, tasks, tmp_path, name):
+    job = Job(tasks[name], str(model), Training(CPU, 3, tmp_path), "s", revision="main")
+    assert Job.read(job.write()) == job

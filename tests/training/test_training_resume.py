@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from fairloop.errors import Fault
-from fairloop.training.causal_lm import CausalExample
+from fairloop.training.causal_lm import CausalExample, CausalLMTask
+from fairloop.training.contrastive import ContrastiveTask
 from fairloop.training.settings import CausalLMSettings, ContrastiveSettings, LoraSettings, TrainerSettings
-from fairloop.training.tasks import train_causal_lm, train_encoder
 from tiny_models import pairs, tiny_encoder, tiny_generator
+from trainings import trained
 
 CPU = TrainerSettings(accelerator="cpu", precision="float32", threads=1, checkpoint_every_steps=2)
 SETTINGS = ContrastiveSettings(batch_size=8, epochs=3, learning_rate=1e-3, validation_share=0.1)
@@ -35,10 +36,8 @@ def train(model, folder, settings=SETTINGS, stop_at=None, data=None, seed=0):
             raise StoppedError
 
     torch.manual_seed(len(seen) + os.getpid())  # what ran before must not matter
-    trained = train_encoder(
-        data or pairs(), model, settings, CPU, folder, seed=seed, stage="s", on_progress=on_progress
-    )
-    return trained, seen
+    task = ContrastiveTask(settings, tuple(data or pairs()))
+    return trained(task, model, CPU, folder, seed=seed, on_progress=on_progress), seen
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +83,7 @@ def test_dropout_and_order_depend_on_the_seed(encoder, tmp_path):
     assert len(sums) == 2
 
 
-EXAMPLES = [CausalExample("the ", first[4:]) for first, _ in pairs()]
+EXAMPLES = tuple(CausalExample("the ", first[4:]) for first, _ in pairs())
 LORA = CausalLMSettings(batch_size=8, epochs=3, learning_rate=1e-2, lora=LoraSettings(dropout=0.2))
 
 
@@ -94,29 +93,21 @@ def test_killed_in_the_middle_and_started_again_gives_the_same_weights(tmp_path)
 import os, signal, sys
 sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parents[1])]!r}
 from pathlib import Path
-from test_training_resume import CPU, EXAMPLES, LORA, train_causal_lm
+from test_training_resume import CPU, EXAMPLES, LORA, CausalLMTask, trained
 def kill(done, total):
     if done == 6:
         os.kill(os.getpid(), signal.SIGKILL)
 model, folder = Path({str(model)!r}), Path({str(tmp_path / "killed")!r})
-train_causal_lm(EXAMPLES, model, LORA, CPU, folder, seed=0, stage="s", on_progress=kill)
+trained(CausalLMTask(LORA, EXAMPLES), model, CPU, folder, on_progress=kill)
 """
     killed = subprocess.run([sys.executable, "-c", script], timeout=240, capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert not (tmp_path / "killed" / "trained").exists()
     seen = []
-    again = train_causal_lm(
-        EXAMPLES,
-        model,
-        LORA,
-        CPU,
-        tmp_path / "killed",
-        seed=0,
-        stage="s",
-        on_progress=lambda done, _: seen.append(done),
-    )
+    task = CausalLMTask(LORA, EXAMPLES)
+    again = trained(task, model, CPU, tmp_path / "killed", on_progress=lambda done, _: seen.append(done))
     assert seen == [5, 6, 7, 8, 9]  # the checkpoint after step 4, in the second epoch
-    whole = train_causal_lm(EXAMPLES, model, LORA, CPU, tmp_path / "whole", seed=0, stage="s")
+    whole = trained(task, model, CPU, tmp_path / "whole")
     assert checksum(again.folder) == checksum(whole.folder)
     for name in ("adapter_config.json", "tokenizer.json"):
         assert (again.folder / name).read_bytes() == (whole.folder / name).read_bytes()
@@ -139,17 +130,17 @@ def test_a_checkpoint_of_another_model_data_or_settings_is_refused_in_one_line(e
 
 
 def test_a_damaged_checkpoint_is_named(encoder, tmp_path):
-    trained, _ = train(encoder, tmp_path)
-    content = trained.last.read_bytes()
-    trained.last.write_bytes(content[: len(content) // 2])
+    result, _ = train(encoder, tmp_path)
+    content = result.fit.last.read_bytes()
+    result.fit.last.write_bytes(content[: len(content) // 2])
     with pytest.raises(Fault, match=r"last.ckpt: not a readable checkpoint"):
         train(encoder, tmp_path)
 
 
 def test_checkpoints_are_read_without_running_code_and_hold_trained_weights_only(tmp_path):
     model = tiny_generator(tmp_path / "model")
-    trained = train_causal_lm(EXAMPLES, model, LORA, CPU, tmp_path / "run", seed=0, stage="s")
-    content = torch.load(trained.last, weights_only=True)
+    result = trained(CausalLMTask(LORA, EXAMPLES), model, CPU, tmp_path / "run")
+    content = torch.load(result.fit.last, weights_only=True)
     assert content["state_dict"]
     assert all("lora_" in name for name in content["state_dict"])
     assert {path.name for path in (tmp_path / "run").iterdir()} == {"last.ckpt", "best.ckpt", "trained"}
@@ -160,7 +151,7 @@ def test_training_prints_nothing_and_leaves_the_process_as_it_was(encoder, tmp_p
     torch.manual_seed(5)
     state, threads = torch.get_rng_state(), torch.get_num_threads()
     torch.use_deterministic_algorithms(False)
-    train_encoder(pairs(), encoder, SETTINGS, CPU, tmp_path / "run", seed=0, stage="s")
+    trained(ContrastiveTask(SETTINGS, tuple(pairs())), encoder, CPU, tmp_path / "run")
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.get_num_threads() == threads
     assert not torch.are_deterministic_algorithms_enabled()

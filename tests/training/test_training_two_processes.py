@@ -2,14 +2,17 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from fairloop.training.contrastive import ContrastiveTask
 from fairloop.training.settings import ContrastiveSettings, TrainerSettings
 from masked_models import tiny_masked
 from tiny_models import pairs, tiny_encoder, tiny_generator, tiny_masked_lm
+from trainings import trained
 
 SCRIPT = Path(__file__).with_name("two_processes.py")
 
@@ -76,11 +79,9 @@ TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 def test_a_training_started_in_two_workers_matches_one_process(tmp_path, started_by):
     from safetensors.torch import load_file
 
-    from fairloop.training.tasks import train_encoder
-
     model = tiny_encoder(tmp_path / "encoder")
     settings = ContrastiveSettings(batch_size=7, epochs=2, learning_rate=1e-3)
-    trained, progress, saved, curves = {}, [], [], {1: [], 2: []}
+    results, progress, curves = {}, [], {1: [], 2: []}
     for devices, launcher in ((1, ()), (2, started_by)):
         trainer = TrainerSettings(
             accelerator="cpu",
@@ -91,22 +92,18 @@ def test_a_training_started_in_two_workers_matches_one_process(tmp_path, started
             checkpoint_every_steps=2,
             launcher=launcher,
         )
-        trained[devices] = train_encoder(
-            pairs(),
+        results[devices] = trained(
+            ContrastiveTask(settings, tuple(pairs())),
             model,
-            settings,
             trainer,
             tmp_path / str(devices),
-            seed=0,
-            stage="s",
             on_progress=lambda done, total: progress.append((done, total)),
-            on_saved=saved.append,
-            on_logged=lambda *point, devices=devices: curves[devices].append(point),
+            on_logged=lambda *point, number=devices: curves[number].append(point),
         )
-    one, two = (load_file(trained[n].folder / "model.safetensors") for n in (1, 2))
+    one, two = (load_file(results[n].folder / "model.safetensors") for n in (1, 2))
     assert all(torch.allclose(one[key], two[key], atol=1e-4) for key in one)
     assert progress == [(n, 6) for n in range(1, 7)] * 2
-    assert {item.kind for item in saved} == {"last", "best"}
+    assert all((tmp_path / "2" / name).is_file() for name in ("last.ckpt", "best.ckpt"))
     assert [point[:2] for point in curves[2]] == [("train/s", step) for step in range(1, 7)]  # the first worker's
     for (_, _, one), (_, _, two) in zip(curves[1], curves[2], strict=True):
         assert two == pytest.approx(one, rel=1e-3)  # the mean over both workers
@@ -115,16 +112,12 @@ def test_a_training_started_in_two_workers_matches_one_process(tmp_path, started
 
 @pytest.mark.slow
 def test_a_worker_that_fails_ends_the_training_with_one_line(tmp_path, monkeypatch):
-    from fairloop.errors import Fault
-    from fairloop.training import tasks
-    from fairloop.training.job import Job
-    from fairloop.training.tasks import train_encoder
+    from fairloop.errors import UserError
+    from fairloop.training import train
 
     model = tiny_encoder(tmp_path / "encoder")
     trainer = TrainerSettings(accelerator="cpu", devices=2, strategy="ddp", precision="float32", threads=1)
-    launch = tasks.launch
-    monkeypatch.setattr(
-        tasks, "launch", lambda job, *rest: launch(Job(**{**vars(job), "model": str(tmp_path / "absent")}), *rest)
-    )
-    with pytest.raises(Fault, match=r"^training: process \d ended with status 1: .*absent"):
-        train_encoder(pairs(), model, ContrastiveSettings(batch_size=4), trainer, tmp_path / "x", seed=0, stage="s")
+    launch = train.launch
+    monkeypatch.setattr(train, "launch", lambda job: launch(replace(job, model=str(tmp_path / "absent"))))
+    with pytest.raises(UserError, match=r"^study.encoder=.*absent: no such folder"):
+        trained(ContrastiveTask(ContrastiveSettings(batch_size=4), tuple(pairs())), model, trainer, tmp_path / "x")

@@ -12,18 +12,22 @@ import torch
 
 sys.path += [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
 
-from plm_jobs import plm_jobs
+from plm_tasks import plm_tasks
 
-from fairloop.training.causal_lm import CausalExample
+from fairloop.debias.fair_gender.loss import IncorporationTask
+from fairloop.debias.fair_gender.settings import MethodSettings as FairGender
+from fairloop.debias.fair_gender.tokens import TrainingPair
+from fairloop.training.causal_lm import CausalExample, CausalLMTask
+from fairloop.training.classify import ClassifierTask, LabelledItems, Vectors
+from fairloop.training.contrastive import ContrastiveTask
+from fairloop.training.hook import Training
 from fairloop.training.job import Job
-from fairloop.training.plm_settings import FairGenderSettings
 from fairloop.training.settings import (
     CausalLMSettings,
     ClassifierSettings,
     ContrastiveSettings,
     TrainerSettings,
 )
-from fairloop.training.tasks import build
 from fairloop.training.trainer import build_trainer
 from tiny_models import pairs
 
@@ -41,36 +45,42 @@ class Gradients(pl.Callback):
         self.found |= {n: p.grad.clone() for n, p in pl_module.named_parameters() if p.grad is not None}
 
 
-def jobs(folder: Path, trainer: dict) -> dict[str, Job]:
+def jobs(folder: Path, trainer: TrainerSettings) -> dict[str, Job]:
     sentences = [
         CausalExample(" ".join(first.split()[:3]), first[len(" ".join(first.split()[:3])) :]) for first, _ in pairs()
     ]
     # One long sentence among short ones: the processes then hold different numbers of tokens.
     sentences[0] = CausalExample("the nurse", " said that she will be there today and checked the chart of the teacher")
-    examples = [[e.prompt, e.sentence, e.ended] for e in sentences[:BATCH]]
-    duplicated = [list(pair) for pair in [*pairs()[: BATCH - 2], pairs()[0], pairs()[1][::-1]]]
-    step = {"batch_size": BATCH, "max_steps": 1, "warmup_share": 0.0, "clip_norm": 0.0}
-    lora, full = CausalLMSettings(**step), CausalLMSettings(weights="full", **step)
-    contrast, classify = ContrastiveSettings(**step), ClassifierSettings(**step)
-    people = [{"male": first, "female": second, "target": first.split()[1], "weight": 0.5 + n / BATCH,
-               "neighbours": [n, (n + 2) % BATCH], "mixture": [0.7, 0.3]}
-              for n, (first, second) in enumerate(pairs()[:BATCH])]  # fmt: skip
-    material = {"kind": "masked", "pairs": people, "neutral": ["read the report", "built a plan with care and lunch ."],
-                "held_out_pairs": [], "held_out_neutral": []}  # fmt: skip
-    absorb = FairGenderSettings(mask_share=0.3, **step)
+    examples = tuple(sentences[:BATCH])
+    duplicated = (*pairs()[: BATCH - 2], pairs()[0], pairs()[1][::-1])
+    step = {"batch_size": BATCH, "warmup_share": 0.0, "clip_norm": 0.0}
+    once = {"max_steps": 1, **step}
+    people = tuple(
+        TrainingPair(first, second, first.split()[1], 0.5 + n / BATCH, (n, (n + 2) % BATCH), (0.7, 0.3))
+        for n, (first, second) in enumerate(pairs()[:BATCH])
+    )
+    absorb = FairGender(
+        mask_share=0.3, lambda_r=1.0, text_weight=1.0, predicted="target", steps=1, early_stopping={"enabled": False},
+        **step,
+    )  # fmt: skip
     features = np.random.default_rng(0).normal(size=(BATCH, 8)).astype(np.float32)
     np.save(folder / "features.npy", features) if not (folder / "features.npy").exists() else None
-    vectors = {"features": str(folder / "features.npy"), "labels": [0, 1, 2, 0, 1, 2, 0]}
-    rest = (trainer, 0, "two", str(folder))
+    vectors = LabelledItems(Vectors("features.npy", ""), (0, 1, 2, 0, 1, 2, 0))
+    neutral = ("read the report", "built a plan with care and lunch .")
+    tasks = {
+        "causal_lm lora": (CausalLMTask(CausalLMSettings(**once), examples), "generator"),
+        "causal_lm full": (CausalLMTask(CausalLMSettings(weights="full", **once), examples), "generator"),
+        "contrastive": (ContrastiveTask(ContrastiveSettings(**once), duplicated), "encoder"),
+        "fair_gender": (IncorporationTask(absorb, "masked", people, neutral), "masked_lm"),
+        "classifier": (ClassifierTask(ClassifierSettings(**once), vectors), ""),
+        **{
+            name: (task, "masked") for name, task in plm_tasks(folder / "masked", BATCH, **{**step, "steps": 1}).items()
+        },
+    }
+    training = Training(trainer, 0, folder)
     return {
-        "causal_lm lora": Job("causal_lm", str(folder / "generator"), examples, lora.model_dump(), *rest),
-        "causal_lm full": Job("causal_lm", str(folder / "generator"), examples, full.model_dump(), *rest),
-        "contrastive": Job("contrastive", str(folder / "encoder"), duplicated, contrast.model_dump(), *rest),
-        "fair_gender": Job(
-            "fairloop.debias.fair_gender.loss", str(folder / "masked_lm"), material, absorb.model_dump(), *rest
-        ),
-        "classifier": Job("classifier", "", vectors, classify.model_dump(), *rest),
-    } | plm_jobs(folder / "masked", rest, BATCH, max_steps=1, warmup_share=0.0, clip_norm=0.0)
+        name: Job(task, str(folder / model) if model else "", training, "two") for name, (task, model) in tasks.items()
+    }
 
 
 def step_of_each(folder: Path, devices: int) -> dict[str, dict[str, torch.Tensor]]:
@@ -83,8 +93,8 @@ def step_of_each(folder: Path, devices: int) -> dict[str, dict[str, torch.Tensor
         timeout_seconds=120,
     )
     results = {}
-    for name, job in jobs(folder, settings.model_dump(mode="json")).items():
-        built, gradients = build(job), Gradients()
+    for name, job in jobs(folder, settings).items():
+        built, gradients = job.task.components(job), Gradients()
         if "lora" in name:  # B starts at zero, and with it every gradient of A
             torch.manual_seed(1)
             for key, parameter in built.module.named_parameters():

@@ -202,7 +202,8 @@ def _answers(
     on_progress: Callable[[int, int], None],
 ) -> np.ndarray:
     """Return one model's answers to all validation items [n, outputs]; a finished training is not repeated."""
-    from fairloop.training.tasks import train_classifier
+    from fairloop.training.classify import train_classifier
+    from fairloop.training.hook import Training
 
     name = data.task.name
     training = _training(task.plm, settings, data.task.measures, "class" if data.task.labels else "number")
@@ -216,15 +217,11 @@ def _answers(
         _texts(data.train),
         [one.label for one in data.train],
         training,
-        task.trainer,
-        folder / key,
-        validation=(_texts(splits[0]), [one.label for one in splits[0]]),
-        encoder=task.plm.path,
-        revision=task.plm.revision,
-        seed=task.seed,
+        Training(task.trainer, task.seed, folder / key, on_progress, task.on_logged),
         stage=f"glue/{name}/{seed}",
-        on_progress=on_progress,
-        on_logged=task.on_logged,
+        validation=(_texts(splits[0]), [one.label for one in splits[0]]),
+        encoder=task.plm.path or "",
+        revision=task.plm.revision,
     )
     answers = trained.answers(_texts([one for split in splits for one in split]))
     if not np.isfinite(answers).all():

@@ -14,15 +14,15 @@ from pydantic import Field
 from fairloop.debias import base, settings
 from fairloop.debias.card import write_card
 from fairloop.debias.start import kind_of
-from fairloop.debias.trained import train
-from fairloop.training.plm_settings import LanguageModelingSettings
+from fairloop.debias.trained import train_into, within_window
+from fairloop.training.settings import BudgetSettings
 
 if TYPE_CHECKING:
     from fairloop.plm.settings import PlmSettings
     from fairloop.training.hook import Training
 
 
-class MethodSettings(settings.PairMethodSettings, settings.BudgetSettings):
+class MethodSettings(settings.PairMethodSettings, BudgetSettings):
     """Further training on two-sided counterfactual text."""
 
     name: Literal["cda"] = Field("cda", description="the method")
@@ -38,16 +38,16 @@ class Method(base.Method):
     name = "cda"
     settings: MethodSettings
 
-    def debias(self, plm: "PlmSettings", material: base.Material, folder: Path, training: "Training") -> None:
+    def debias(self, plm: "PlmSettings", data: base.DebiasData, folder: Path, training: "Training") -> None:
         """Write the trained PLM; see `base.Method.debias`."""
+        from fairloop.training.language_modeling import LanguageModelingTask
+
         kind = kind_of(plm, self)
-        gendered = [text for pair in material.pairs for text in (pair.male, pair.female)]
-        neutral = list(material.neutral)[: round(self.settings.neutral * len(gendered))]
-        loss = self.settings.optimization(LanguageModelingSettings, mask_share=self.settings.mask_share)
-        task = "fairloop.training.language_modeling"
-        train(
-            task, "debias language_modeling", {"kind": kind, "texts": gendered + neutral}, loss, plm, folder, training
-        )
+        gendered = [text for pair in data.pairs for text in (pair.male, pair.female)]
+        neutral = list(data.neutral)[: round(self.settings.neutral * len(gendered))]
+        budget = within_window(self.settings, plm)
+        task = LanguageModelingTask(budget, kind, (*gendered, *neutral), self.settings.mask_share)
+        train_into(folder, task, plm, training, stage="debias language_modeling")
         write_card(
             folder,
             plm,
@@ -55,5 +55,5 @@ class Method(base.Method):
             self.settings,
             "Counterfactual data augmentation (Zmigrod et al. 2019; Webster et al. 2020): further training on text in "
             "which every gendered sentence stands beside its counterfactual.",
-            f"{len(material.pairs)} counterfactual pairs, {len(neutral)} neutral sentences",
+            f"{len(data.pairs)} counterfactual pairs, {len(neutral)} neutral sentences",
         )

@@ -13,15 +13,15 @@ from pydantic import Field
 from fairloop.debias import base, settings
 from fairloop.debias.card import write_card
 from fairloop.debias.start import kind_of
-from fairloop.debias.trained import train
-from fairloop.training.plm_settings import LanguageModelingSettings
+from fairloop.debias.trained import train_into, within_window
+from fairloop.training.settings import BudgetSettings
 
 if TYPE_CHECKING:
     from fairloop.plm.settings import PlmSettings
     from fairloop.training.hook import Training
 
 
-class MethodSettings(settings.MethodSettings, settings.BudgetSettings):
+class MethodSettings(settings.MethodSettings, BudgetSettings):
     """Further training with raised dropout."""
 
     name: Literal["dropout"] = Field("dropout", description="the method")
@@ -37,30 +37,25 @@ class Method(base.Method):
     uses_pairs = False
     settings: MethodSettings
 
-    def debias(self, plm: "PlmSettings", material: base.Material, folder: Path, training: "Training") -> None:
+    def debias(self, plm: "PlmSettings", data: base.DebiasData, folder: Path, training: "Training") -> None:
         """Write the trained PLM; see `base.Method.debias`."""
+        from fairloop.training.language_modeling import LanguageModelingTask
+
         kind = kind_of(plm, self)
-        loss = self.settings.optimization(
-            LanguageModelingSettings,
-            mask_share=self.settings.mask_share,
+        task = LanguageModelingTask(
+            within_window(self.settings, plm),
+            kind,
+            tuple(data.neutral),
+            self.settings.mask_share,
             hidden_dropout=self.settings.hidden_dropout,
             attention_dropout=self.settings.attention_dropout,
         )
-        task = "fairloop.training.language_modeling"
-        train(
-            task,
-            "debias language_modeling",
-            {"kind": kind, "texts": list(material.neutral)},
-            loss,
-            plm,
-            folder,
-            training,
-        )
+        train_into(folder, task, plm, training, stage="debias language_modeling")
         write_card(
             folder,
             plm,
             kind,
             self.settings,
             "Dropout regularisation (Webster et al. 2020): further training with raised dropout.",
-            f"{len(material.neutral)} sentences",
+            f"{len(data.neutral)} sentences",
         )

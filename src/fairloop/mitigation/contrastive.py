@@ -62,7 +62,8 @@ class Strategy(Mitigation):
             Fault: if fewer than two different sentences have σ ≠ 0.
         """
         from fairloop.plm.locate import resolve
-        from fairloop.training.tasks import train_encoder
+        from fairloop.training.contrastive import ContrastiveTask
+        from fairloop.training.train import train
 
         require_sentences(corpus, self.name, generation)
         pairs = sensitive_pairs(corpus)
@@ -71,17 +72,9 @@ class Strategy(Mitigation):
                 f"mitigation=contrastive: generation {generation} has {len(pairs)} sentences with a stereotype and a"
                 " variant; contrastive training needs two different ones"
             )
-        trained = train_encoder(
-            pairs,
-            str(resolve(encoder)),
-            at_most(self.settings, len(pairs), "mitigation.contrastive", generation),
-            training.trainer,
-            training.work,
-            seed=training.seed,
-            stage=f"contrastive {generation}",
-            on_progress=training.on_progress,
-            on_logged=training.on_logged,
-        )
+        settings = at_most(self.settings, len(pairs), "mitigation.contrastive", generation)
+        task = ContrastiveTask(settings, tuple(pairs))
+        trained = train(task, resolve(encoder), training, stage=f"contrastive {generation}")
         shutil.copytree(trained.folder, folder, dirs_exist_ok=True)
         return str(folder)
 

@@ -55,24 +55,16 @@ class Strategy(Mitigation):
             Fault: if the corpus is empty.
         """
         from fairloop.plm.locate import resolve
-        from fairloop.training.tasks import train_causal_lm
+        from fairloop.training.causal_lm import CausalLMTask
+        from fairloop.training.train import train
 
         require_sentences(corpus, self.name, generation - 1)
         stage = f"finetune {generation}"
         examples = self.training_examples(corpus, model, seed=training.seed, stage=stage)
-        trained = train_causal_lm(
-            examples,
-            str(resolve(model.path, model.revision)),
-            at_most(self.settings, len(examples), "mitigation.finetune", generation),
-            training.trainer,
-            training.work,
-            seed=training.seed,
-            stage=stage,
-            base=model.path,
-            revision=model.revision,
-            on_progress=training.on_progress,
-            on_logged=training.on_logged,
-        )
+        settings = at_most(self.settings, len(examples), "mitigation.finetune", generation)
+        task = CausalLMTask(settings, tuple(examples), base=model.path)
+        where = resolve(model.path, model.revision)
+        trained = train(task, where, training, stage=stage, revision=model.revision)
         shutil.copytree(trained.folder, folder, dirs_exist_ok=True)
         return folder
 

@@ -25,9 +25,9 @@ from fairloop import console
 from fairloop.benchmarks.registry import contents
 from fairloop.config import Configuration
 from fairloop.config.fair_gender import FairGenderSettings
-from fairloop.debias.base import Material
+from fairloop.debias.base import DebiasData
 from fairloop.debias.registry import method
-from fairloop.debias.settings import BudgetSettings, PairMethodSettings
+from fairloop.debias.settings import PairMethodSettings
 from fairloop.errors import UserError
 from fairloop.files import digest_file, files_below, write_json, write_text
 from fairloop.lexicon import neutral_sentences
@@ -42,6 +42,7 @@ from fairloop.tracking.results import number
 from fairloop.tracking.stages import Stage
 from fairloop.tracking.store import Cell
 from fairloop.tracking.wandb_run import Tracker
+from fairloop.training.settings import BudgetSettings
 
 if TYPE_CHECKING:
     from fairloop.benchmarks.settings import BenchmarkSettings
@@ -221,7 +222,7 @@ class FairGender(Script):
         target = folder / MODEL_FOLDER
         target.mkdir()
         with self.training("incorporation", folder) as training:
-            self.method.debias(self.plm, Material(chosen, learned, watched), target, training)
+            self.method.debias(self.plm, DebiasData(chosen, learned, watched), target, training)
 
     def debiased(self, trained: Stage) -> "PlmSettings":
         """The debiased model as a PLM to be measured."""

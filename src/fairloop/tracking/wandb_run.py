@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from fairloop.errors import Fault
 from fairloop.files import write_json
@@ -49,8 +49,11 @@ _log = logging.getLogger("fairloop.tracking")
 _agents_cell: list[str] = []
 
 
-class Tracker(Protocol):
-    """What a study tells of a cell while it runs. `made_from` are files and folders that were logged before."""
+class Tracker:
+    """What a study tells of a cell while it runs; this one passes nothing on: the run store has it all.
+
+    `made_from` are files and folders that were logged before.
+    """
 
     def log_generation(
         self,
@@ -79,6 +82,7 @@ class Tracker(Protocol):
         made_from: Sequence[Path] = (),
     ) -> None:
         """Log a corpus or pairs from a finished stage as a version of a `dataset` artifact, under an alias."""
+        self._log_artifact(name, "dataset", path, metadata or {}, alias, made_from)
 
     def log_checkpoint(
         self,
@@ -89,6 +93,7 @@ class Tracker(Protocol):
         made_from: Sequence[Path] = (),
     ) -> None:
         """Log a file or folder of weights from a finished stage as a version of a `model` artifact, under an alias."""
+        self._log_artifact(name, "model", path, metadata or {}, alias, made_from)
 
     def log_curve(self, curve: str, step: int, values: Mapping[str, float]) -> None:
         """Log a point of a training's loss curve against the curve's own step; a step is logged once."""
@@ -102,59 +107,9 @@ class Tracker(Protocol):
     def finish(self, status: Literal["complete", "failed"], summary: Mapping[str, float] | None = None) -> None:
         """End the run, once; `summary` is the content of `result.json`. A complete cell's scores are an artifact."""
 
-
-class NoTracker:
-    """The study is kept in the run store alone."""
-
-    def log_generation(
-        self,
-        generation: int,
-        measurements: Sequence[Measurement],
-        sentences: Sequence[Mapping[str, Any]] = (),
-        corpus: Path | None = None,
-        made_from: Sequence[Path] = (),
-    ) -> None:
-        """Nothing."""
-
-    def log_dataset(
-        self,
-        name: str,
-        path: Path,
-        metadata: Mapping[str, Any] | None = None,
-        alias: str = "latest",
-        made_from: Sequence[Path] = (),
-    ) -> None:
-        """Nothing."""
-
-    def log_checkpoint(
-        self,
-        name: str,
-        path: Path,
-        metadata: Mapping[str, Any] | None = None,
-        alias: str = "latest",
-        made_from: Sequence[Path] = (),
-    ) -> None:
-        """Nothing."""
-
-    def log_curve(self, curve: str, step: int, values: Mapping[str, float]) -> None:
-        """Nothing."""
-
-    def use_model(self, path: str) -> None:
-        """Nothing."""
-
-    def log_scores(
-        self,
-        measurements: Sequence[Measurement],
-        items: Sequence[Mapping[str, Any]] = (),
-        skipped: Sequence[Mapping[str, Any]] = (),
-    ) -> None:
-        """Nothing."""
-
-    def log_report(self, tables: Mapping[str, Path], figures: Mapping[str, Path]) -> None:
-        """Nothing."""
-
-    def finish(self, status: Literal["complete", "failed"], summary: Mapping[str, float] | None = None) -> None:
-        """Nothing."""
+    def _log_artifact(
+        self, name: str, kind: str, path: Path, metadata: Mapping[str, Any], alias: str, made_from: Sequence[Path]
+    ) -> None: ...
 
 
 @contextmanager
@@ -213,14 +168,14 @@ def _tracker(
     name: str | None,
 ) -> Tracker:
     if not is_first_rank():
-        return NoTracker()  # the process of rank 0 tracks the cell
+        return Tracker()  # the process of rank 0 tracks the cell
     if settings.mode == "none":
         _log.info("Weights & Biases: not used (tracking.mode=none)")
-        return NoTracker()
+        return Tracker()
     if agents_run() is not None:
         if _agents_cell not in ([], [cell.key]):
             _log.warning("Weights & Biases: cell %s is not tracked: an agent's run holds one cell (no -m)", cell.key)
-            return NoTracker()
+            return Tracker()
         _agents_cell[:] = [cell.key]
     why_offline = reason_to_stay_offline(settings.mode)
     tracker = WandbTracker(cell, settings, dict(choices), catalogue, tuple(tags), name or cell.key)
@@ -229,7 +184,7 @@ def _tracker(
 
 
 @dataclass
-class WandbTracker:
+class WandbTracker(Tracker):
     """The run of one cell; made by `tracked`."""
 
     cell: Cell
@@ -308,28 +263,6 @@ class WandbTracker:
             self._note("scores")
 
         self._guarded(log)
-
-    def log_dataset(
-        self,
-        name: str,
-        path: Path,
-        metadata: Mapping[str, Any] | None = None,
-        alias: str = "latest",
-        made_from: Sequence[Path] = (),
-    ) -> None:
-        """Log a dataset; see `Tracker`."""
-        self._log_artifact(name, "dataset", path, metadata or {}, alias, made_from)
-
-    def log_checkpoint(
-        self,
-        name: str,
-        path: Path,
-        metadata: Mapping[str, Any] | None = None,
-        alias: str = "latest",
-        made_from: Sequence[Path] = (),
-    ) -> None:
-        """Log weights; see `Tracker`."""
-        self._log_artifact(name, "model", path, metadata or {}, alias, made_from)
 
     def log_curve(self, curve: str, step: int, values: Mapping[str, float]) -> None:
         """Log a point of a loss curve; see `Tracker`."""

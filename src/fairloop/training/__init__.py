@@ -1,1 +1,1 @@
-"""Lightning modules and data modules that several studies share; the public calls are in `training.tasks`."""
+"""Lightning modules and data modules that several studies share; the public call is `train.train`."""

@@ -1,9 +1,8 @@
 """Fine-tuning of a causal language model: LoRA or all weights, loss on the sentence and not on its prompt."""
 
 import json
-import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +10,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fairloop.errors import UserError
-from fairloop.plm.loading import pad_id
-from fairloop.seeding import derive
+from fairloop.plm.loading import Dtype, load_model, load_tokenizer, pad_id
 from fairloop.training.data import TrainingData, pad
+from fairloop.training.job import Components, Job, TrainingTask
 from fairloop.training.module import TrainingModule
+from fairloop.training.plm import add_lora, set_up
 from fairloop.training.predictions import logits_at
-from fairloop.training.settings import LowRankSettings, OptimizationSettings
+from fairloop.training.settings import CausalLMSettings, StepSettings
+from fairloop.training.trainer import uses_bfloat16
 
 ADAPTER = "adapter_config.json"
 
@@ -42,7 +42,7 @@ class Tokens:
 class CausalLMModule(TrainingModule):
     """Minimise the mean negative log-likelihood of the sentences' tokens, each token counting the same."""
 
-    def __init__(self, model: Any, settings: OptimizationSettings, *, seed: int, stage: str, total_steps: int) -> None:
+    def __init__(self, model: Any, settings: StepSettings, *, seed: int, stage: str, total_steps: int) -> None:
         super().__init__(settings, seed=seed, stage=stage, total_steps=total_steps)
         self.model = model
 
@@ -115,7 +115,7 @@ def tokenize(examples: Sequence[CausalExample], tokenizer: Any, max_length: int)
 
 
 def causal_data(
-    examples: Sequence[CausalExample], tokenizer: Any, settings: OptimizationSettings, *, seed: int, stage: str
+    examples: Sequence[CausalExample], tokenizer: Any, settings: StepSettings, *, seed: int, stage: str
 ) -> TrainingData:
     """Return the data module of `examples`."""
     rows = tokenize(examples, tokenizer, settings.max_length)
@@ -132,24 +132,43 @@ def causal_data(
     return TrainingData(rows, lengths, collate, settings, seed=seed, stage=stage, what="sentences")
 
 
-def add_lora(model: Any, lora: LowRankSettings, *, dropout: float, task: str | None, seed: int, stage: str) -> Any:
-    """Return `model` with a low-rank update on every linear layer but the head; only the update is trained.
+@dataclass(frozen=True)
+class CausalLMTask(TrainingTask):
+    """Fine-tune a causal language model.
 
-    `task` is what peft calls the model's task: `CAUSAL_LM`, `FEATURE_EXTRACTION` for an encoder without a head, or None
-    for a masked language model.
+    The result is an adapter of a few MB, which `plm.loading.merge_adapter` adds to its base, or with `weights=full` a
+    model.
+
+    Attributes:
+        settings: what to train, and how.
+        examples: sentences with their prompts.
+        base: what an adapter shall call its base model; empty: the model as given.
     """
-    try:
-        from peft import LoraConfig, get_peft_model
-    except ModuleNotFoundError as error:
-        raise UserError.of("weights", "lora", "needs the package peft: pip install 'fairloop[train]'") from error
-    config = LoraConfig(
-        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=dropout, target_modules="all-linear", task_type=task
-    )
-    with torch.random.fork_rng(), warnings.catch_warnings():
-        # peft still asks transformers under the old name.
-        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
-        torch.manual_seed(derive(seed, stage, "lora"))
-        return get_peft_model(model, config)
+
+    settings: CausalLMSettings
+    examples: tuple[CausalExample, ...]
+    base: str = field(default="", metadata={"incidental": True})
+
+    def components(self, job: Job) -> Components:
+        """Load the model and tokenise the examples; see `TrainingTask`."""
+        settings = self.settings
+        tokenizer = load_tokenizer(job.model, job.revision, "model.path")
+        data = causal_data(self.examples, tokenizer, settings, seed=job.seed, stage=job.stage)
+        # Frozen weights may be kept in bfloat16; those that are trained need float32 to take small steps.
+        frozen = settings.weights == "lora" and uses_bfloat16(job.trainer)
+        dtype: Dtype = "bfloat16" if frozen else "float32"
+        model = load_model(job.model, "causal", dtype=dtype, revision=job.revision, key="model.path")
+        if settings.weights == "lora":
+            model = add_lora(
+                model, settings.lora, dropout=settings.lora.dropout, task="CAUSAL_LM", seed=job.seed, stage=job.stage
+            )
+        set_up(model, job.trainer)
+        module = CausalLMModule(model, settings, seed=job.seed, stage=job.stage, total_steps=data.total_steps)
+        return Components(module, data, tokenizer)
+
+    def save(self, components: Components, folder: Path, job: Job) -> None:
+        """Write the adapter or the model; see `TrainingTask`."""
+        save_causal_lm(components.module.model, components.tokenizer, folder, self.base or job.model)
 
 
 def save_causal_lm(model: Any, tokenizer: Any, folder: Path, base: str) -> None:

@@ -1,8 +1,6 @@
 """Checkpoints that are whole or absent, of which the best and the last are kept."""
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,40 +8,23 @@ import pytorch_lightning as pl
 import torch
 
 from fairloop.errors import Fault
+from fairloop.training.early_stopping import EarlyStopping
 from fairloop.training.module import TrainingModule
 
 LAST, BEST = "last.ckpt", "best.ckpt"
 
 
-@dataclass(frozen=True)
-class Saved:
-    """A checkpoint just written: for a log or an artifact store."""
-
-    path: Path
-    kind: str  # "last" or "best"
-    step: int
-    loss: float  # of validation, or of training where nothing is held out; nan before the first epoch's end
-
-
 class Checkpoints(pl.Callback):  # type: ignore[misc]
     """Write `last.ckpt` every N steps and after each epoch, and `best.ckpt` after an epoch with a new lowest loss.
 
-    Where the module watches held-out data, a look that is the best so far writes `best.ckpt`, and may end the training.
+    With early stopping an evaluation that is the best so far writes `best.ckpt`, and one may end the training.
 
     `owner` is a fingerprint of model, data and settings: a checkpoint of another training is refused, not continued.
     After `patience` epochs without a new lowest loss the training is stopped.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        every_steps: int,
-        owner: str,
-        on_saved: Callable[[Saved], None] | None = None,
-        patience: int | None = None,
-    ) -> None:
-        self.folder, self.every_steps, self.owner, self.on_saved = folder, every_steps, owner, on_saved
-        self.patience = patience
+    def __init__(self, folder: Path, every_steps: int, owner: str, patience: int | None = None) -> None:
+        self.folder, self.every_steps, self.owner, self.patience = folder, every_steps, owner, patience
         self.best, self.waited = float("inf"), 0
         self.sum, self.steps = 0.0, 0
         self.saved_step = -1
@@ -64,17 +45,18 @@ class Checkpoints(pl.Callback):  # type: ignore[misc]
         self.waited = state_dict.get("waited", 0)
 
     def on_train_start(self, trainer: Any, pl_module: TrainingModule) -> None:
-        """Remember the step at which a resumed training starts; look at the held-out data before the first step.
+        """Remember the step at which a resumed training starts; evaluate before the first step.
 
         A training that was stopped early does not go on.
         """
         self.saved_step = trainer.global_step if trainer.global_step else -1
         self._stop_if_waited(trainer)
-        if pl_module.watch is None:
+        stopping = pl_module.early_stopping
+        if stopping is None:
             return
-        if not pl_module.watch.looks:
-            self._look(trainer, pl_module)
-        trainer.should_stop = pl_module.watch.stopped
+        if not stopping.evaluations:
+            self._evaluate(trainer, pl_module, stopping)
+        trainer.should_stop = stopping.stopped
 
     def on_train_batch_end(self, trainer: Any, pl_module: TrainingModule, outputs: Any, batch: Any, idx: int) -> None:
         """Add the step's loss; write a checkpoint if it is time (an epoch's last step is kept after its validation)."""
@@ -82,12 +64,13 @@ class Checkpoints(pl.Callback):  # type: ignore[misc]
         self.steps += 1
         if (idx + 1) % pl_module.parts:
             return  # inside a batch: what its parts accumulated is in no checkpoint
-        if pl_module.watch is not None and pl_module.watch.due(trainer.global_step):
-            self._look(trainer, pl_module)
-            trainer.should_stop = pl_module.watch.stopped
+        stopping = pl_module.early_stopping
+        if stopping is not None and stopping.due(trainer.global_step):
+            self._evaluate(trainer, pl_module, stopping)
+            trainer.should_stop = stopping.stopped
         ends_epoch = idx + 1 == trainer.num_training_batches
         if trainer.global_step % self.every_steps == 0 and not ends_epoch:
-            self._save(trainer, LAST, "last")
+            self._save(trainer, LAST)
 
     def on_train_epoch_end(self, trainer: Any, pl_module: TrainingModule) -> None:
         """Compare the epoch with the best so far and write the checkpoints."""
@@ -97,24 +80,24 @@ class Checkpoints(pl.Callback):  # type: ignore[misc]
         pl_module.validation_loss = None
         self.sum, self.steps = 0.0, 0
         # An epoch that `max_steps` cuts short is not validated, and so cannot be the best.
-        if pl_module.watch is None and loss is not None:
+        if pl_module.early_stopping is None and loss is not None:
             self.waited = 0 if loss < self.best else self.waited + 1
             if loss < self.best:
                 self.best = loss
-                self._save(trainer, BEST, "best")
+                self._save(trainer, BEST)
         self._stop_if_waited(trainer)
-        self._save(trainer, LAST, "last")
+        self._save(trainer, LAST)
 
     def on_train_end(self, trainer: Any, pl_module: TrainingModule) -> None:
         """Write the last checkpoint of a training that ended inside an epoch."""
         if trainer.global_step != self.saved_step:
-            self._save(trainer, LAST, "last")
+            self._save(trainer, LAST)
 
     def _stop_if_waited(self, trainer: Any) -> None:
         if self.patience is not None and self.waited >= self.patience:
             trainer.should_stop = True
 
-    def _look(self, trainer: Any, module: TrainingModule) -> None:
+    def _evaluate(self, trainer: Any, module: TrainingModule, stopping: EarlyStopping) -> None:
         """Measure the held-out data; keep the weights if they are the best so far."""
         module.eval()
         with torch.no_grad():
@@ -122,13 +105,12 @@ class Checkpoints(pl.Callback):  # type: ignore[misc]
             # Through the strategy: a sharded model (FSDP) can be called in no other way.
             measured = [trainer.strategy.validation_step(batch, 0) for batch in batches]
         module.train()
-        assert module.watch is not None  # noqa: S101 - tells the type checker
-        look = module.look(trainer.global_step, measured)
-        if module.watch.judge(look):
-            self.best = look.bias
-            self._save(trainer, BEST, "best")
+        evaluation = module.evaluation(trainer.global_step, measured)
+        if stopping.add(evaluation):
+            self.best = evaluation.bias
+            self._save(trainer, BEST)
 
-    def _save(self, trainer: Any, name: str, kind: str) -> None:
+    def _save(self, trainer: Any, name: str) -> None:
         path, partial = self.folder / name, self.folder / f"{name}.partial"
         trainer.save_checkpoint(partial)  # every process takes part, the first one writes
         if trainer.is_global_zero:
@@ -138,10 +120,6 @@ class Checkpoints(pl.Callback):  # type: ignore[misc]
         trainer.strategy.barrier("checkpoint")
         if name == LAST:
             self.saved_step = trainer.global_step
-        if self.on_saved is not None and trainer.is_global_zero:
-            self.on_saved(
-                Saved(path, kind, trainer.global_step, self.best if self.best < float("inf") else float("nan"))
-            )
 
 
 def read_checkpoint(path: Path, owner: str) -> dict[str, Any]:

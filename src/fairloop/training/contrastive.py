@@ -9,10 +9,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from fairloop.errors import UserError
-from fairloop.plm.loading import pad_id
+from fairloop.plm.loading import load_encoder, pad_id
 from fairloop.training.data import TrainingData, pad
 from fairloop.training.distributed import gather_rows
+from fairloop.training.job import Components, Job, TrainingTask
 from fairloop.training.module import TrainingModule
+from fairloop.training.plm import freeze_pooler, set_up
 from fairloop.training.settings import ContrastiveSettings
 
 
@@ -103,6 +105,23 @@ def contrastive_data(
 
     lengths = [max(map(len, row.ids)) for row in rows]
     return TrainingData(rows, lengths, collate, settings, seed=seed, stage=stage, what="pairs")
+
+
+@dataclass(frozen=True)
+class ContrastiveTask(TrainingTask):
+    """Train a sentence encoder on pairs of sentences."""
+
+    settings: ContrastiveSettings
+    pairs: tuple[tuple[str, str], ...]
+
+    def components(self, job: Job) -> Components:
+        """Load the encoder and tokenise the pairs; see `TrainingTask`."""
+        model, tokenizer = load_encoder(job.model, job.revision, "study.encoder")
+        data = contrastive_data(self.pairs, tokenizer, self.settings, seed=job.seed, stage=job.stage)
+        freeze_pooler(model)
+        set_up(model, job.trainer)
+        module = ContrastiveModule(model, self.settings, seed=job.seed, stage=job.stage, total_steps=data.total_steps)
+        return Components(module, data, tokenizer)
 
 
 def alignment(first: Tensor, second: Tensor) -> float:

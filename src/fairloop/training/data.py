@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fairloop.errors import UserError
 from fairloop.seeding import random_generator
-from fairloop.training.settings import OptimizationSettings, fitting_batch_size
+from fairloop.training.settings import StepSettings, fitting_batch_size
 
 Item = TypeVar("Item")
 POOL = 16  # batches among which items are sorted by length: little padding, and still a different mixture every epoch
@@ -101,7 +101,7 @@ class TrainingData(pl.LightningDataModule):  # type: ignore[misc]
         items: Sequence[Any],
         lengths: Sequence[int],
         collate: Callable[[Sequence[Any]], dict[str, Tensor]],
-        settings: OptimizationSettings,
+        settings: StepSettings,
         *,
         seed: int,
         stage: str,
@@ -109,10 +109,13 @@ class TrainingData(pl.LightningDataModule):  # type: ignore[misc]
         given: tuple[Sequence[Any], Sequence[int]] | None = None,
         parts: int = 1,
     ) -> None:
-        """Take items with their lengths; `given` are validation items with theirs, in place of a share of `items`."""
+        """Take items with their lengths.
+
+        `given`, validation items and their lengths, take the place of a share of `items`.
+        """
         super().__init__()
-        self.collate, self.parts = collate, parts
-        held_out = 0 if given is not None else round(settings.validation_share * len(items))
+        self.collate, self.parts, schedule = collate, parts, settings.schedule
+        held_out = 0 if given is not None else round(schedule.validation_share * len(items))
         shuffled = (
             random_generator(seed, stage, "validation").permutation(len(items)) if held_out else range(len(items))
         )
@@ -127,7 +130,8 @@ class TrainingData(pl.LightningDataModule):  # type: ignore[misc]
             if self.validation
             else None
         )
-        self.total_steps = min(settings.epochs * len(self.order), settings.max_steps or 2**62)
+        lengths_of_it = (schedule.epochs and schedule.epochs * len(self.order), schedule.max_steps)
+        self.total_steps = min(steps for steps in lengths_of_it if steps)
 
     def train_dataloader(self) -> BatchLoader[Any]:
         """Return this process's part of the batches."""

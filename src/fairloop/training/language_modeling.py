@@ -1,22 +1,20 @@
 """Further training of a PLM with its own objective: masked tokens (Devlin et al. 2019), or the next token."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
 from fairloop.plm.loading import pad_id
+from fairloop.plm.model import Kind
 from fairloop.training.causal_lm import CausalExample, CausalLMModule, causal_data
 from fairloop.training.data import TrainingData
+from fairloop.training.job import Components, Job, TrainingTask
 from fairloop.training.masking import Masking, collated, encode, masked_lm_loss
 from fairloop.training.module import TrainingModule
 from fairloop.training.plm import load_plm
-from fairloop.training.plm_settings import LanguageModelingSettings
-
-if TYPE_CHECKING:
-    from fairloop.training.job import Job
-
-SETTINGS = LanguageModelingSettings
+from fairloop.training.settings import BudgetSettings, StepSettings
 
 
 class MaskedLMModule(TrainingModule):
@@ -25,16 +23,15 @@ class MaskedLMModule(TrainingModule):
     def __init__(
         self,
         model: Any,
-        tokenizer: Any,
-        settings: LanguageModelingSettings,
+        masking: Masking,
+        settings: StepSettings,
         *,
         seed: int,
         stage: str,
         total_steps: int,
     ) -> None:
         super().__init__(settings, seed=seed, stage=stage, total_steps=total_steps)
-        self.model = model
-        self.masking = Masking(tokenizer, settings.mask_share, seed=seed, stage=stage)
+        self.model, self.masking = model, masking
 
     def loss_parts(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Return the summed negative log-likelihood of the masked tokens and their number."""
@@ -42,9 +39,7 @@ class MaskedLMModule(TrainingModule):
         return masked_lm_loss(self.model, batch, ids, chosen), chosen.sum()
 
 
-def masked_data(
-    texts: Sequence[str], tokenizer: Any, settings: LanguageModelingSettings, *, seed: int, stage: str
-) -> TrainingData:
+def masked_data(texts: Sequence[str], tokenizer: Any, settings: StepSettings, *, seed: int, stage: str) -> TrainingData:
     """Return the data module of `texts`, each with its number."""
     rows = list(enumerate(encode(texts, tokenizer, settings.max_length)))
     filler = pad_id(tokenizer)
@@ -56,16 +51,40 @@ def masked_data(
     return TrainingData(rows, lengths, collate, settings, seed=seed, stage=stage, what="sentences")
 
 
-def build(job: "Job") -> tuple[TrainingModule, TrainingData, Any]:
-    """Return module, data and tokenizer of a job; its data: `kind` (masked or causal) and `texts`."""
-    settings = LanguageModelingSettings.model_validate(job.settings)
-    rates = {"hidden": settings.hidden_dropout, "attention": settings.attention_dropout}
-    model, tokenizer = load_plm(job, job.data["kind"], settings, rates=rates)
-    shared: dict[str, Any] = {"seed": job.seed, "stage": job.stage}
-    if job.data["kind"] == "masked":
-        data = masked_data(job.data["texts"], tokenizer, settings, **shared)
-        return MaskedLMModule(model, tokenizer, settings, total_steps=data.total_steps, **shared), data, tokenizer
-    # A sentence stands for itself: no prompt, and an end only if the tokenizer of the PLM writes one by itself.
-    examples = [CausalExample("", text, ended=False) for text in job.data["texts"]]
-    data = causal_data(examples, tokenizer, settings, **shared)
-    return CausalLMModule(model, settings, total_steps=data.total_steps, **shared), data, tokenizer
+@dataclass(frozen=True)
+class LanguageModelingTask(TrainingTask):
+    """Train a PLM further with its own objective.
+
+    Attributes:
+        settings: the budget.
+        kind: masked or causal.
+        texts: what it is trained on.
+        mask_share: masked PLM: share of the tokens that are predicted.
+        hidden_dropout: of hidden states; None: the PLM's own.
+        attention_dropout: of attention; None: the PLM's own.
+    """
+
+    settings: BudgetSettings
+    kind: Kind
+    texts: tuple[str, ...]
+    mask_share: float
+    hidden_dropout: float | None = None
+    attention_dropout: float | None = None
+
+    def components(self, job: Job) -> Components:
+        """Load the PLM and tokenise the texts; see `TrainingTask`."""
+        rates = {"hidden": self.hidden_dropout, "attention": self.attention_dropout}
+        model, tokenizer = load_plm(job, self.kind, self.settings, rates=rates)
+        shared: dict[str, Any] = {"seed": job.seed, "stage": job.stage}
+        if self.kind == "masked":
+            data = masked_data(self.texts, tokenizer, self.settings, **shared)
+            masking = Masking(tokenizer, self.mask_share, **shared)
+            module: TrainingModule = MaskedLMModule(
+                model, masking, self.settings, total_steps=data.total_steps, **shared
+            )
+            return Components(module, data, tokenizer)
+        # A sentence stands for itself: no prompt, and an end only if the tokenizer of the PLM writes one by itself.
+        examples = [CausalExample("", text, ended=False) for text in self.texts]
+        data = causal_data(examples, tokenizer, self.settings, **shared)
+        module = CausalLMModule(model, self.settings, total_steps=data.total_steps, **shared)
+        return Components(module, data, tokenizer)

@@ -7,23 +7,17 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import fairloop
 from fairloop.errors import FairloopError, Fault, UserError
-from fairloop.training.checkpoints import Saved
+from fairloop.training.hook import Training
 from fairloop.training.job import Job
 from fairloop.training.settings import TrainerSettings
-from fairloop.training.trainer import OnLogged, Progress, resolve_accelerator
+from fairloop.training.trainer import resolve_accelerator
 
 
-def launch(
-    job: Job,
-    on_progress: Progress | None,
-    on_saved: Callable[[Saved], None] | None,
-    on_logged: OnLogged | None = None,
-) -> None:
+def launch(job: Job) -> None:
     """Run a job in as many processes as `trainer` says and return when all of them have ended.
 
     On one machine the processes are started here; on several, `trainer.launcher` starts them (for SLURM
@@ -32,7 +26,7 @@ def launch(
     Raises:
         UserError, Fault: what a worker raised, or that one died.
     """
-    trainer = job.trainer_settings
+    trainer = job.trainer
     if not trainer.launcher:
         resolve_accelerator(trainer)
     command = [sys.executable, "-m", "fairloop.training.worker", str(job.write())]
@@ -41,7 +35,7 @@ def launch(
         for worker in workers[1:]:
             threading.Thread(target=_end_together, args=(worker, workers[0]), daemon=True).start()
         try:
-            _listen(workers[0], on_progress, on_saved, on_logged)
+            _listen(workers[0], job.training)
             _wait(workers, Path(logs), trainer.timeout_seconds)
         finally:
             for worker in workers:
@@ -84,24 +78,17 @@ def _end_together(worker: subprocess.Popen[str], first: subprocess.Popen[str]) -
         first.kill()
 
 
-def _listen(
-    worker: subprocess.Popen[str],
-    on_progress: Progress | None,
-    on_saved: Callable[[Saved], None] | None,
-    on_logged: OnLogged | None,
-) -> None:
+def _listen(worker: subprocess.Popen[str], told: Training) -> None:
     """Pass on what the first worker reports, until it closes its output."""
     for line in worker.stdout or ():
         try:
             kind, *values = json.loads(line)
         except ValueError:
             continue  # something a library printed
-        if kind == "progress" and on_progress is not None:
-            on_progress(*values)
-        elif kind == "saved" and on_saved is not None:
-            on_saved(Saved(Path(values[0]), *values[1:]))
-        elif kind == "logged" and on_logged is not None:
-            on_logged(*values)
+        if kind == "progress" and told.on_progress is not None:
+            told.on_progress(*values)
+        elif kind == "logged" and told.on_logged is not None:
+            told.on_logged(*values)
         elif kind in ("UserError", "Fault"):
             error: type[FairloopError] = UserError if kind == "UserError" else Fault
             raise error(values[0])

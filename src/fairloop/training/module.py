@@ -8,8 +8,8 @@ from torch import Tensor
 
 from fairloop.seeding import derive
 from fairloop.training.distributed import global_sum
-from fairloop.training.settings import OptimizationSettings
-from fairloop.training.watch import Look, Watch
+from fairloop.training.early_stopping import EarlyStopping, Evaluation
+from fairloop.training.settings import StepSettings
 
 
 class TrainingModule(pl.LightningModule):  # type: ignore[misc]
@@ -19,16 +19,16 @@ class TrainingModule(pl.LightningModule):  # type: ignore[misc]
     same steps. A checkpoint keeps the trained parameters only: with LoRA that is a small part of the model.
 
     Attributes:
-        watch: early stopping on held-out data, for a module that has a `look`; None: every step, judged by its loss.
+        early_stopping: on held-out data, for a module that has an `evaluation`; None: all steps, judged by their loss.
         parts: parts in which a batch is computed (gradient accumulation).
         fused_on_cpu: whether a processor takes the optimiser's fused form.
     """
 
-    watch: Watch | None = None
+    early_stopping: EarlyStopping | None = None
     parts: int = 1
     fused_on_cpu: bool = False
 
-    def __init__(self, optimization: OptimizationSettings, *, seed: int, stage: str, total_steps: int) -> None:
+    def __init__(self, optimization: StepSettings, *, seed: int, stage: str, total_steps: int) -> None:
         super().__init__()
         self.optimization = optimization
         self.seed, self.stage, self.total_steps = seed, stage, total_steps
@@ -125,18 +125,18 @@ class TrainingModule(pl.LightningModule):  # type: ignore[misc]
         """Leave frozen weights out, and note what was seen on held-out data."""
         weights = checkpoint["state_dict"]
         checkpoint["state_dict"] = {name: weight for name, weight in weights.items() if name in self._trained}
-        if self.watch is not None:
-            checkpoint["watch"] = self.watch.state()
+        if self.early_stopping is not None:
+            checkpoint["early_stopping"] = self.early_stopping.state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on with what was seen on held-out data."""
-        if self.watch is not None:
-            self.watch.restore(checkpoint["watch"])
+        if self.early_stopping is not None:
+            self.early_stopping.restore(checkpoint["early_stopping"])
 
     def held_out(self) -> list[dict[str, Tensor]]:
-        """Return the batches of `validation_step` that a look takes; every process looks at all of them."""
+        """Return the batches of `validation_step` of an evaluation; every process takes all of them."""
         raise NotImplementedError
 
-    def look(self, step: int, measured: list[Any]) -> Look:
+    def evaluation(self, step: int, measured: list[Any]) -> Evaluation:
         """Return what the answers of `validation_step` to `held_out` say."""
         raise NotImplementedError

@@ -1,17 +1,16 @@
-"""Load a PLM to be trained: all its weights, or a low-rank update; with the dropout that is asked for."""
+"""Make a model ready to be trained: all its weights, or a low-rank update; with the dropout that is asked for."""
 
+import warnings
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from fairloop.errors import UserError
 from fairloop.plm.loading import Head, load_config, load_model, load_tokenizer
-from fairloop.training.causal_lm import add_lora
-from fairloop.training.plm_settings import PlmTrainingSettings
-
-if TYPE_CHECKING:
-    from fairloop.training.job import Job
+from fairloop.seeding import derive
+from fairloop.training.job import Job
+from fairloop.training.settings import BudgetSettings, LowRankSettings, TrainerSettings
 
 #: What the families call the dropout of hidden states (embeddings included) and of attention in their configurations.
 DROPOUTS = {
@@ -21,7 +20,7 @@ DROPOUTS = {
 
 
 def load_plm(
-    job: "Job", kind: str, settings: PlmTrainingSettings, *, rates: Mapping[str, float | None] | None = None
+    job: Job, kind: str, settings: BudgetSettings, *, rates: Mapping[str, float | None] | None = None
 ) -> tuple[Any, Any]:
     """Return the job's model, in training mode, with the head of its kind (masked or causal), and its tokenizer.
 
@@ -48,11 +47,44 @@ def load_plm(
     if settings.weights == "lora":
         task = "CAUSAL_LM" if kind == "causal" else None
         model = add_lora(model, settings.lora, dropout=0.0, task=task, seed=job.seed, stage=job.stage)
-    model.train()
-    if job.trainer_settings.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        model.enable_input_require_grads()
+    set_up(model, job.trainer)
     return model, tokenizer
+
+
+def set_up(model: Any, trainer: TrainerSettings) -> None:
+    """Switch dropout on (loading switched it off), and gradient checkpointing as asked."""
+    model.train()
+    if trainer.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        if hasattr(model, "enable_input_require_grads"):
+            model.enable_input_require_grads()
+
+
+def add_lora(model: Any, lora: LowRankSettings, *, dropout: float, task: str | None, seed: int, stage: str) -> Any:
+    """Return `model` with a low-rank update on every linear layer but the head; only the update is trained.
+
+    `task` is what peft calls the model's task: `CAUSAL_LM`, `FEATURE_EXTRACTION` for an encoder without a head, or None
+    for a masked language model.
+    """
+    try:
+        from peft import LoraConfig, get_peft_model
+    except ModuleNotFoundError as error:
+        raise UserError.of("weights", "lora", "needs the package peft: pip install 'fairloop[train]'") from error
+    config = LoraConfig(
+        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=dropout, target_modules="all-linear", task_type=task
+    )
+    with torch.random.fork_rng(), warnings.catch_warnings():
+        # peft still asks transformers under the old name.
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
+        torch.manual_seed(derive(seed, stage, "lora"))
+        return get_peft_model(model, config)
+
+
+def freeze_pooler(encoder: Any) -> None:
+    """Freeze BERT's pooler: no loss here reads it, and DDP waits for the gradient of every trained weight."""
+    pooler = getattr(encoder, "pooler", None)
+    if pooler is not None:
+        pooler.requires_grad_(False)
 
 
 def backbone(model: Any) -> Any:

@@ -1,5 +1,6 @@
 """Settings of the config group `trainer`, and of each kind of training; none of these needs torch."""
 
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -54,21 +55,55 @@ class TrainerSettings(Settings):
         return self.devices * self.nodes
 
 
-class OptimizationSettings(Settings):
+@dataclass(frozen=True)
+class Schedule:
+    """How long a training takes, and which weights it returns.
+
+    Attributes:
+        epochs: passes over the data; None: as many as the steps take.
+        max_steps: steps after which it ends, even inside an epoch; None: after its epochs.
+        validation_share: share of the items held out to choose the best checkpoint; 0: by training loss.
+        keep: the checkpoint whose weights are returned.
+    """
+
+    epochs: int | None
+    max_steps: int | None
+    validation_share: float
+    keep: Literal["last", "best"]
+
+
+class StepSettings(Settings):
     """What every training shares: AdamW, linear warm-up, linear decay to zero."""
 
-    epochs: int = Field(1, ge=1, le=1000, description="passes over the data")
-    max_steps: int | None = Field(None, ge=1, description="stop after so many steps, even inside an epoch")
-    batch_size: int = Field(16, ge=1, le=65536, description="items in one step, over all devices together")
-    learning_rate: float = Field(1e-4, gt=0, le=10, description="highest learning rate, reached after the warm-up")
+    batch_size: int = Field(ge=1, le=65536, description="items in one step, over all devices together")
+    learning_rate: float = Field(gt=0, le=10, description="highest learning rate, reached after the warm-up")
     warmup_share: float = Field(0.1, ge=0, lt=1, description="share of the steps over which the rate rises")
     weight_decay: float = Field(0.0, ge=0, le=1, description="AdamW's decay of matrices (not of biases or norms)")
     clip_norm: float = Field(1.0, ge=0, description="gradients are scaled down to this norm; 0: never")
+    max_length: int = Field(128, ge=4, le=32768, description="tokens of an item; what is longer is cut")
+
+    @property
+    def schedule(self) -> Schedule:
+        """How long it takes."""
+        raise NotImplementedError
+
+
+class OptimizationSettings(StepSettings):
+    """A training of so many epochs."""
+
+    batch_size: int = Field(16, ge=1, le=65536, description="items in one step, over all devices together")
+    learning_rate: float = Field(1e-4, gt=0, le=10, description="highest learning rate, reached after the warm-up")
+    epochs: int = Field(1, ge=1, le=1000, description="passes over the data")
+    max_steps: int | None = Field(None, ge=1, description="stop after so many steps, even inside an epoch")
     validation_share: float = Field(
         0.0, ge=0, le=0.5, description="share of the items held out to choose the best checkpoint; 0: by training loss"
     )
     keep: Literal["last", "best"] = Field("last", description="which checkpoint's weights the training returns")
-    max_length: int = Field(128, ge=4, le=32768, description="tokens of an item; what is longer is cut")
+
+    @property
+    def schedule(self) -> Schedule:
+        """So many epochs, or fewer steps."""
+        return Schedule(self.epochs, self.max_steps, self.validation_share, self.keep)
 
 
 class LowRankSettings(Settings):
@@ -92,14 +127,19 @@ class CausalLMSettings(OptimizationSettings):
     lora: LoraSettings = Field(LoraSettings(), description="the low-rank update; unused with weights=full")
 
 
-class WatchSettings(Settings):
-    """Early stopping on held-out bias and language loss; see `training.watch`."""
+class BudgetSettings(StepSettings):
+    """The budget of a method that trains a PLM, the same for all of them (conf/debias/budget/steps.yaml)."""
 
-    every: int = Field(20, ge=1, description="steps between two looks at what is held out")
-    patience: int = Field(3, ge=0, description="stop after so many looks without a better one; 0: never")
-    tolerance: float = Field(
-        0.01, ge=0, description="held-out (pseudo-)perplexity may rise by this share; beyond it, less rise is better"
-    )
+    steps: int = Field(250, ge=1, le=10_000_000, description="steps of the optimiser")
+    batch_size: int = Field(8, ge=1, le=65536, description="pairs in one step, over all devices together")
+    learning_rate: float = Field(7e-5, gt=0, le=10, description="highest learning rate (AdamW), after the warm-up")
+    weights: Literal["lora", "full"] = Field("full", description="train a low-rank update, or all weights")
+    lora: LowRankSettings = Field(LowRankSettings(), description="the low-rank update; unused with weights=full")
+
+    @property
+    def schedule(self) -> Schedule:
+        """So many steps, whatever there is to train on; the last weights."""
+        return Schedule(epochs=None, max_steps=self.steps, validation_share=0.0, keep="last")
 
 
 class ContrastiveSettings(OptimizationSettings):

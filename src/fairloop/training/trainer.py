@@ -13,7 +13,7 @@ import pytorch_lightning as pl
 import torch
 
 from fairloop.errors import Fault, UserError
-from fairloop.training.checkpoints import BEST, LAST, Checkpoints, Saved, read_checkpoint
+from fairloop.training.checkpoints import BEST, LAST, Checkpoints, read_checkpoint
 from fairloop.training.data import TrainingData
 from fairloop.training.module import TrainingModule
 from fairloop.training.settings import TrainerSettings
@@ -27,7 +27,7 @@ MOST_POINTS = 500
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FitResult:
     """What a training left behind; its module holds the weights that were asked for."""
 
     last: Path
@@ -124,9 +124,8 @@ def fit(
     *,
     owner: str,
     on_progress: Progress | None = None,
-    on_saved: Callable[[Saved], None] | None = None,
     on_logged: OnLogged | None = None,
-) -> Fitted:
+) -> FitResult:
     """Train `module`, going on from `folder/last.ckpt` if there is one, and leave the wanted weights in it.
 
     `owner` is a fingerprint of model, data and settings (`data.fingerprint`). Killed at any time and called again,
@@ -140,21 +139,21 @@ def fit(
     if last.exists():
         read_checkpoint(last, owner)
     callbacks = [
-        _Watch(on_progress, data.total_steps),
+        _Guard(on_progress, data.total_steps),
         _Curve(on_logged, data.total_steps),
-        Checkpoints(folder, settings.checkpoint_every_steps, owner, on_saved, module.patience),
+        Checkpoints(folder, settings.checkpoint_every_steps, owner, module.patience),
     ]
     with _quiet_and_restored(settings):
         trainer = build_trainer(
             settings, folder, max_steps=data.total_steps, callbacks=callbacks, accumulate=module.parts
         )
         trainer.fit(module, datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True)
-    if module.optimization.keep == "best" and best.exists():
+    if module.optimization.schedule.keep == "best" and best.exists():
         module.load_state_dict(read_checkpoint(best, owner)["state_dict"], strict=False)
-    return Fitted(last, best if best.exists() else None, trainer.global_step)
+    return FitResult(last, best if best.exists() else None, trainer.global_step)
 
 
-class _Watch(pl.Callback):  # type: ignore[misc]
+class _Guard(pl.Callback):  # type: ignore[misc]
     """Report progress, stop at a loss that is no number, and end a worker whose starter is gone."""
 
     def __init__(self, on_progress: Progress | None, total: int) -> None:

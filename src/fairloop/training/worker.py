@@ -10,9 +10,9 @@ from fairloop.errors import FairloopError
 
 
 def main() -> int:
-    """Run the job; report progress, checkpoints, loss curves and errors to the starter as lines of JSON."""
+    """Run the job; report progress, loss curves and errors to the starter as lines of JSON."""
     from fairloop.training.job import Job
-    from fairloop.training.tasks import work
+    from fairloop.training.train import work
 
     reports = sys.stdout
     sys.stdout = sys.stderr  # whatever a library prints is no report
@@ -22,10 +22,11 @@ def main() -> int:
 
     try:
         work(
-            Job.read(Path(sys.argv[1])),
-            on_progress=lambda done, total: report("progress", done, total),
-            on_saved=lambda saved: report("saved", str(saved.path), saved.kind, saved.step, saved.loss),
-            on_logged=lambda curve, step, values: report("logged", curve, step, values),
+            Job.read(
+                Path(sys.argv[1]),
+                on_progress=lambda done, total: report("progress", done, total),
+                on_logged=lambda curve, step, values: report("logged", curve, step, values),
+            )
         )
     except FairloopError as error:
         report(type(error).__name__, str(error))

@@ -7,23 +7,19 @@ brings BERT's pooled outputs together, which a masked language model does not ha
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from fairloop.debias.auto_debias.settings import MethodSettings
 from fairloop.plm.loading import pad_id
 from fairloop.training.data import TrainingData, pad
+from fairloop.training.job import Components, Job, TrainingTask
 from fairloop.training.module import TrainingModule
 from fairloop.training.plm import load_plm
-from fairloop.training.plm_settings import PlmTrainingSettings
 from fairloop.training.predictions import logits_at
-
-if TYPE_CHECKING:
-    from fairloop.training.job import Job
-
-SETTINGS = PlmTrainingSettings
 
 
 @dataclass(frozen=True)
@@ -40,7 +36,7 @@ class PromptDivergenceModule(TrainingModule):
     def __init__(
         self,
         model: Any,
-        settings: PlmTrainingSettings,
+        settings: MethodSettings,
         *,
         mask_id: int,
         seed: int,
@@ -77,27 +73,26 @@ def probe_batch(probes: Sequence[Probe], filler: int) -> dict[str, Tensor]:
     return {"input_ids": ids, "attention_mask": mask}
 
 
-def build(job: "Job") -> tuple[TrainingModule, TrainingData, Any]:
-    """Return module, data and tokenizer of a job; its data: `probes`, a list of (male ids, female ids)."""
-    settings = PlmTrainingSettings.model_validate(job.settings)
-    model, tokenizer = load_plm(job, "masked", settings)
-    probes = [Probe(male, female) for male, female in job.data["probes"]]
-    filler = pad_id(tokenizer)
-    data = TrainingData(
-        probes,
-        [max(len(probe.male), len(probe.female)) for probe in probes],
-        lambda items: probe_batch(items, filler),
-        settings,
-        seed=job.seed,
-        stage=job.stage,
-        what="prompts with their words",
-    )
-    module = PromptDivergenceModule(
-        model,
-        settings,
-        mask_id=int(tokenizer.mask_token_id),
-        seed=job.seed,
-        stage=job.stage,
-        total_steps=data.total_steps,
-    )
-    return module, data, tokenizer
+@dataclass(frozen=True)
+class PromptDivergenceTask(TrainingTask):
+    """Let a PLM answer the probes about men and about women alike."""
+
+    settings: MethodSettings
+    probes: tuple[Probe, ...]
+
+    def components(self, job: Job) -> Components:
+        """Load the PLM; see `TrainingTask`."""
+        model, tokenizer = load_plm(job, "masked", self.settings)
+        filler = pad_id(tokenizer)
+        shared: dict[str, Any] = {"seed": job.seed, "stage": job.stage}
+        data = TrainingData(
+            self.probes,
+            [max(len(probe.male), len(probe.female)) for probe in self.probes],
+            lambda items: probe_batch(items, filler),
+            self.settings,
+            what="prompts with their words",
+            **shared,
+        )
+        mask_id = int(tokenizer.mask_token_id)
+        module = PromptDivergenceModule(model, self.settings, mask_id=mask_id, total_steps=data.total_steps, **shared)
+        return Components(module, data, tokenizer)

@@ -18,14 +18,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
-
-from fairloop.debias import base, settings
+from fairloop.debias import base
+from fairloop.debias.auto_debias.settings import MethodSettings
 from fairloop.debias.card import write_card
 from fairloop.debias.start import kind_of
-from fairloop.debias.trained import train
+from fairloop.debias.trained import train_into, within_window
 from fairloop.errors import Fault, UserError
 
 if TYPE_CHECKING:
@@ -35,16 +34,6 @@ if TYPE_CHECKING:
     from fairloop.training.hook import Training
 
 _AT_ONCE = 256  # prompts in one forward pass of the search
-
-
-class MethodSettings(settings.PairMethodSettings, settings.BudgetSettings):
-    """The search for prompts; the rest is the budget of the training."""
-
-    name: Literal["auto_debias"] = Field("auto_debias", description="the method")
-    beam: int = Field(20, ge=1, le=1000, description="prompts of each length that are kept")
-    prompt_length: int = Field(3, ge=1, le=10, description="longest prompt, in words")
-    candidates: int = Field(200, ge=1, le=100_000, description="words that a prompt is made of: the most frequent ones")
-    gendered_words: int = Field(8, ge=1, le=1000, description="pairs of gendered words, the most frequent ones")
 
 
 @dataclass(frozen=True)
@@ -69,28 +58,22 @@ class Method(base.Method):
     kinds = ("masked",)
     settings: MethodSettings
 
-    def debias(self, plm: "PlmSettings", material: base.Material, folder: Path, training: "Training") -> None:
+    def debias(self, plm: "PlmSettings", data: base.DebiasData, folder: Path, training: "Training") -> None:
         """Write the trained PLM; see `base.Method.debias`."""
+        from fairloop.debias.auto_debias.loss import Probe, PromptDivergenceTask
         from fairloop.plm.loading import load_tokenizer
-        from fairloop.training.plm_settings import PlmTrainingSettings
 
         kind = kind_of(plm, self)
         tokenizer = load_tokenizer(plm.path, plm.revision)
-        words = choose_words(material, tokenizer, self.settings)
+        words = choose_words(data, tokenizer, self.settings)
         prompts = self._prompts(plm, tokenizer, words, training)
-        probes = [
-            [probe_ids(tokenizer, word, prompt) for word in pair] for prompt in prompts for pair in words.gendered
-        ]
-        loss = self.settings.optimization(PlmTrainingSettings)
-        train(
-            "fairloop.debias.auto_debias.loss",
-            "debias prompt_divergence",
-            {"probes": probes},
-            loss,
-            plm,
-            folder,
-            training,
+        probes = tuple(
+            Probe(*(probe_ids(tokenizer, word, prompt) for word in pair))
+            for prompt in prompts
+            for pair in words.gendered
         )
+        task = PromptDivergenceTask(within_window(self.settings, plm), probes)
+        train_into(folder, task, plm, training, stage="debias prompt_divergence")
         write_card(
             folder,
             plm,
@@ -132,7 +115,7 @@ class Method(base.Method):
         return prompts
 
 
-def choose_words(material: base.Material, tokenizer: Any, settings: MethodSettings) -> Words:
+def choose_words(data: base.DebiasData, tokenizer: Any, settings: MethodSettings) -> Words:
     """Return the words for the search.
 
     Raises:
@@ -141,11 +124,11 @@ def choose_words(material: base.Material, tokenizer: Any, settings: MethodSettin
     from fairloop.lexicon import word_table
 
     table = word_table()
-    single = {word: ids[0] for word in _words(material) if len(ids := _tokens(tokenizer, word)) == 1}
-    attributes = Counter(pair.attribute for pair in material.pairs if pair.attribute.count("/") == 1)
+    single = {word: ids[0] for word in _words(data) if len(ids := _tokens(tokenizer, word)) == 1}
+    attributes = Counter(pair.attribute for pair in data.pairs if pair.attribute.count("/") == 1)
     gendered = [tuple(attribute.lower().split("/")) for attribute, _ in attributes.most_common()]
     gendered = [pair for pair in gendered if all(len(_tokens(tokenizer, word)) == 1 for word in pair)]
-    targets = sorted({pair.target.lower() for pair in material.pairs})
+    targets = sorted({pair.target.lower() for pair in data.pairs})
     stereotypes = [ids[0] for target in targets if len(ids := _tokens(tokenizer, target)) == 1]
     if not gendered or len(stereotypes) < 2:
         raise UserError(
@@ -160,9 +143,9 @@ def choose_words(material: base.Material, tokenizer: Any, settings: MethodSettin
     )
 
 
-def _words(material: base.Material) -> list[str]:
+def _words(data: base.DebiasData) -> list[str]:
     """Return the words of the text, the most frequent first, equally frequent ones in alphabetical order."""
-    texts = [*material.neutral, *(text for pair in material.pairs for text in (pair.male, pair.female))]
+    texts = [*data.neutral, *(text for pair in data.pairs for text in (pair.male, pair.female))]
     counts = Counter(word for text in texts for word in re.findall(r"\b[a-z]+\b", text.lower()))
     return sorted(counts, key=lambda word: (-counts[word], word))
 

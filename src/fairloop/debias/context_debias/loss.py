@@ -8,43 +8,19 @@ averaged over targets, layers and attributes, distances over tokens, layers and 
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from fairloop.debias.context_debias.sentences import Attribute, Sentence
+from fairloop.debias.context_debias.settings import MethodSettings
 from fairloop.plm.loading import pad_id
+from fairloop.plm.model import Kind
 from fairloop.training.data import TrainingData, pad
+from fairloop.training.job import Components, Job, TrainingTask
 from fairloop.training.module import TrainingModule
 from fairloop.training.plm import backbone, freeze_head, load_plm
-from fairloop.training.plm_settings import OrthogonalitySettings
-
-if TYPE_CHECKING:
-    from fairloop.training.job import Job
-
-SETTINGS = OrthogonalitySettings
-
-
-@dataclass(frozen=True)
-class Sentence:
-    """One sentence.
-
-    Attributes:
-        ids: token ids, special ones included.
-        targets: places of the tokens that shall be orthogonal; empty: none are.
-        kept: places of the tokens whose states the regulariser holds; empty: none are.
-    """
-
-    ids: list[int]
-    targets: list[int]
-    kept: list[int]
-
-
-@dataclass(frozen=True)
-class Attribute:
-    """Sentences with one attribute word: its token ids, and the word's places, for each of them."""
-
-    sentences: list[tuple[list[int], list[int]]]
 
 
 class OrthogonalityModule(TrainingModule):
@@ -58,7 +34,7 @@ class OrthogonalityModule(TrainingModule):
         self,
         model: Any,
         attributes: Sequence[Attribute],
-        settings: OrthogonalitySettings,
+        settings: MethodSettings,
         *,
         filler: int,
         epoch_steps: int,
@@ -158,7 +134,7 @@ def mean_over(values: Tensor, wanted: Tensor) -> Tensor:
 
 
 def orthogonality_data(
-    sentences: Sequence[Sentence], settings: OrthogonalitySettings, *, filler: int, seed: int, stage: str
+    sentences: Sequence[Sentence], settings: MethodSettings, *, filler: int, seed: int, stage: str
 ) -> TrainingData:
     """Return the data module of the sentences."""
 
@@ -171,21 +147,28 @@ def orthogonality_data(
     return TrainingData(sentences, lengths, collate, settings, seed=seed, stage=stage, what="sentences")
 
 
-def build(job: "Job") -> tuple[TrainingModule, TrainingData, Any]:
-    """Return module, data and tokenizer of a job; its data: `kind`, `sentences` and `attributes` as lists."""
-    settings = OrthogonalitySettings.model_validate(job.settings)
-    model, tokenizer = load_plm(job, job.data["kind"], settings)
-    filler = pad_id(tokenizer)
-    sentences = [Sentence(*row) for row in job.data["sentences"]]
-    data = orthogonality_data(sentences, settings, filler=filler, seed=job.seed, stage=job.stage)
-    module = OrthogonalityModule(
-        model,
-        [Attribute([(ids, places) for ids, places in rows]) for rows in job.data["attributes"]],
-        settings,
-        filler=filler,
-        epoch_steps=len(data.order),
-        seed=job.seed,
-        stage=job.stage,
-        total_steps=data.total_steps,
-    )
-    return module, data, tokenizer
+@dataclass(frozen=True)
+class OrthogonalityTask(TrainingTask):
+    """Make target words orthogonal to attribute words."""
+
+    settings: MethodSettings
+    kind: Kind
+    sentences: tuple[Sentence, ...]
+    attributes: tuple[Attribute, ...]
+
+    def components(self, job: Job) -> Components:
+        """Load the PLM; see `TrainingTask`."""
+        model, tokenizer = load_plm(job, self.kind, self.settings)
+        filler = pad_id(tokenizer)
+        data = orthogonality_data(self.sentences, self.settings, filler=filler, seed=job.seed, stage=job.stage)
+        module = OrthogonalityModule(
+            model,
+            self.attributes,
+            self.settings,
+            filler=filler,
+            epoch_steps=len(data.order),
+            seed=job.seed,
+            stage=job.stage,
+            total_steps=data.total_steps,
+        )
+        return Components(module, data, tokenizer)

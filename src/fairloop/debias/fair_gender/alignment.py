@@ -5,7 +5,7 @@ A pair is aligned if the frozen PLM
 - finds both sentences plausible: each one's (pseudo-)log-likelihood per token is at least a quantile of that of the
   PLM's own reference sentences;
 - recovers the shared target word from its context: with the target masked, its first token has at least a given rank
-  in both sentences. A causal model is asked where the training reads it (`loss`).
+  in both sentences. A causal model is asked where the training reads it (`tokens`).
 
 The paper's thresholds are not public; the two numbers are settings.
 """
@@ -20,7 +20,7 @@ from fairloop.console import OnProgress
 from fairloop.errors import UserError
 
 if TYPE_CHECKING:
-    from fairloop.debias.fair_gender.loss import Side, Tokens
+    from fairloop.debias.fair_gender.tokens import Side, Tokens
     from fairloop.pairs.pair import Pair
     from fairloop.plm.model import LanguageModel, ScoreMemory
 

@@ -15,34 +15,36 @@ beside it, the mean bias JSD over the pool of pairs.
   "Estimating training data influence by tracing gradient descent", equation 1, at the untouched model).
 - `knn`: Σ_k W_ik · ê_k over the K nearest pairs k (cosine in the frozen PLM's representation, `neighbours`). ê_k
   is e_k restricted to the output embeddings, their input vectors and the predictions' errors being all it takes (the
-  last layer of Pruthi et al., section 4.2): forward passes alone. What is left out of ê is unlike for pairs alike and
-  averages out among neighbours; that is what the neighbours are for.
+  last layer of Pruthi et al., section 4.2): forward passes alone. What ê leaves out, the effect through all other
+  weights, differs even between similar pairs; averaging over neighbours reduces that noise.
 
 A pair is harmful if its effect on language exceeds `tolerance` times the root mean square of all the effects.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from fairloop.console import OnProgress
+from fairloop.debias.fair_gender.batches import plain_batches
+from fairloop.debias.fair_gender.loss import FairGenderModule
+from fairloop.debias.fair_gender.neighbours import Neighbours
+from fairloop.debias.fair_gender.settings import MethodSettings
+from fairloop.debias.fair_gender.tokens import Tokens, TrainingPair
 from fairloop.errors import UserError
+from fairloop.pairs.pair import Pair
 from fairloop.seeding import random_generator
+from fairloop.training.predictions import hidden_and_logits
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from fairloop.debias.fair_gender.loss import Tokens
-    from fairloop.debias.fair_gender.neighbours import Neighbours
-    from fairloop.pairs.pair import Pair
-
-    Batch = dict[str, Tensor]
-
-Estimator = Literal["knn", "influence", "random", "none"]
+Batch = dict[str, Tensor]
 HARMFUL, AT_RANDOM = "harmful to language modelling", "dropped at random"
+#: What a step is estimated with in place of the method's settings: a filter is the same whatever these are.
+STEP = {"predicted": "target", "regularizer": True, "lambda_r": 1.0, "text_weight": 1.0}
 _AT_ONCE = 16  # pairs, or sentences, in one forward pass
 _DRAWS = 4  # masked variants of each text: an incorporation meets a text with another mask in every step
 
@@ -60,7 +62,7 @@ class Effects:
         harmed: NDArray[np.bool_] = self.language > tolerance * scale
         return harmed
 
-    def averaged(self, neighbours: "Neighbours") -> "Effects":
+    def averaged(self, neighbours: Neighbours) -> "Effects":
         """Return the neighbour-weighted averages."""
         return Effects(neighbours.average(self.language), neighbours.average(self.bias))
 
@@ -73,17 +75,58 @@ def as_many_at_random(harmful: NDArray[np.bool_], seed: int) -> NDArray[np.bool_
     return chosen
 
 
-class Absorption:
+@dataclass(frozen=True)
+class Read:
+    """What was read of one batch: the output embeddings' inputs [n, width], logits [n, vocabulary], each one's row."""
+
+    hidden: Tensor
+    logits: Tensor
+    rows: Tensor
+
+
+class OutputLayerModule(FairGenderModule):
+    """The same loss, a function of the logits that it keeps as it is computed."""
+
+    def __init__(self, *args: object, **named: object) -> None:
+        super().__init__(*args, **named)  # type: ignore[arg-type]
+        self._reads: list[Read] = []
+
+    def logits(self, ids: Tensor, mask: Tensor, wanted: Tensor) -> Tensor:
+        """Return the logits at the wanted places as the beginning of a graph, and keep what they were made of."""
+        with torch.no_grad():
+            hidden, logits = hidden_and_logits(self.model, ids, mask, wanted, causal=self.kind == "causal")
+        self._reads.append(Read(hidden.float(), logits.float().requires_grad_(), wanted.nonzero()[:, 0]))
+        return self._reads[-1].logits
+
+    def answer_logits(self, ids: Tensor, mask: Tensor, wanted: Tensor) -> Tensor:
+        """Return the logits at each row's one wanted place; equal inputs stay apart, each with its own error."""
+        return self.logits(ids, mask, wanted)
+
+    def errors(self, loss: Tensor) -> Iterator[tuple[Read, Tensor]]:
+        """Yield what the loss was computed of, with its gradient with respect to those logits."""
+        reads, self._reads = self._reads, []
+        yield from zip(reads, torch.autograd.grad(loss, [read.logits for read in reads]), strict=True)
+
+    def gradient(self, loss: Tensor) -> Tensor:
+        """Return the gradient of a loss of one batch with respect to the output embeddings [vocabulary, width]."""
+        ((read, error),) = self.errors(loss)
+        return error.T @ read.hidden
+
+
+Module = TypeVar("Module", bound=FairGenderModule)
+
+
+class EffectEstimator:
     """Estimates the effects of a pool of pairs on one frozen PLM, by either of two sets of gradients."""
 
     def __init__(
         self,
         model: Any,
-        tokens: "Tokens",
-        pairs: "Sequence[Pair]",
+        tokens: Tokens,
+        pairs: Sequence[Pair],
         held_out: Sequence[str],
+        settings: MethodSettings,
         *,
-        mask_share: float,
         seed: int,
     ) -> None:
         """Take the PLM and the texts.
@@ -93,21 +136,17 @@ class Absorption:
             tokens: how a training on this PLM tokenises.
             pairs: the pool.
             held_out: neutral sentences that nothing is trained on.
-            mask_share: of the incorporation.
+            settings: of the incorporation; `STEP` takes the place of some.
             seed: draws the masked tokens.
 
         Raises:
             UserError: there is no held-out sentence.
         """
-        from fairloop.debias.fair_gender.loss import FairGenderModule, TrainingPair, plain_batches
-        from fairloop.training.plm_settings import FairGenderSettings
-
         if not held_out:
             raise UserError("debias.causal: there is no held-out neutral sentence to estimate effects on")
-        settings = FairGenderSettings(mask_share=mask_share)
-        self.module = FairGenderModule(
-            model.requires_grad_(False).eval(), None, tokens, settings, seed=seed, stage="effect", total_steps=1
-        )
+        self.model, self.tokens, self.seed = model.requires_grad_(False).eval(), tokens, seed
+        self.settings = settings.model_copy(update=STEP)
+        self.module = self._module(FairGenderModule)
         self.draws = range(_DRAWS if tokens.kind == "masked" else 1)
         self.pairs, self.sentences = len(pairs), len(held_out)
         device = next(model.parameters()).device
@@ -121,122 +160,56 @@ class Absorption:
             )
         )
 
-    def losses(self, batch: "Batch") -> "Tensor":
-        """Return l_i of the batch's pairs [pairs]."""
-        losses = self.module.bias_losses(batch)
-        for draw in self.draws:
-            language = self.module.language_losses(batch, "text", draw).view(2, -1).mean(dim=0)
-            losses = losses + language / len(self.draws)
-        return losses
-
-    def held_out_loss(self, batch: "Batch") -> "Tensor":
-        """Return a held-out batch's contribution to H."""
-        import torch
-
-        drawn = [self.module.language_losses(batch, "neutral", draw).sum() for draw in self.draws]
-        return torch.stack(drawn).mean() / self.sentences
+    def _module(self, cls: type[Module]) -> Module:
+        """Return the loss of the training, before its first step."""
+        return cls(self.model, None, self.tokens, self.settings, seed=self.seed, stage="effect", total_steps=1)
 
     def by_influence(self, on_progress: OnProgress | None = None) -> Effects:
         """Return e_i, with the gradients of all weights."""
-        import torch
-
-        model = self.module.model.requires_grad_(True)
-        weights = list(model.parameters())
-        language = _gradient(weights, map(self.held_out_loss, self.held_out))
-        bias = _gradient(weights, (self.module.bias_losses(batch).sum() / self.pairs for batch in self.pool))
+        module = self.module
+        weights = list(module.model.requires_grad_(True).parameters())
+        language = _gradient(weights, (self.held_out_loss(batch) for batch in self.held_out))
+        bias = _gradient(weights, (module.bias_losses(batch).sum() / self.pairs for batch in self.pool))
         found = []
         for number, batch in enumerate(self.singles):
-            own = torch.autograd.grad(self.losses(batch).sum(), weights, allow_unused=True)
+            own = torch.autograd.grad(module.loss(batch, self.draws)[0], weights, allow_unused=True)
             found.append([-_inner(own, language), -_inner(own, bias)])
             if on_progress is not None:
                 on_progress(number + 1, self.pairs)
-        model.requires_grad_(False)
+        module.model.requires_grad_(False)
         return _effects(found)
+
+    def held_out_loss(self, batch: Batch) -> Tensor:
+        """Return a held-out batch's contribution to H."""
+        drawn = [self.module.language_losses(batch, "neutral", draw).sum() for draw in self.draws]
+        return torch.stack(drawn).mean() / self.sentences
 
     def by_output_layer(self, on_progress: OnProgress | None = None) -> Effects:
         """Return ê_i, with the gradients of the output embeddings alone; they need no backward pass."""
-        import torch
-
-        language = _sum(self._held_out_matrix(batch, draw) for batch in self.held_out for draw in self.draws)
-        bias = _sum(self._bias_matrix(batch) for batch in self.pool)
+        module = self._module(OutputLayerModule)
+        scale = len(self.draws) * self.sentences
+        language = _sum(
+            module.gradient(module.language_losses(batch, "neutral", draw).sum() / scale)
+            for batch in self.held_out
+            for draw in self.draws
+        )
+        bias = _sum(module.gradient(module.bias_losses(batch).sum() / self.pairs) for batch in self.pool)
         found: list[list[float]] = []
         for batch in self.pool:
-            count = len(batch["weights"])
-            reads = [self._bias_read(batch)]
-            loss = reads[0].losses
-            for draw in self.draws:
-                reads.append(self._text_read(batch, "text", draw))
-                loss = loss + reads[-1].losses.view(2, -1).mean(dim=0) / len(self.draws)
-            errors = torch.autograd.grad(loss.sum(), [read.logits for read in reads])
-            effects = torch.zeros(count, 2, dtype=torch.float64)
-            for read, error in zip(reads, errors, strict=True):
+            loss, _ = module.loss(batch, self.draws)
+            effects = torch.zeros(len(batch["weights"]), 2, dtype=torch.float64)
+            for read, error in module.errors(loss):
                 for column, target in enumerate((language, bias)):
                     inner = (error * (read.hidden @ target.T)).sum(dim=1).double().cpu()
-                    effects[:, column].index_add_(0, read.rows.cpu() % count, -inner)
+                    effects[:, column].index_add_(0, read.rows.cpu() % len(effects), -inner)
             found += effects.tolist()
             if on_progress is not None:
                 on_progress(len(found), self.pairs)
         return _effects(found)
 
-    def _held_out_matrix(self, batch: "Batch", draw: int) -> "Tensor":
-        read = self._text_read(batch, "neutral", draw)
-        return read.gradient(read.losses.sum() / (len(self.draws) * self.sentences))
 
-    def _bias_matrix(self, batch: "Batch") -> "Tensor":
-        read = self._bias_read(batch)
-        return read.gradient(read.losses.sum() / self.pairs)
-
-    def _bias_read(self, batch: "Batch") -> "_Read":
-        from fairloop.debias.fair_gender.loss import jensen_shannon
-        from fairloop.training.predictions import places
-
-        wanted = places(batch["bias_ids"], batch["bias_places"])
-        hidden, logits = self._forward(batch["bias_ids"], batch["bias_mask"], wanted)
-        male, female = logits.softmax(dim=-1).chunk(2)
-        return _Read(hidden, logits, wanted.nonzero()[:, 0], jensen_shannon(male, female))
-
-    def _text_read(self, batch: "Batch", name: str, draw: int) -> "_Read":
-        from fairloop.debias.fair_gender.loss import text_losses
-
-        ids, wanted, predicted = self.module.asked(batch, name, draw)
-        hidden, logits = self._forward(ids, batch[f"{name}_mask"], wanted)
-        losses = text_losses(logits, batch[f"{name}_ids"], predicted)
-        return _Read(hidden, logits, predicted.nonzero()[:, 0], losses)
-
-    def _forward(self, ids: "Tensor", mask: "Tensor", wanted: "Tensor") -> "tuple[Tensor, Tensor]":
-        """Return the output embeddings' inputs, and the logits as the beginning of a graph."""
-        import torch
-
-        from fairloop.training.predictions import hidden_and_logits
-
-        with torch.no_grad():
-            hidden, logits = hidden_and_logits(
-                self.module.model, ids, mask, wanted, causal=self.module.kind == "causal"
-            )
-        return hidden.float(), logits.float().requires_grad_()
-
-
-@dataclass(frozen=True)
-class _Read:
-    """Predictions of one batch: `hidden` [n, width], `logits` [n, vocabulary], each one's row, losses."""
-
-    hidden: "Tensor"
-    logits: "Tensor"
-    rows: "Tensor"
-    losses: "Tensor"
-
-    def gradient(self, loss: "Tensor") -> "Tensor":
-        """Return the gradient of the loss with respect to the output embeddings [vocabulary, width]."""
-        import torch
-
-        (error,) = torch.autograd.grad(loss, [self.logits])
-        return error.T @ self.hidden
-
-
-def _gradient(weights: "Sequence[Tensor]", losses: "Iterable[Tensor]") -> "list[Tensor]":
+def _gradient(weights: Sequence[Tensor], losses: Iterable[Tensor]) -> list[Tensor]:
     """Return the gradient of the sum of losses, one of which is held at a time."""
-    import torch
-
     total = [torch.zeros_like(weight) for weight in weights]
     for loss in losses:
         for sum_, part in zip(total, torch.autograd.grad(loss, list(weights), allow_unused=True), strict=True):
@@ -245,7 +218,7 @@ def _gradient(weights: "Sequence[Tensor]", losses: "Iterable[Tensor]") -> "list[
     return total
 
 
-def _sum(matrices: "Iterable[Tensor]") -> "Tensor":
+def _sum(matrices: Iterable[Tensor]) -> Tensor:
     """Return the sum of matrices that are made one after the other: each has a row for every word of the vocabulary."""
     made = iter(matrices)
     total = next(made)
@@ -254,7 +227,7 @@ def _sum(matrices: "Iterable[Tensor]") -> "Tensor":
     return total
 
 
-def _inner(first: "Sequence[Tensor | None]", second: "Sequence[Tensor]") -> float:
+def _inner(first: Sequence[Tensor | None], second: Sequence[Tensor]) -> float:
     return sum(float((a * b).sum().double()) for a, b in zip(first, second, strict=True) if a is not None)
 
 

@@ -2,98 +2,37 @@
 
 "Bridging the Fairness Gap: Enhancing Pre-trained Models with LLM-Generated Sentences" (arXiv 2501.06795).
 
-    filter   aligned pairs (`alignment`) whose causal effect is not harmful (`debias.effect`)
+    filter   aligned pairs (`alignment`) whose causal effect is not harmful (`effect`)
     debias   minimise L = L_b + λ·L_r over them (`loss`)
 
 In L_b the weight w_i gives every target word the same sum of weights: pairs are written in equal numbers for each
 target, and the filters leave unequal ones.
 """
 
-import shutil
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
-
-from fairloop.debias import base, settings
-from fairloop.debias.base import Material
+from fairloop.debias import base
+from fairloop.debias.base import DebiasData
 from fairloop.debias.card import write_card
+from fairloop.debias.fair_gender.settings import MethodSettings
+from fairloop.debias.fair_gender.tokens import Tokens, TrainingPair
+from fairloop.debias.trained import train_into
 from fairloop.errors import UserError
 from fairloop.lexicon import occupations
 from fairloop.pairs.pair import Pair, PairRow
 from fairloop.seeding import random_generator
-from fairloop.settings import Settings, incidental
 from fairloop.training.hook import Training
 
 if TYPE_CHECKING:
-    from fairloop.debias.fair_gender.loss import Tokens, TrainingPair
     from fairloop.debias.fair_gender.neighbours import Neighbours
     from fairloop.plm.model import LanguageModel
     from fairloop.plm.settings import PlmSettings
-    from fairloop.training.plm_settings import FairGenderSettings, Predicted
 
-LOOKS_FILE = "looks.csv"
-
-
-class AlignmentSettings(Settings):
-    """When a pair agrees with what the PLM knows."""
-
-    enabled: bool = Field(True, description="false: every screened pair counts as aligned")
-    quantile: float = Field(
-        0.05, ge=0, lt=1, description="share of the reference sentences that may be less plausible than a sentence"
-    )
-    rank: int = Field(3000, ge=1, description="worst rank of the masked target at which it counts as recovered")
-
-
-class EarlyStoppingSettings(Settings):
-    """Early stopping on held-out pairs and neutral text."""
-
-    enabled: bool = Field(True, description="false: all steps are taken and the last weights kept")
-    held_out: float = Field(0.1, gt=0, le=0.5, description="share of the target words whose pairs are held out")
-    every: int = Field(25, ge=1, description="steps between two looks at what is held out")
-    patience: int = Field(0, ge=0, description="stop after so many looks without a better one; 0: never")
-    tolerance: float = Field(
-        0.01, ge=0, description="held-out (pseudo-)perplexity may rise by this share; beyond it, less rise is better"
-    )
-
-
-class MethodSettings(settings.PairMethodSettings, settings.BudgetSettings):
-    """Settings of Fair-Gender."""
-
-    name: Literal["fair_gender"] = Field("fair_gender", description="the method")
-    alignment: AlignmentSettings = Field(AlignmentSettings(), description="agreement with what the PLM knows")
-    causal: Literal["knn", "influence", "random", "none"] = Field(
-        "knn", description="estimator of a pair's effect; random: as many as knn would drop, at random; none: no filter"
-    )
-    tolerance: float = Field(
-        1.0, ge=0, description="harm above which a pair is dropped, in units of the effects' root mean square"
-    )
-    neighbours: int = Field(2, ge=1, le=1000, description="K: nearest pairs, itself among them, in knn and in L_b")
-    predicted: Literal["target", "attribute", "both"] | None = Field(
-        None,
-        description="what L_b compares: the masked target, the masked gendered words (masked PLMs), or both; null: both"
-        " for a masked PLM, target for a causal one",
-    )
-    regularizer: bool = Field(True, description="false: L = L_b alone")
-    lambda_r: float = Field(0.02, ge=0, description="λ: weight of L_r")
-    text_weight: float = Field(
-        0.05, ge=0, description="μ: weight in L_r of the sentences' own language-modelling loss, beside the KL term"
-    )
-    mask_share: float = Field(
-        0.15, gt=0, le=1, description="share of a text's tokens that L_r masks and predicts; masked PLMs only"
-    )
-    early_stopping: EarlyStoppingSettings = Field(EarlyStoppingSettings(), description="on held-out pairs and text")
-    accumulate: int = incidental(
-        1, ge=1, le=1024, description="parts in which a device computes its share of a batch: less memory"
-    )
-
-    @property
-    def effective_lambda(self) -> float:
-        """λ, or 0 without the regulariser."""
-        return self.lambda_r if self.regularizer else 0.0
+EVALUATIONS_FILE = "early_stopping.csv"
 
 
 class Method(base.Method):
@@ -109,23 +48,12 @@ class Method(base.Method):
     def check(self, plm: "PlmSettings") -> None:
         """Refuse more neighbours, or a larger batch, than there can be pairs."""
         super().check(plm)
-        self.predicted(plm.kind)
+        self.settings.compared(plm.kind)
         for name in ("neighbours", "batch_size"):
             if getattr(self.settings, name) > self.settings.pairs:
                 raise UserError.of(
                     f"debias.{name}", getattr(self.settings, name), f"at most debias.pairs={self.settings.pairs}"
                 )
-
-    def predicted(self, kind: str) -> "Predicted":
-        """Return what L_b compares in a PLM of this kind.
-
-        Raises:
-            UserError: a causal PLM is to predict gendered words, which come before it has seen what they depend on.
-        """
-        chosen = self.settings.predicted or ("target" if kind == "causal" else "both")
-        if kind == "causal" and chosen != "target":
-            raise UserError.of("debias.predicted", chosen, "target for a causal PLM")
-        return chosen
 
     def filter_settings(self) -> dict[str, Any]:
         """Return, as plain data, the settings that decide what `filter` returns."""
@@ -151,66 +79,33 @@ class Method(base.Method):
             judged = self._estimate(model, tokens, judged, neutral, training)
         return judged
 
-    def debias(self, plm: "PlmSettings", material: Material, folder: Path, training: Training) -> None:
+    def debias(self, plm: "PlmSettings", data: DebiasData, folder: Path, training: Training) -> None:
         """Incorporate the pairs; see `base.Method.debias`."""
-        from fairloop.debias.fair_gender.loss import Incorporation
-        from fairloop.plm.locate import resolve
+        from fairloop.debias.fair_gender.loss import IncorporationTask
         from fairloop.plm.model import LanguageModel
-        from fairloop.training.tasks import train_plm
 
         model = LanguageModel.load(plm)
         tokens = _tokens(model, self.settings.max_length)
-        held_in, held_out = self.split(material.pairs, training.seed)
-        learned = Incorporation(
+        held_in, held_out = self.split(data.pairs, training.seed)
+        task = IncorporationTask(
+            self.settings.model_copy(update={"max_length": tokens.max_length}),
             tokens.kind,
             training_pairs(held_in, _neighbours(model, held_in, self.settings.neighbours)),
-            material.neutral if self.settings.effective_lambda else (),
+            tuple(data.neutral) if self.settings.effective_lambda else (),
             training_pairs(held_out),
-            material.held_out_neutral if held_out else (),
+            tuple(data.held_out_neutral) if held_out else (),
         )
         del model  # the training loads its own
-        trained = train_plm(
-            "fairloop.debias.fair_gender.loss",
-            str(resolve(plm.path, plm.revision)),
-            asdict(learned),
-            self.training_settings(tokens.max_length, tokens.kind),
-            training.trainer,
-            training.work,
-            seed=training.seed,
-            stage="fair-gender",
-            revision=plm.revision,
-            on_progress=training.on_progress,
-            on_logged=training.on_logged,
-        )
-        shutil.copytree(trained.folder, folder, dirs_exist_ok=True)
+        trained = train_into(folder, task, plm, training, stage="fair-gender")
         summary = (
             "Fair-Gender (arXiv 2501.06795): pairs of sentences that differ only in gendered words, agree with what the"
             " model knew and do its language no harm were absorbed by minimising a bias term and a regulariser."
         )
         learned_from = f"{len(held_in)} pairs; {len(held_out)} pairs about other targets were held out to stop early"
         write_card(folder, plm, tokens.kind, self.settings, summary, learned_from)
-        if trained.looks:
-            lines = [f"{look.step},{look.bias!r},{look.language!r}" for look in trained.looks]
-            (folder / LOOKS_FILE).write_text("\n".join(["step,bias,language", *lines]) + "\n", encoding="utf-8")
-
-    def training_settings(self, max_length: int, kind: str) -> "FairGenderSettings":
-        """Return what the training is to do, with sentences of at most `max_length` tokens."""
-        from fairloop.training.plm_settings import FairGenderSettings
-        from fairloop.training.settings import WatchSettings
-
-        early = self.settings.early_stopping
-        watch = WatchSettings(every=early.every, patience=early.patience, tolerance=early.tolerance)
-        return self.settings.optimization(
-            FairGenderSettings,
-            predicted=self.predicted(kind),
-            lambda_r=self.settings.effective_lambda,
-            text_weight=self.settings.text_weight,
-            mask_share=self.settings.mask_share,
-            watch=watch if early.enabled else None,
-            keep="best" if early.enabled else "last",
-            accumulate=self.settings.accumulate,
-            max_length=max_length,
-        )
+        if trained.evaluations:
+            lines = [f"{one.step},{one.bias!r},{one.language!r}" for one in trained.evaluations]
+            (folder / EVALUATIONS_FILE).write_text("\n".join(["step,bias,language", *lines]) + "\n", encoding="utf-8")
 
     def split(self, pairs: Sequence[Pair], seed: int) -> tuple[list[Pair], list[Pair]]:
         """Return the pairs to learn from and those held out, which share no target word; none without early stopping.
@@ -240,7 +135,7 @@ class Method(base.Method):
         return held_in, watched
 
     def _align(
-        self, model: "LanguageModel", tokens: "Tokens", rows: list[PairRow], neutral: Sequence[str], training: Training
+        self, model: "LanguageModel", tokens: Tokens, rows: list[PairRow], neutral: Sequence[str], training: Training
     ) -> list[PairRow]:
         from fairloop.debias.fair_gender.alignment import align
         from fairloop.plm.memory import FolderMemory
@@ -267,7 +162,7 @@ class Method(base.Method):
         )  # fmt: skip
 
     def _estimate(
-        self, model: "LanguageModel", tokens: "Tokens", rows: list[PairRow], neutral: Sequence[str], training: Training
+        self, model: "LanguageModel", tokens: Tokens, rows: list[PairRow], neutral: Sequence[str], training: Training
     ) -> list[PairRow]:
         from fairloop.debias.fair_gender import effect
 
@@ -275,14 +170,12 @@ class Method(base.Method):
         if not pool:
             return rows
         chosen = self.settings
-        absorption = effect.Absorption(
-            model.model, tokens, pool, neutral, mask_share=chosen.mask_share, seed=training.seed
-        )
+        estimator = effect.EffectEstimator(model.model, tokens, pool, neutral, chosen, seed=training.seed)
         if chosen.causal == "influence":
-            effects = absorption.by_influence(training.on_progress)
+            effects = estimator.by_influence(training.on_progress)
         else:
             near = _neighbours(model, pool, chosen.neighbours)
-            effects = absorption.by_output_layer(training.on_progress)
+            effects = estimator.by_output_layer(training.on_progress)
             effects = effects.averaged(near) if near is not None else effects
         harmful, reason = effects.harmful(chosen.tolerance), effect.HARMFUL
         if chosen.causal == "random":
@@ -296,12 +189,10 @@ class Method(base.Method):
         )
 
 
-def training_pairs(pairs: Sequence[Pair], near: "Neighbours | None" = None) -> "list[TrainingPair]":
+def training_pairs(pairs: Sequence[Pair], near: "Neighbours | None" = None) -> tuple[TrainingPair, ...]:
     """Return pairs with their weights w_i and their neighbours; without `near` each is alone."""
-    from fairloop.debias.fair_gender.loss import TrainingPair
-
     of_target = Counter(pair.target.lower() for pair in pairs)
-    return [
+    return tuple(
         TrainingPair(
             pair.male,
             pair.female,
@@ -312,7 +203,7 @@ def training_pairs(pairs: Sequence[Pair], near: "Neighbours | None" = None) -> "
             _nobody(pair),
         )
         for row, pair in enumerate(pairs)
-    ]
+    )
 
 
 def _nobody(pair: Pair) -> str:
@@ -337,14 +228,12 @@ def _neighbours(model: "LanguageModel", pairs: Sequence[Pair], count: int) -> "N
     return nearest(represent(model, pairs), count)
 
 
-def _tokens(model: "LanguageModel", max_length: int) -> "Tokens":
+def _tokens(model: "LanguageModel", max_length: int) -> Tokens:
     """Return how pairs are tokenised for this PLM.
 
     Raises:
         UserError: the PLM has no language-model head, or is masked without a mask token.
     """
-    from fairloop.debias.fair_gender.loss import Tokens
-
     if model.kind == "encoder":
         raise UserError(f"debias=fair_gender debiases a model that is masked or causal; plm={model.name} is an encoder")
     window = model.window or max_length

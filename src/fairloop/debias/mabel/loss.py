@@ -12,26 +12,23 @@ pairs (m, f) only, so that two of the three terms say the same of other sentence
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fairloop.debias.mabel.settings import MethodSettings
 from fairloop.plm.loading import pad_id
 from fairloop.seeding import derive
 from fairloop.training.contrastive import info_nce, pool
 from fairloop.training.data import TrainingData
 from fairloop.training.distributed import gather_rows, global_sum
+from fairloop.training.job import Components, Job, TrainingTask
 from fairloop.training.masking import Masking, collated, encode, masked_lm_loss
 from fairloop.training.module import TrainingModule
 from fairloop.training.plm import backbone, freeze_head, load_plm
-from fairloop.training.plm_settings import PairAlignmentSettings
-
-if TYPE_CHECKING:
-    from fairloop.training.job import Job
-
-SETTINGS = PairAlignmentSettings
 
 
 class PairAlignmentModule(TrainingModule):
@@ -41,7 +38,7 @@ class PairAlignmentModule(TrainingModule):
         self,
         model: Any,
         tokenizer: Any,
-        settings: PairAlignmentSettings,
+        settings: MethodSettings,
         *,
         seed: int,
         stage: str,
@@ -101,7 +98,7 @@ def _head(width: int, seed: int) -> nn.Module:
 
 
 def pair_data(
-    pairs: Sequence[tuple[str, str]], tokenizer: Any, settings: PairAlignmentSettings, *, seed: int, stage: str
+    pairs: Sequence[tuple[str, str]], tokenizer: Any, settings: MethodSettings, *, seed: int, stage: str
 ) -> TrainingData:
     """Return the data module of `pairs`."""
     texts = [text for pair in pairs for text in pair]
@@ -118,13 +115,18 @@ def pair_data(
     return TrainingData(range(len(pairs)), lengths, collate, settings, seed=seed, stage=stage, what="pairs")
 
 
-def build(job: "Job") -> tuple[TrainingModule, TrainingData, Any]:
-    """Return module, data and tokenizer of a job; its data: `pairs`, a list of (male, female)."""
-    settings = PairAlignmentSettings.model_validate(job.settings)
-    model, tokenizer = load_plm(job, "masked", settings)
-    pairs = [(male, female) for male, female in job.data["pairs"]]
-    data = pair_data(pairs, tokenizer, settings, seed=job.seed, stage=job.stage)
-    module = PairAlignmentModule(
-        model, tokenizer, settings, seed=job.seed, stage=job.stage, total_steps=data.total_steps
-    )
-    return module, data, tokenizer
+@dataclass(frozen=True)
+class PairAlignmentTask(TrainingTask):
+    """Bring the two sentences of each pair together."""
+
+    settings: MethodSettings
+    pairs: tuple[tuple[str, str], ...]
+
+    def components(self, job: Job) -> Components:
+        """Load the PLM and tokenise the pairs; see `TrainingTask`."""
+        model, tokenizer = load_plm(job, "masked", self.settings)
+        data = pair_data(self.pairs, tokenizer, self.settings, seed=job.seed, stage=job.stage)
+        module = PairAlignmentModule(
+            model, tokenizer, self.settings, seed=job.seed, stage=job.stage, total_steps=data.total_steps
+        )
+        return Components(module, data, tokenizer)

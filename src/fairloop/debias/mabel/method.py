@@ -6,35 +6,18 @@ here: `loss` says what takes its place. Weights, temperature and vectors are the
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from pydantic import Field
-
-from fairloop.debias import base, settings
+from fairloop.debias import base
 from fairloop.debias.card import write_card
+from fairloop.debias.mabel.settings import MethodSettings
 from fairloop.debias.start import kind_of
-from fairloop.debias.trained import train
+from fairloop.debias.trained import train_into, within_window
 from fairloop.errors import UserError
-from fairloop.training.plm_settings import PairAlignmentSettings
 
 if TYPE_CHECKING:
     from fairloop.plm.settings import PlmSettings
     from fairloop.training.hook import Training
-
-
-class MethodSettings(settings.PairMethodSettings, settings.BudgetSettings):
-    """Weights of the three losses L = L_CL + α·L_AL + λ·L_MLM."""
-
-    name: Literal["mabel"] = Field("mabel", description="the method")
-    batch_size: int = Field(8, ge=2, le=65536, description="pairs in one step, over all devices together")
-    temperature: float = Field(0.05, gt=0, le=100, description="τ: cosines are divided by it")
-    pooling: Literal["cls", "mean"] = Field(
-        "cls",
-        description="sentence vector: first token through a head that is dropped afterwards, or mean of all tokens",
-    )
-    alignment_weight: float = Field(0.05, ge=0, description="α: weight of the alignment term")
-    mlm_weight: float = Field(0.1, ge=0, description="λ: weight of the masked-LM loss")
-    mask_share: float = Field(0.15, gt=0, lt=1, description="share of the tokens that the masked-LM loss predicts")
 
 
 class Method(base.Method):
@@ -44,17 +27,16 @@ class Method(base.Method):
     kinds = ("masked",)
     settings: MethodSettings
 
-    def debias(self, plm: "PlmSettings", material: base.Material, folder: Path, training: "Training") -> None:
+    def debias(self, plm: "PlmSettings", data: base.DebiasData, folder: Path, training: "Training") -> None:
         """Write the trained PLM; see `base.Method.debias`."""
+        from fairloop.debias.mabel.loss import PairAlignmentTask
+
         kind = kind_of(plm, self)
-        pairs = [[pair.male, pair.female] for pair in material.pairs]
-        if len({tuple(pair) for pair in pairs}) < 2:
+        pairs = tuple((pair.male, pair.female) for pair in data.pairs)
+        if len(set(pairs)) < 2:
             raise UserError(f"debias=mabel: it needs two different pairs, and {len(pairs)} are left")
-        own = self.settings.model_dump(
-            include={"temperature", "pooling", "alignment_weight", "mlm_weight", "mask_share"}
-        )
-        loss = self.settings.optimization(PairAlignmentSettings, **own)
-        train("fairloop.debias.mabel.loss", "debias pair_alignment", {"pairs": pairs}, loss, plm, folder, training)
+        task = PairAlignmentTask(within_window(self.settings, plm), pairs)
+        train_into(folder, task, plm, training, stage="debias pair_alignment")
         write_card(
             folder,
             plm,
