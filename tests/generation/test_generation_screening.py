@@ -70,6 +70,8 @@ def test_a_sentence_accepted_before_is_a_copy():
         ("The Coaches shouted.", "coach", True),
         ("A cook's hat", "cook", True),
         ("The cookie is good.", "cook", False),
+        ("The primary school teacher is here.", "elementary school teacher", True),
+        ("A policewoman is here.", "police officer", True),
         ("A driver stopped.", "truck driver", False),
     ],
 )

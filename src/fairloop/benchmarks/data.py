@@ -38,7 +38,7 @@ class DataFile:
 
 @dataclass(frozen=True)
 class DataSet:
-    """The files of one benchmark, as `data/sources.csv` or one in the benchmark's folder lists them, with licences.
+    """The files of one benchmark; they are listed in its `sources.csv` (see `packaged`) with licence and source.
 
     Attributes:
         name: Folder name, in the cache too.
@@ -50,7 +50,7 @@ class DataSet:
 
     @property
     def files(self) -> tuple[DataFile, ...]:
-        """The data set's files as listed in a `sources.csv`."""
+        """The data set's files, as listed."""
         return tuple(
             DataFile(row["file"], row["url"], row["sha256"], row["fetch"] == "no")
             for row in _sources()
@@ -80,11 +80,23 @@ class DataSet:
 
 
 @functools.cache
+def packaged(file: str) -> tuple[dict[str, str], ...]:
+    """Return the rows of every benchmark's CSV file of this name, with the benchmark as `dataset`.
+
+    It lies in `data/<benchmark>/`, or in the folder of a benchmark that is a folder of modules.
+    """
+    package = resources.files("fairloop.benchmarks")
+    folders = [folder for parent in (package / "data", package) for folder in parent.iterdir() if folder.is_dir()]
+    return tuple(
+        {"dataset": folder.name, **row}
+        for folder in sorted(folders, key=lambda one: one.name)
+        if (folder / file).is_file()
+        for row in csv.DictReader((folder / file).read_text(encoding="utf-8").splitlines())
+    )
+
+
 def _sources() -> tuple[dict[str, str], ...]:
-    folders = sorted((one for one in resources.files("fairloop.benchmarks").iterdir() if one.is_dir()), key=str)
-    files = [folder.joinpath("sources.csv") for folder in folders]
-    texts = [file.read_text(encoding="utf-8") for file in files if file.is_file()]
-    return tuple(row for text in texts for row in csv.DictReader(text.splitlines()))
+    return packaged("sources.csv")
 
 
 def names() -> tuple[str, ...]:

@@ -1,10 +1,10 @@
-"""Published scores, to be shown beside measured ones: `data/published_scores.csv`."""
+"""Published scores, to be shown beside measured ones: `published_scores.csv` of each benchmark."""
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
+
+from fairloop.benchmarks.data import packaged
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,9 @@ class PublishedScore:
 @cache
 def published_scores() -> tuple[PublishedScore, ...]:
     """Return every published score that ships with Fairloop, under Fairloop's metric names."""
-    text = resources.files("fairloop.benchmarks").joinpath("data/published_scores.csv").read_text(encoding="utf-8")
     return tuple(
         PublishedScore(row["model"], row["path"], row["metric"], float(row["value"]), row["setting"], row["source"])
-        for row in csv.DictReader(text.splitlines())
+        for row in packaged("published_scores.csv")
     )
 
 

@@ -7,6 +7,7 @@ from fairloop.corpus.sentence import PEOPLE, Token
 from fairloop.lexicon.word_classes import word_class
 
 _SPEAKER = ("i", "my", "me")
+_PLACES = ("at", "in", "on", "of", "from", "with", "for", "near", "by")
 
 
 class Identity:
@@ -65,6 +66,29 @@ class Identity:
             start -= 1
         return index
 
+    def _start_of_list(self, index: int) -> int:
+        """Return where a noun phrase with a list of adjectives begins: "a brilliant, dedicated machinist"."""
+        start = self.start_of_phrase(index)
+        before = start
+        while start - before < 7 and (self._tag(before - 1, "word") or self._is(before - 1, ",")):
+            before -= 1
+            if self._is(before, "a", "an"):
+                return before
+            if self.tokens[before].lower in _not_modifiers() - {"and"}:
+                break
+        return start
+
+    def _behind_modifiers(self, index: int) -> int:
+        """Return the number behind what says more about a noun at `index`: "at work", "on the third floor"."""
+        after = index + 1
+        while self._is(after, *_PLACES) and after - index < 8:
+            after += 1
+            while self._tag(after, "word", "capital") and not self._is(after, *_PLACES) and after - index < 8:
+                if self.tokens[after].lower in word_class("be") | word_class("subordinator") - {"and"}:
+                    break
+                after += 1
+        return after
+
     def _link_modifier(self, target: int) -> None:
         """ "male nurse", "woman plumber", "male and female pilots"."""
         if not self._tag(target - 1, "noun"):
@@ -74,33 +98,69 @@ class Identity:
             self.linked.add(target - 3)
 
     def _link_apposition_after(self, target: int) -> None:
-        """ "the nurse, David,", "Detective Novak", "a carpenter named Tom", "the welder, a mother of two,"."""
-        after = target + 1
-        if self._tag(after, "name", "capital") and not self._is_possessor(after):
-            self.linked.add(after)
-        if self._is(after, ",") and self._tag(after + 1, "name", "capital") and self._is(after + 2, ",", ".", "!"):
-            self.linked.add(after + 1)
-        if self._is(after, ","):
-            first = after + 1
-            while self._at(first) is not None and (self._tag(first, "word")) and first - after < 4:
-                first += 1
-            bare = first == after + 1 and self.tokens[target].plural
-            if self._tag(first, "noun") and (self._is(after + 1, "a", "an", "the", "both") or bare):
-                self._link_with_conjuncts(first)
-        for index in range(after, min(after + 6, len(self.tokens))):
+        """ "the nurse, David,", "Detective Novak", "the teacher (John Smith)", "the welder at work, a mother,"."""
+        if self._tag(target + 1, "name", "capital") and not self._is_possessor(target + 1):
+            self.linked.add(target + 1)
+        for after in {target + 1, self._behind_modifiers(target)}:
+            closed = self._is(after + 2, ",", ".", "!", ")", ";") or self._tag(after + 2, "word")
+            if self._is(after, ",", "(") and self._tag(after + 1, "name", "capital") and closed:
+                known = self.tokens[after + 1].tag == "name" or self._is(after + 2, ",", ".", "!", ")")
+                if known and not self._is(after + 2, *word_class("be"), "and", "or"):
+                    self.linked.add(after + 1)
+            if self._is(after, ","):
+                self._link_noun_phrase(after + 1, target)
+        self._link_named(target)
+
+    def _link_noun_phrase(self, start: int, target: int) -> None:
+        """ ", a mother of two", ", a master craftsman, a man of few words": gendered nouns in apposition."""
+        while True:
+            noun = start
+            while self._tag(noun, "word", "person") and noun - start < 5:
+                noun += 1
+            bare = noun == start and self.tokens[target].plural
+            if self._is(start, "a", "an", "the", "both") or bare:
+                if self._tag(noun, "noun") and not self._is_possessor(noun):
+                    self._link_with_conjuncts(noun)
+                    return
+                if self._is(noun, ",") and self._is(noun + 1, "a", "an"):
+                    start = noun + 1
+                    continue
+            return
+
+    def _link_named(self, target: int) -> None:
+        """ "a carpenter named Tom", "is also a welder named Emma", "..., a man named Eli", within the clause."""
+        described = True  # whether the last noun phrase is the target, or what the target is said to be
+        for index in range(target + 1, len(self.tokens)):
             token = self.tokens[index]
-            if token.tag in PEOPLE or (token.tag == "mark" and token.lower != ","):
-                break
-            named = token.lower in ("named", "called") or (token.lower in ("is", "was") and self._is(index - 1, "name"))
-            if named and self._tag(index + 1, "name", "capital"):
+            if token.lower in ("named", "called") and self._tag(index + 1, "name", "capital"):
+                if described:
+                    self.linked.add(index + 1)
+                    if self._tag(index - 1, "noun"):
+                        self.linked.add(index - 1)
+                return
+            copula = token.lower in ("is", "was") and self._is(index - 1, "name")
+            if copula and self._tag(index + 1, "name", "capital"):  # "whose name is Tom"
                 self.linked.add(index + 1)
+                return
+            joins = token.lower == "and" and self._tag(index + 1, "word")  # "a brilliant and talented leader named"
+            if token.lower in (".", ";", ":", "and", "but", "while") and not joins:
+                return
+            if token.tag in ("subject", "quote", "target"):
+                return
+            if token.tag in ("name", "noun", "person"):
+                start = self._start_of_list(index)
+                said = self._is(start - 1, *word_class("be"), *word_class("before_predicate"), ",")
+                described = said and (token.tag != "name") and self._is(start, "a", "an", "the", "one")
 
     def _link_apposition_before(self, target: int) -> None:
         """ "Maria, a plumber, ...", "our uncle, a farmer,", "Ben, their teacher.", "Maria the plumber"."""
-        start = self.start_of_phrase(target)
+        start = self._start_of_list(target)
         has_determiner = start < target
         if has_determiner and self._is(start - 1, ",") and self._tag(start - 2, "name", "capital", "noun"):
-            if self._ends(target + 1):
+            opening = start - 2 == 0 and self.tokens[0].tag == "name" and self._is(start, "a", "an")
+            participle = self._at(target + 1)
+            described = participle is not None and participle.tag == "word" and participle.lower.endswith(("ing", "ed"))
+            if self._ends(target + 1) or opening or described:
                 self.linked.add(start - 2)
         elif has_determiner and self._is(start, "the") and self._tag(start - 1, "name") and start - 1 == 0:
             self.linked.add(start - 1)
@@ -137,12 +197,16 @@ class Identity:
     def _predicator(self, target: int) -> tuple[int, bool] | None:
         """Return the "is", "became" or "as" that makes the occupation a predicate, and whether it is negated."""
         between: list[str] = []
-        index = self.start_of_phrase(target) - 1
+        index = self._start_of_list(target) - 1
+        if self._is(index, "of") and self._is(index - 1, "role", "position", "capacity", "job", "uniform"):
+            return index, False
         while index >= 0 and target - index < 12:
             token = self.tokens[index]
             if token.lower in word_class("be") | word_class("predicated") and not (
                 token.lower == "s" and not self._is_contraction(index)
             ):
+                return index, self._negated(index, between)
+            if token.tag == "reflexive":  # "she calls herself a hairdresser"
                 return index, self._negated(index, between)
             if token.lower == "to" and self._is(index - 1, "promoted"):
                 return index, False
@@ -248,28 +312,47 @@ class Identity:
         return set()
 
     def _link_what_it_is(self, target: int) -> None:
-        """ "The plumber is a woman", "most nurses are women"; negated ones are left out."""
+        """ "The plumber is a woman", "the welder at work is Emma", "most nurses are women"; not negated ones."""
         if self._is(target - 1, "not") or self._is(target - 2, "not"):
             return
         negative = False
         predicator = None
-        for index in range(target + 1, min(target + 14, len(self.tokens))):
+        for index in range(target + 1, min(target + 18, len(self.tokens))):
             token = self.tokens[index]
-            if token.lower in word_class("be") and not (token.lower == "s" and self._is(index - 1, "'", "’")):
+            if token.lower in word_class("be") and not self._is_genitive(index):
                 predicator = index
             negative = negative or token.lower in ("not", "never", "t", "neither")
             if token.lower in word_class("unnegated") or (token.lower == "but" and predicator is not None):
                 negative = False
-            if token.tag == "noun":
-                start = self.start_of_phrase(index)
-                if predicator is not None and self._only_predicate(predicator, start) and not self._is_possessor(index):
-                    if negative:
-                        self.others.add(index)
-                        continue
-                    self._link_with_conjuncts(index)
-                    return
-            if (token.tag in PEOPLE and token.tag != "noun") or token.tag == "subject" or token.lower in (";", "."):
+            said = (
+                token.tag in ("noun", "person", "name")
+                and predicator is not None
+                and self._only_predicate(predicator, self._start_of_list(index) if token.tag != "name" else index)
+                and not self._is_possessor(index)
+                and not self._names_another(index, token)
+            )
+            if said and negative and token.tag == "noun":
+                self.others.add(index)
+                continue
+            if said and not negative and token.tag == "person":
+                self.linked.add(index)
+            elif said and not negative:
+                self._link_with_conjuncts(index)
                 return
+            if token.tag == "noun" or (said and token.tag == "person"):
+                continue
+            if token.tag in PEOPLE or token.tag == "subject" or token.lower in (";", "."):
+                return
+
+    def _is_genitive(self, index: int) -> bool:
+        """Return whether an "s" is that of a genitive: not before an article ("the dentist's a woman")."""
+        return (
+            self._is(index, "s") and self._is(index - 1, "'", "’") and not self._is(index + 1, "a", "an", "the", "not")
+        )
+
+    def _names_another(self, index: int, token: Token) -> bool:
+        """Return whether a name behind "is" is not the predicate: "is Emma Street's", "is Tom and Mary"."""
+        return token.tag == "name" and self._is(index + 1, "and", "or", "who", "whose")
 
     def _only_predicate(self, predicator: int, start: int) -> bool:
         """Return whether only "not", "all", "a man but" and the like stand between the verb and the phrase."""

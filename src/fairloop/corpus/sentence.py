@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from functools import cache
+from itertools import zip_longest
 from typing import Literal
 
 from fairloop.corpus.her import is_possessive
@@ -33,6 +34,9 @@ Tag = Literal[
 PEOPLE: frozenset[Tag] = frozenset({"target", "name", "noun", "person"})
 PRONOUNS: frozenset[Tag] = frozenset({"subject", "object", "possessive", "reflexive"})
 
+_ABBREVIATED = frozenset({"dr", "prof", "rev", "sgt", "capt", "lt", "col"})
+_ABBREVIATED_DOTTED = frozenset(f"{word}." for word in _ABBREVIATED)
+_HYPHENS = ("-", "‐", "‑")
 _PLURAL_NOUN = re.compile(r"(?:men|s|wives)\Z")
 
 
@@ -66,7 +70,7 @@ def tokenize(text: str, occupation: str) -> list[Token]:
             tag: Tag = "quote" if match.group() in '"“”' else "mark"
             tokens.append(Token(match.group(), match.group(), tag, match.start(), match.end()))
     tokens.sort(key=lambda token: token.start)
-    tokens = _join_names(tokens)
+    tokens = _join_names(_join_compounds(tokens))
     _unmark_modifiers(tokens)
     return _number_quotes(tokens)
 
@@ -107,11 +111,39 @@ def _occupation_heads() -> frozenset[str]:
     return frozenset(entry.name.split()[-1] for entry in occupations())
 
 
+def _join_compounds(tokens: list[Token]) -> list[Token]:
+    """Make "middle-aged" and "in-house" one plain word; compounds with a gendered word or a mention stay apart."""
+    joined: list[Token] = []
+    for token, following in zip_longest(tokens, tokens[1:]):
+        last = joined[-1] if joined else None
+        if last is not None and last.tag in ("word", "person") and last.end == token.start:
+            plain = following is not None and following.start == token.end and following.tag in ("word", "person")
+            hyphen = token.text in _HYPHENS and plain
+            if hyphen or last.text[-1] in _HYPHENS:
+                last.text, last.end, last.tag = f"{last.text}{token.text}", token.end, "word"
+                last.lower = last.text.lower()
+                continue
+        joined.append(token)
+    return joined
+
+
 def _join_names(tokens: list[Token]) -> list[Token]:
-    """Make "Mr. Lopez", "Maria Lopez" and "Maria Anna" one token; a title without a name stays a name."""
+    """Make "Mr. Lopez", "Dr. Maria Lopez" and "Maria Anna" one token; a title without a name stays a name."""
     joined: list[Token] = []
     for token in tokens:
         last = joined[-1] if joined else None
+        if last is not None and last.lower in word_class("profession_title") and last.text[0].isupper():
+            if token.text == "." and last.lower in _ABBREVIATED:
+                last.text, last.end = f"{last.text}.", token.end
+                continue
+            if token.tag == "name" and last.tag in ("word", "capital", "person"):
+                last.text, last.end, last.tag, last.side = f"{last.text} {token.text}", token.end, "name", token.side
+                last.lower = last.text.lower()
+                continue
+        if last is not None and last.lower in _ABBREVIATED_DOTTED and token.tag == "name":
+            last.text, last.end, last.tag, last.side = f"{last.text} {token.text}", token.end, "name", token.side
+            last.lower = last.text.lower()
+            continue
         if last is not None and last.tag == "name":
             is_title = word_table().kind.get(last.lower) == "title"
             if is_title and token.text == ".":

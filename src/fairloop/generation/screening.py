@@ -5,8 +5,10 @@ from collections.abc import Container
 from enum import StrEnum
 from itertools import pairwise
 
+from fairloop.corpus.mentions import find_mentions
 from fairloop.generation.prompts import plain
 from fairloop.generation.requests import Request
+from fairloop.lexicon import find_occupation
 from fairloop.lexicon.word_classes import word_class
 
 SHORTEST, LONGEST = 4, 40
@@ -91,7 +93,9 @@ def normal_form(text: str) -> str:
 
 
 def mentions(text: str, occupation: str) -> bool:
-    """Tell whether a text names an occupation, in the singular or the plural."""
+    """Tell whether a text names an occupation: as labels find it, or in the singular or plural."""
+    if find_occupation(occupation) is not None and find_mentions(text, occupation):
+        return True
     *front, last = [re.escape(word) for word in occupation.split()]
     forms = {last, f"{last}s", f"{last}es"}
     for singular, plural in (("y", "ies"), ("man", "men"), ("person", "people")):

@@ -3,7 +3,7 @@
 The data lies in `lexicon/data`, one CSV file a table, with the sources in `data/README.md`.
 """
 
-from fairloop.lexicon.gendered import GenderedPair, WordTable, gendered_pairs, names, word_table
+from fairloop.lexicon.gendered import GenderedPair, WordTable, first_names, gendered_pairs, names, word_table
 from fairloop.lexicon.occupations import (
     Activities,
     Activity,
@@ -48,6 +48,7 @@ __all__ = [
     "attributes",
     "fillers",
     "find_occupation",
+    "first_names",
     "gendered_pairs",
     "heldout_templates",
     "names",

@@ -49,8 +49,18 @@ def gendered_pairs() -> tuple[GenderedPair, ...]:
 
 @cache
 def names() -> tuple[GenderedPair, ...]:
-    """Return the pairs of first names; no name occurs twice, so that swapping names is an involution."""
+    """Return the pairs of first names of seed corpora and templates."""
     return tuple(GenderedPair(row["male"], row["female"], "name") for row in read_table("names"))
+
+
+@cache
+def first_names() -> tuple[GenderedPair, ...]:
+    """Return all pairs of first names that are recognised: those of `names`, then more by their frequency.
+
+    No name occurs twice, so that swapping names is an involution.
+    """
+    more = (GenderedPair(row["male"], row["female"], "name") for row in read_table("first_names"))
+    return (*names(), *more)
 
 
 @cache
@@ -71,7 +81,7 @@ def word_table() -> WordTable:
             table.swapped.setdefault(word, other)
             if pair.occupation:
                 table.occupation.setdefault(word, pair.occupation)
-    for pair in names():
+    for pair in first_names():
         table.name_side[pair.male.lower()] = "male"
         table.name_side[pair.female.lower()] = "female"
         table.name_swapped[pair.male.lower()] = pair.female

@@ -21,9 +21,9 @@ from fairloop.corpus.heldout import CounterfactualPair, counterfactual_pairs, un
 from fairloop.lexicon import occupation
 from fairloop.measures.catalogue import Declared
 from fairloop.measures.measurement import Measurement
-from fairloop.metrics.lessons import Lessons, columns_of_refits, learned, one_thread, spread, undefined
 from fairloop.metrics.linear_models import fit_softmax, softmax
 from fairloop.metrics.metric import Embed, Metric, Sample
+from fairloop.metrics.training_set import TrainingSet, columns_of_refits, learned, one_thread, spread, undefined
 from fairloop.seeding import derive
 from fairloop.statistics.bootstrap import bootstrap_mean, cluster_numbers, divide
 from fairloop.statistics.estimate import Estimate
@@ -97,7 +97,7 @@ def measure_downstream(
     Only pairs about occupations of the corpus are asked about, and only those that the corpus has not seen
     (`fairloop.corpus.heldout.unseen`). All measures are undefined where there is nothing to learn or to ask: the corpus
     lacks a male-majority or a female-majority occupation, or no pair is left. There are no intervals where no part
-    of the corpus can be left out (`Lessons.folds`).
+    of the corpus can be left out (`TrainingSet.folds`).
 
     Args:
         texts: [n] sentences.
@@ -117,44 +117,44 @@ def measure_downstream(
         - `downstream/pairs`: the pairs asked about; n is how many they were before those that the corpus has seen
           were left out.
     """
-    lessons = Lessons.of(texts, occupations, groups)
+    training = TrainingSet.of(texts, occupations, groups)
     everything = counterfactual_pairs() if pairs is None else pairs
-    known = [place for place, pair in enumerate(everything) if pair.occupation in set(lessons.classes)]
+    known = [place for place, pair in enumerate(everything) if pair.occupation in set(training.classes)]
     asked = [known[place] for place in unseen([everything[place] for place in known], texts)]
-    if not asked or not lessons.teach():
+    if not asked or not training.can_be_learned():
         return undefined(METRICS)
     versions = [*(pair.male for pair in everything), *(pair.female for pair in everything)]
-    cached = _asked_once(embed, lessons.texts, versions)
+    cached = _asked_once(embed, training.texts, versions)
     chosen = [everything[place] for place in asked]
-    classifier, refits, right = _train(lessons, cached, fit)
+    classifier, refits, right = _train(training, cached, fit)
     found = score(ask(classifier, chosen), [ask(one, chosen) for one in refits], seed=seed, resamples=resamples)
     shared = derive(seed, "downstream")
-    clusters = lessons.groups[: len(right)].tolist()
+    clusters = training.groups[: len(right)].tolist()
     own = bootstrap_mean(right, seed=shared, resamples=resamples, clusters=clusters)
     found.append(Measurement.of("downstream/cross_fitted_accuracy", own))
     found.append(Measurement("downstream/pairs", float(len(asked)), None, None, len(known)))
     return found
 
 
-def _train(lessons: Lessons, embed: Embed, fit: Fit | None) -> tuple[Classifier, list[Classifier], Floats]:
+def _train(training: TrainingSet, embed: Embed, fit: Fit | None) -> tuple[Classifier, list[Classifier], Floats]:
     """Return the classifier of everything, those without one fold each, and whether these are right about their fold.
 
     The last is [n], 1 or 0, and empty where there are no folds.
     """
     if fit is None:
-        whole = fit_logistic_regression(lessons.texts, lessons.occupations, embed)
+        whole = fit_logistic_regression(training.texts, training.occupations, embed)
         classifier: Classifier = whole
         fit = partial(fit_logistic_regression, start=whole)
     else:
-        classifier = fit(lessons.texts, lessons.occupations, embed)
-    folds = lessons.folds()
+        classifier = fit(training.texts, training.occupations, embed)
+    folds = training.folds()
     refits: list[Classifier] = []
-    right = np.zeros(len(lessons.texts) if folds else 0)
+    right = np.zeros(len(training.texts) if folds else 0)
     for kept, left_out in folds:
-        taught = fit([lessons.texts[i] for i in kept], [lessons.occupations[i] for i in kept], embed)
-        refits.append(taught)
-        said = taught.probabilities([lessons.texts[i] for i in left_out]).argmax(axis=1)
-        right[left_out] = [taught.classes[one] == lessons.occupations[i] for one, i in zip(said, left_out, strict=True)]
+        refit = fit([training.texts[i] for i in kept], [training.occupations[i] for i in kept], embed)
+        refits.append(refit)
+        said = refit.probabilities([training.texts[i] for i in left_out]).argmax(axis=1)
+        right[left_out] = [refit.classes[one] == training.occupations[i] for one, i in zip(said, left_out, strict=True)]
     return classifier, refits, right
 
 

@@ -21,9 +21,9 @@ from fairloop.corpus.heldout import CounterfactualPair, applicants, unseen
 from fairloop.lexicon import occupation
 from fairloop.measures.catalogue import Declared
 from fairloop.measures.measurement import Measurement
-from fairloop.metrics.lessons import Lessons, columns_of_refits, learned, one_thread, spread, undefined
 from fairloop.metrics.linear_models import fit_ridge
 from fairloop.metrics.metric import Embed, Metric, Sample
+from fairloop.metrics.training_set import TrainingSet, columns_of_refits, learned, one_thread, spread, undefined
 from fairloop.seeding import derive
 from fairloop.statistics.bootstrap import divide
 from fairloop.statistics.estimate import Estimate
@@ -94,40 +94,40 @@ def measure_hiring(
         The `METRICS`, as `score` defines them, and `downstream_hiring/pairs`: the applicants in the pool; n is how many
         they were before those that the corpus has seen were left out.
     """
-    lessons = Lessons.of(texts, occupations, groups)
+    training = TrainingSet.of(texts, occupations, groups)
     everything = applicants() if pairs is None else pairs
-    known = [place for place, pair in enumerate(everything) if pair.occupation in set(lessons.classes)]
+    known = [place for place, pair in enumerate(everything) if pair.occupation in set(training.classes)]
     asked = [known[place] for place in unseen([everything[place] for place in known], texts)]
-    if not asked or not lessons.teach():
+    if not asked or not training.can_be_learned():
         return undefined(METRICS)
-    answers, refits = _train_and_rank(lessons, everything, asked, embed)
+    answers, refits = _train_and_rank(training, everything, asked, embed)
     found = score(answers, refits, seed=seed, resamples=resamples)
     return [*found, Measurement("downstream_hiring/pairs", float(len(asked)), None, None, len(known))]
 
 
 def _train_and_rank(
-    lessons: Lessons, pairs: Sequence[CounterfactualPair], asked: Sequence[int], embed: Embed
+    training: TrainingSet, pairs: Sequence[CounterfactualPair], asked: Sequence[int], embed: Embed
 ) -> tuple[Rankings, list[Rankings]]:
     """Return the scores of the recommenders of the whole corpus, and of those without one fold each."""
-    vectors = embed(lessons.texts)
+    vectors = embed(training.texts)
     # All applicants, whatever part is asked about: the same call for every corpus (see `remembering`).
     versions = np.asarray(embed([*(pair.male for pair in pairs), *(pair.female for pair in pairs)]))
     mean, scale = spread(vectors)
     features, pool = ((np.asarray(one, np.float64) - mean) / scale for one in (vectors, versions))
     male, female = pool.reshape(2, len(pairs), -1)[:, list(asked)]
-    targets = (lessons.truth[:, None] == np.arange(len(lessons.classes))).astype(np.float64)
+    targets = (training.truth[:, None] == np.arange(len(training.classes))).astype(np.float64)
     # Centred targets stand for the intercept, which moves no applicant's place within a job.
     targets -= targets.mean(axis=0)
     names = tuple(pairs[place].occupation for place in asked)
 
     def rank(gram: Floats, moments: Floats, sentences: int) -> Rankings:
         weights = fit_ridge(gram, moments, PENALTY * sentences)
-        return Rankings(lessons.classes, names, male @ weights, female @ weights)
+        return Rankings(training.classes, names, male @ weights, female @ weights)
 
     with one_thread():
         gram, moments = features.T @ features, features.T @ targets
         refits = []
-        for kept, out in lessons.folds():
+        for kept, out in training.folds():
             less = features[out]
             refits.append(rank(gram - less.T @ less, moments - less.T @ targets[out], len(kept)))
         return rank(gram, moments, len(features)), refits

@@ -22,9 +22,9 @@ from fairloop.corpus.mentions import mask_occupation
 from fairloop.lexicon import occupation, occupations
 from fairloop.measures.catalogue import Declared
 from fairloop.measures.measurement import Measurement
-from fairloop.metrics.lessons import Lessons, columns_of_refits, learned, one_thread, spread, undefined
 from fairloop.metrics.linear_models import fit_ranking
 from fairloop.metrics.metric import Embed, Metric, Sample
+from fairloop.metrics.training_set import TrainingSet, columns_of_refits, learned, one_thread, spread, undefined
 from fairloop.seeding import derive
 from fairloop.statistics.bootstrap import divide
 from fairloop.statistics.estimate import Estimate
@@ -90,42 +90,42 @@ def measure_pronoun(
         The `METRICS`, as `score` defines them, and `downstream_pronoun/pairs`: the pairs asked about; n is how many
         they were before those that the corpus has seen were left out.
     """
-    lessons = Lessons.of(texts, occupations, groups)
+    training = TrainingSet.of(texts, occupations, groups)
     everything = resolution_pairs() if pairs is None else pairs
-    classes = set(lessons.classes)
+    classes = set(training.classes)
     known = [place for place, pair in enumerate(everything) if {pair.occupation, pair.other} <= classes]
     asked = [known[place] for place in unseen([everything[place] for place in known], texts)]
-    if not asked or not lessons.teach():
+    if not asked or not training.can_be_learned():
         return undefined(METRICS)
-    answers, refits = _train_and_ask(lessons, everything, asked, embed)
+    answers, refits = _train_and_ask(training, everything, asked, embed)
     found = score(answers, refits, seed=seed, resamples=resamples)
     return [*found, Measurement("downstream_pronoun/pairs", float(len(asked)), None, None, len(known))]
 
 
 def _train_and_ask(
-    lessons: Lessons, pairs: Sequence[ResolutionPair], asked: Sequence[int], embed: Embed
+    training: TrainingSet, pairs: Sequence[ResolutionPair], asked: Sequence[int], embed: Embed
 ) -> tuple[Resolutions, list[Resolutions]]:
     """Return the answers of the model of the whole corpus, and of those without one fold each."""
-    features, questions = _features(lessons, pairs, asked, embed)
+    features, questions = _features(training, pairs, asked, embed)
     coordinates = candidate_vectors(embed)
-    candidates = np.stack([coordinates[name] for name in lessons.classes])
+    candidates = np.stack([coordinates[name] for name in training.classes])
     chosen = [pairs[place] for place in asked]
 
     def fit(kept: NDArray[np.int64], start: Floats) -> Floats:
         with one_thread():
-            return fit_ranking(features[kept], lessons.truth[kept], candidates, INVERSE_PENALTY, start)
+            return fit_ranking(features[kept], training.truth[kept], candidates, INVERSE_PENALTY, start)
 
-    everything = np.arange(len(lessons.texts))
+    everything = np.arange(len(training.texts))
     whole = fit(everything, np.zeros((features.shape[1], candidates.shape[1])))
     answer = partial(_answer, chosen, questions, coordinates)
-    return answer(whole), [answer(fit(kept, whole)) for kept, _ in lessons.folds()]
+    return answer(whole), [answer(fit(kept, whole)) for kept, _ in training.folds()]
 
 
 def _features(
-    lessons: Lessons, pairs: Sequence[ResolutionPair], asked: Sequence[int], embed: Embed
+    training: TrainingSet, pairs: Sequence[ResolutionPair], asked: Sequence[int], embed: Embed
 ) -> tuple[Singles, Singles]:
     """Return the sentences [n, d] and the two versions of the pairs asked about [2, asked, d], standardised."""
-    vectors = embed(lessons.texts)
+    vectors = embed(training.texts)
     # All pairs, whatever part is asked about: the same call for every corpus (see `remembering`).
     masked = [
         mask_occupation(mask_occupation(text, pair.occupation), pair.other)

@@ -4,8 +4,8 @@
     ranking    which of two people is it?               Bradley-Terry on all pairs of candidates, L-BFGS
     ridge      is it this occupation or not?            penalised least squares, one solution for all k, closed form
 
-Features are in single precision for speed, and sums over sentences go through one thread (`lessons.one_thread`), so
-that equal arguments give equal bits on one machine.
+Features are in single precision for speed, and sums over sentences go through one thread
+(`training_set.one_thread`), so that equal arguments give equal bits on one machine.
 """
 
 from collections.abc import Callable

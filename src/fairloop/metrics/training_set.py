@@ -1,4 +1,4 @@
-"""What the downstream measures share: the corpus as training material, its folds, and how their scores are written."""
+"""What the downstream measures share: the corpus as a training set, its folds, and how their scores are written."""
 
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager
@@ -24,8 +24,8 @@ FOLDS = 10
 
 
 @dataclass(frozen=True)
-class Lessons:
-    """A corpus as training material.
+class TrainingSet:
+    """A corpus as a training set.
 
     Attributes:
         texts: [n] sentences, the occupation's own words masked.
@@ -40,7 +40,7 @@ class Lessons:
     @classmethod
     def of(
         cls, texts: Sequence[str], occupations: Sequence[str], groups: Sequence[Hashable] | None = None
-    ) -> "Lessons":
+    ) -> "TrainingSet":
         """Mask the sentences; without `groups` each stands for itself."""
         if len(texts) != len(occupations):
             raise ValueError(f"{len(texts)} texts for {len(occupations)} occupations")
@@ -60,7 +60,7 @@ class Lessons:
         """[n], the place of each sentence's occupation among `classes`."""
         return np.searchsorted(np.array(self.classes, dtype=str), np.array(self.occupations, dtype=str))
 
-    def teach(self, kept: Places | None = None) -> bool:
+    def can_be_learned(self, kept: Places | None = None) -> bool:
         """Whether there is something to learn about stereotypes: a male- and a female-majority occupation."""
         names = self.occupations if kept is None else [self.occupations[place] for place in kept]
         return {"male", "female"} <= {occupation(name).majority for name in set(names)}
@@ -79,7 +79,7 @@ class Lessons:
         part[random_generator(0, "downstream-folds").permutation(count)] = np.arange(count) % parts
         of_sentence = part[self.groups]
         found = [(np.flatnonzero(of_sentence != one), np.flatnonzero(of_sentence == one)) for one in range(parts)]
-        return found if all(self.teach(kept) for kept, _ in found) else []
+        return found if all(self.can_be_learned(kept) for kept, _ in found) else []
 
 
 def spread(vectors: NDArray[np.floating]) -> tuple[Floats, Floats]:

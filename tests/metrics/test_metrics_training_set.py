@@ -1,18 +1,18 @@
-"""The corpus as training material: its folds, and the scale of its vectors."""
+"""The corpus as a training set: its folds, and the scale of its vectors."""
 
 import numpy as np
 
-from fairloop.metrics.lessons import FOLDS, Lessons, spread
+from fairloop.metrics.training_set import FOLDS, TrainingSet, spread
 
 
-def lessons(groups, names=("plumber", "nurse", "judge")):
+def training(groups, names=("plumber", "nurse", "judge")):
     occupations = [names[index % len(names)] for index in range(len(groups))]
-    return Lessons.of([f"The {name} works." for name in occupations], occupations, groups)
+    return TrainingSet.of([f"The {name} works." for name in occupations], occupations, groups)
 
 
 def test_folds_part_the_corpus_and_keep_groups_together():
     groups = [f"g{index // 4}" for index in range(100)]
-    folds = lessons(groups).folds()
+    folds = training(groups).folds()
     assert len(folds) == FOLDS
     assert sorted(np.concatenate([out for _, out in folds]).tolist()) == list(range(100))
     for kept, out in folds:
@@ -23,15 +23,15 @@ def test_folds_part_the_corpus_and_keep_groups_together():
 
 
 def test_there_are_as_many_folds_as_groups_if_these_are_few_and_none_of_one():
-    assert len(lessons([index // 10 for index in range(30)]).folds()) == 3
-    assert lessons([0] * 30).folds() == []
+    assert len(training([index // 10 for index in range(30)]).folds()) == 3
+    assert training([0] * 30).folds() == []
 
 
 def test_no_folds_where_one_takes_a_majority_away():
     # The only nurses are in one group.
     occupations = ["plumber"] * 6 + ["nurse"] * 2
-    assert Lessons.of(["It works."] * 8, occupations, [0, 0, 1, 1, 2, 2, 3, 3]).folds() == []
-    assert Lessons.of(["It works."] * 8, occupations, [0, 0, 1, 1, 2, 2, 3, 1]).folds() != []
+    assert TrainingSet.of(["It works."] * 8, occupations, [0, 0, 1, 1, 2, 2, 3, 3]).folds() == []
+    assert TrainingSet.of(["It works."] * 8, occupations, [0, 0, 1, 1, 2, 2, 3, 1]).folds() != []
 
 
 def test_spread_is_one_where_there_is_only_rounding():
