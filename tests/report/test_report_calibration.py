@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fairloop.measures.measurement import Measurement
 from fairloop.metrics.calibration import Reading, calibrate
 from fairloop.report.calibration.figure import calibration_figure
 from fairloop.report.calibration.tables import Calibration, curve_csv, summary_csv, summary_table
-from fairloop.report.read import Measure
 
 LEVELS = (-1.0, 0.0, 0.25, 1.0)
 
@@ -78,8 +78,8 @@ def test_the_summary_reads_augmentation_as_a_change_of_net_rate(calibration):
 
 def test_an_unbounded_detectable_change_is_shown_as_such():
     rows = [
-        Measure(None, "calibration/downstream/bias/n50/slope", 0.01, -0.1, 0.12, 24),
-        Measure(None, "calibration/downstream/bias/n50/mde", 4.0, 1.5, float("nan"), 18),
+        Measurement("calibration/downstream/bias/n50/slope", 0.01, -0.1, 0.12, 24),
+        Measurement("calibration/downstream/bias/n50/mde", 4.0, 1.5, None, 18),
     ]
     (row,) = summary_table(Calibration.of(rows, "abc", "0", 0.0)).rows
     assert "4.000 [1.50, ∞]" in row

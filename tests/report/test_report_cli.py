@@ -112,7 +112,7 @@ def test_the_csv_tables_hold_what_the_store_holds(tmp_path):
     paths = write_report(tmp_path)
     cells = {cell.name: cell for cell in read_runs(tmp_path).cells}
     metrics = rows(paths.cells)
-    assert len(metrics) == sum(len(cell.rows) for cell in cells.values())
+    assert len(metrics) == sum(len(cell.measures) for cell in cells.values())
     for row in metrics[::7]:
         assert float(row["value"]) == cells[row["cell"]].get(row["metric"], int(row["generation"])).value
     trajectories = rows(paths.trajectories)

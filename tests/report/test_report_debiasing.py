@@ -36,7 +36,7 @@ def found(grid):
 
 
 def effect(found, label, metric=HEADLINE):
-    return next(one for one in found.effects if one.variant.label == label and one.score.metric == metric)
+    return next(one for one in found.effects if one.variant.label == label and one.score.pattern == metric)
 
 
 def test_variants_are_named_by_what_differs_from_the_default(found):
@@ -71,7 +71,7 @@ def test_a_method_is_compared_with_the_plm_before_in_pairs_of_seeds(found):
 
 
 def test_p_values_are_corrected_over_the_variants_of_a_score(found):
-    family = [one for one in found.effects if one.score.metric == HEADLINE]
+    family = [one for one in found.effects if one.score.pattern == HEADLINE]
     assert sum(np.isfinite(one.p_value) for one in family) == 6
     assert {one.adjusted for one in family if one.pairs} == {1.0}  # 6 x 0.25
 

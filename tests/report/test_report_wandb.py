@@ -100,7 +100,7 @@ def project(tmp_path, monkeypatch):
 
 
 def plain(cells):
-    return {cell.name: (cell.study, cell.config, cell.rows, cell.result) for cell in cells}
+    return {cell.name: (cell.study, cell.config, cell.measures, cell.result) for cell in cells}
 
 
 def test_a_project_reads_as_its_run_store(project, tmp_path):

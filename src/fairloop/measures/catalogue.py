@@ -166,6 +166,20 @@ class Catalogue:
             self._known[metric] = next((row for row in rows if fnmatchcase(name, row.pattern)), UNKNOWN)
         return self._known[metric]
 
+    def named(self, metric: str) -> Declared:
+        """Return the row that speaks for a measure as that measure's own, with its name and a title."""
+        return replace(self.of(metric), pattern=plain(metric), title=self.title(metric))
+
+    def chosen(self, metrics: Iterable[str], wanted: Callable[[Declared], bool]) -> list[str]:
+        """Return those of these measures whose row is wanted, each once, in the order in which they are shown.
+
+        Measures that carry a prefix, and counts, are left out.
+        """
+        places = {id(row): place for place, row in enumerate(self.rows)}
+        rows = {metric: self.of(metric) for metric in metrics if metric == plain(metric)}
+        found = [metric for metric, row in rows.items() if not row.count and wanted(row)]
+        return sorted(found, key=lambda metric: (rows[metric].place, places.get(id(rows[metric]), 0), metric))
+
     def headlines(self, subject: Subject | None = None) -> list[Declared]:
         """Return the measures that sum up, by their names, in the order in which they are shown.
 

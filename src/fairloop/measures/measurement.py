@@ -33,6 +33,12 @@ class Measurement:
         return cls(metric, estimate.value, low, high, estimate.n)
 
     @property
+    def estimate(self) -> Estimate:
+        """The value with its interval, without its name; ends that are not there are NaN."""
+        low, high = (math.nan if end is None else end for end in (self.low, self.high))
+        return Estimate(self.value, low, high, self.n)
+
+    @property
     def defined(self) -> bool:
         """Whether the corpus defines a value."""
         return self.n > 0

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from fairloop.benchmarks.published import PublishedScore, published_for
+from fairloop.catalogue import catalogue
 from fairloop.report.read import Cell
 from fairloop.report.table import Table, with_interval
 
@@ -18,14 +19,15 @@ def benchmark_table(cells: Sequence[Cell]) -> Table | None:
         name = str(plm.get("name", "unnamed model"))
         published = published_for(str(plm.get("path", "")), name, benchmark)
         protocol = str(benchmark.get("protocol") or benchmark.get("name", ""))
-        for row in cell.rows:
-            figure = published.get(row.metric)
-            if figure is None and not is_headline(row.metric):
+        summary = catalogue().summary(cell.metrics)
+        for (metric, _), one in cell.measures.items():
+            figure = published.get(metric)
+            if figure is None and metric not in summary:
                 continue
             if figure is not None:
                 sources[f"{figure.model}: {figure.source}"] = None
-            score = with_interval(row.value, row.low, row.high, 2)
-            rows.append((f"{name}, {protocol}, seed {cell.seed}", row.metric, score, _figure(figure)))
+            score = with_interval(one.value, one.low, one.high, 2)
+            rows.append((f"{name}, {protocol}, seed {cell.seed}", metric, score, _figure(figure)))
     if not rows:
         return None
     note = "95% intervals over items." + (f" Published: {'; '.join(sources)}." if sources else "")
@@ -34,9 +36,3 @@ def benchmark_table(cells: Sequence[Cell]) -> Table | None:
 
 def _figure(published: PublishedScore | None) -> str:
     return f"{published.value:g}" if published else "–"
-
-
-def is_headline(metric: str) -> bool:
-    """Say whether a measure sums up a benchmark; every other one stands in the CSV file."""
-    overall = "/overall/" in metric and metric.endswith(("/score", "/lms", "/ss", "/icat"))
-    return overall or metric.count("/") == 1

@@ -5,7 +5,8 @@ import io
 import math
 from collections.abc import Iterable, Sequence
 
-from fairloop.report.read import Cell, Measure
+from fairloop.report.read import Cell
+from fairloop.statistics.estimate import Estimate
 
 CELL = ["study", "cell", "model", "mitigation", "level", "seed", "generation"]
 """The columns that name a line of a cell."""
@@ -14,15 +15,13 @@ CELL = ["study", "cell", "model", "mitigation", "level", "seed", "generation"]
 def cells_csv(cells: Iterable[Cell]) -> str:
     """Return every measure of every cell, one line per cell, generation and metric."""
     header = [*CELL, "metric", "value", "low", "high", "n"]
-    return csv_text(
-        header,
-        (
-            [*identity, *measure_fields(row)]
-            for cell in cells
-            for identity in [identity_fields(cell)]
-            for row in cell.rows
-        ),
+    lines = (
+        [*identity, "" if generation is None else str(generation), metric, *estimate_fields(one), str(one.n)]
+        for cell in cells
+        for identity in [identity_fields(cell)]
+        for (metric, generation), one in cell.measures.items()
     )
+    return csv_text(header, lines)
 
 
 def csv_text(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
@@ -46,7 +45,6 @@ def identity_fields(cell: Cell) -> list[str]:
     return [cell.study, cell.name, cell.subject, cell.mitigation, csv_field(cell.level), cell.seed]
 
 
-def measure_fields(row: Measure) -> list[str]:
-    """Return a measure's generation, name, value, interval and n."""
-    generation = "" if row.generation is None else str(row.generation)
-    return [generation, row.metric, *map(csv_field, (row.value, row.low, row.high, row.n))]
+def estimate_fields(estimate: Estimate) -> list[str]:
+    """Return value and interval."""
+    return [csv_field(float(value)) for value in (estimate.value, estimate.low, estimate.high)]

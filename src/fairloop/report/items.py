@@ -6,13 +6,15 @@ the tables do not reproduce is left to its reported interval.
 
 import csv
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fairloop.catalogue import catalogue
+from fairloop.measures.catalogue import Declared, ItemScore
 from fairloop.report.read import Cell
 from fairloop.statistics.bootstrap import bootstrap_sums
 from fairloop.statistics.estimate import Estimate
@@ -20,18 +22,7 @@ from fairloop.statistics.large import flip_p_value
 
 ITEMS_FILE = "items.csv"
 
-Row = dict[str, str]
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class _Score:
-    """How a score comes from a table: `terms` gives an item's numerator and denominator, None for items left out."""
-
-    terms: Callable[[Row], tuple[float, float] | None]
-    item: tuple[str, ...]
-    cluster: str
-    of_ratio: Callable[[Floats], Floats] = np.asarray
 
 
 @dataclass(frozen=True)
@@ -93,7 +84,7 @@ def item_p_value(pairs: Sequence[tuple[Side, Side]], metric: str) -> float:
 class _Shared:
     """The items of two sides: `table` [n, 4] has numerator and denominator of the first and of the second."""
 
-    score: _Score
+    score: ItemScore
     table: Floats
     clusters: list[str]
 
@@ -110,63 +101,30 @@ class _Shared:
 
 
 def _shared(second: Side, first: Side, metric: str) -> _Shared | None:
-    score = _score(metric)
-    if score is None:
+    declared = catalogue().named(metric)
+    if declared.item_score is None:
         return None
-    sides = [_terms(side.table(metric.split("/")[0]), score) for side in (first, second)]
+    sides = [_terms(side.table(declared.family), declared) for side in (first, second)]
     if not sides[0] or sides[0].keys() != sides[1].keys():
         return None
     table = np.array([[*sides[0][name][:2], *sides[1][name][:2]] for name in sides[0]])
-    shared = _Shared(score, table, [cluster for _, _, cluster in sides[0].values()])
+    shared = _Shared(declared.item_score, table, [cluster for _, _, cluster in sides[0].values()])
     reported = [side.value(metric) for side in (first, second)]
     return shared if np.allclose(shared.values(table.sum(axis=0)), reported, rtol=1e-4, atol=1e-6) else None
 
 
-def _terms(path: Path | None, score: _Score) -> dict[Hashable, tuple[float, float, str]]:
+def _terms(path: Path | None, declared: Declared) -> dict[Hashable, tuple[float, float, str]]:
     """Return numerator, denominator and cluster of each item that counts; nothing where the table cannot be read."""
-    if path is None:
+    score = declared.item_score
+    if path is None or score is None:
         return {}
     try:
         rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
         found: dict[Hashable, tuple[float, float, str]] = {}
         for row in rows:
-            terms = score.terms(row)
+            terms = score.terms(row, declared.pattern)
             if terms is not None:
-                found[tuple(row[name] for name in score.item)] = (*terms, row[score.cluster])
+                found[tuple(row[name] for name in score.item)] = (*terms, row[declared.paired_by])
     except (OSError, ValueError, KeyError, csv.Error):
         return {}
     return found
-
-
-def _score(metric: str) -> _Score | None:
-    benchmark, _, what = metric.partition("/")
-    if benchmark == "heldout_templates" and what in _HELDOUT:
-        return _Score(_HELDOUT[what], ("target", "words", "template"), "target")
-    if benchmark == "perplexity" and what in ("perplexity", "pseudo_perplexity"):
-        terms: Callable[[Row], tuple[float, float]] = lambda row: (-float(row["log_likelihood"]), float(row["tokens"]))  # noqa: E731
-        return _Score(terms, ("item",), "item", lambda ratio: np.asarray(np.exp(ratio)))
-    if benchmark == "crows_pairs" and what.endswith("/score"):
-        group = what.removesuffix("/score")
-        return _Score(lambda row: _preferred(row, group), ("item",), "item")
-    return None
-
-
-def _log_odds(kind: str, *, pronouns: bool) -> Callable[[Row], tuple[float, float] | None]:
-    def terms(row: Row) -> tuple[float, float] | None:
-        counts = row["kind"] == kind and (row["words"] == "he/she") == pronouns
-        return (abs(float(row["score"])), 1.0) if counts else None
-
-    return terms
-
-
-_HELDOUT = {
-    "mean_abs_log_odds": _log_odds("occupation", pronouns=True),
-    "traits": _log_odds("trait", pronouns=True),
-    "activities": _log_odds("activity", pronouns=True),
-    "attribute_words": _log_odds("occupation", pronouns=False),
-}
-
-
-def _preferred(row: Row, group: str) -> tuple[float, float] | None:
-    counts = group in ("overall", row["bias_type"]) and not math.isnan(float(row["preferred"]))
-    return (100.0 * float(row["preferred"]), 1.0) if counts else None

@@ -4,33 +4,20 @@ import base64
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
-from fairloop.report.fair_gender.effects import SCORES
-from fairloop.report.read import Cell, Measure, flatten
+from fairloop.catalogue import catalogue
+from fairloop.report.read import Cell, flatten
 from fairloop.report.samples import visible
 
 TEMPLATES = Path(__file__).parent / "templates"
 
 MOST_MEASURES = 400_000
 """Above so many measures the page keeps each cell's headline measures alone; the CSV file has all."""
-
-HEADLINE = {
-    "rule/net_stereotype_rate": "net rate B",
-    "rule/gendered_share": "gendered share",
-    "embedding/effect_size": "WEAT d",
-    "downstream/bias": "downstream bias",
-    **{score.metric: score.title for score in SCORES},
-    "crows_pairs/overall/score": "CrowS-Pairs",
-    "stereoset/overall/ss": "StereoSet SS",
-    "stereoset/overall/lms": "StereoSet LMS",
-    "stereoset/overall/icat": "StereoSet ICAT",
-}
-"""The columns of the table of cells, where cells have them: the last generation's value."""
 
 # What a browser would read as the end of the script, as a comment or as the end of a line.
 _UNSAFE = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
@@ -58,7 +45,10 @@ def configurations(cells: Sequence[Cell]) -> tuple[list[tuple[str, Settings]], l
 
 def cell_data(cells: Sequence[Cell], different: Sequence[Settings]) -> tuple[Markup, bool]:
     """Return the cells as JSON for a script element, and whether only their headline measures are in it."""
-    trimmed = sum(len(cell.rows) for cell in cells) > MOST_MEASURES
+    trimmed = sum(len(cell.measures) for cell in cells) > MOST_MEASURES
+    present = [metric for cell in cells for metric in cell.metrics]
+    headlines = catalogue().chosen(present, lambda row: row.headline or row.compares_methods)
+    kept = set(headlines) if trimmed else None
     metrics, keys, values = _Numbered(), _Numbered(), _Numbered()
     packed = [
         [
@@ -66,12 +56,12 @@ def cell_data(cells: Sequence[Cell], different: Sequence[Settings]) -> tuple[Mar
             _rounded(cell.level),
             visible(cell.seed),
             [number for key, value in settings for number in (keys.of(key), values.of(value))],
-            [item for row in _kept(cell, trimmed) for item in _row(row, metrics)],
+            list(_rows(cell, kept, metrics)),
         ]
         for cell, settings in zip(cells, different, strict=True)
     ]
     data = {
-        "headline": list(HEADLINE.items()),
+        "headline": [(metric, catalogue().label(metric)) for metric in headlines],
         "metrics": metrics.texts,
         "keys": keys.texts,
         "values": values.texts,
@@ -101,12 +91,11 @@ class _Numbered:
         return [visible(text) for text in self._numbers]
 
 
-def _kept(cell: Cell, trimmed: bool) -> Sequence[Measure]:
-    return [row for row in cell.rows if row.metric in HEADLINE] if trimmed else cell.rows
-
-
-def _row(row: Measure, metrics: _Numbered) -> list[Any]:
-    return [row.generation, metrics.of(row.metric), *map(_rounded, (row.value, row.low, row.high))]
+def _rows(cell: Cell, kept: Collection[str] | None, metrics: _Numbered) -> Iterator[Any]:
+    """Yield generation, number of the metric, value and interval of each measure; of all unless some are `kept`."""
+    for (metric, generation), one in cell.measures.items():
+        if kept is None or metric in kept:
+            yield from (generation, metrics.of(metric), *map(_rounded, (one.value, one.low, one.high)))
 
 
 def _rounded(value: float) -> float | int | None:

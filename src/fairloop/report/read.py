@@ -15,8 +15,9 @@ import yaml
 from fairloop.errors import UserError
 from fairloop.files import canonical_json
 from fairloop.mitigation.compose import name_of
+from fairloop.statistics.estimate import Estimate
 from fairloop.statistics.means import student_mean
-from fairloop.tracking.results import read_metrics_csv
+from fairloop.tracking.results import measurements_of
 from fairloop.tracking.store import Status, broken, cell_key
 
 _GROUP = re.compile(r"^(?=[^\s#-])", re.MULTILINE)
@@ -26,35 +27,24 @@ MITIGATED = "mitigated/"
 """What the names of measures after the mitigation's change begin with."""
 
 
-@dataclass(frozen=True, slots=True)
-class Measure:
-    """One line of `metrics.csv`; what is undefined is nan. `generation` is None for a measure of the whole cell."""
-
-    generation: int | None
-    metric: str
-    value: float
-    low: float
-    high: float
-    n: float
-
-    @property
-    def bounded(self) -> bool:
-        """Whether there is an interval."""
-        return math.isfinite(self.low) and math.isfinite(self.high)
-
-
 @dataclass(frozen=True)
 class Cell:
-    """One finished cell: its resolved configuration and its measures.
+    """One finished cell.
 
-    `recorded` is what decides its result, as the cell itself wrote it down (`deciding.json`); empty for a cell that is
-    older than this file.
+    Attributes:
+        folder: where it lies.
+        study: its study's name.
+        config: its resolved configuration.
+        measures: every measure by its name and generation, which is None for a measure of the whole cell, in the order
+            in which they were written; what is undefined is nan.
+        result: its `result.json`.
+        recorded: what decides its result, as the cell itself wrote it down; empty for a cell that is older than that.
     """
 
     folder: Path
     study: str
     config: dict[str, Any]
-    rows: tuple[Measure, ...]
+    measures: dict[tuple[str, int | None], Estimate]
     result: dict[str, float] = field(default_factory=dict)
     recorded: dict[str, Any] = field(default_factory=dict, repr=False)
 
@@ -122,27 +112,26 @@ class Cell:
         return str(self.config.get("seed", ""))
 
     @cached_property
-    def measures(self) -> dict[tuple[str, int | None], Measure]:
-        """Every measure by metric and generation."""
-        return {(row.metric, row.generation): row for row in self.rows}
+    def metrics(self) -> list[str]:
+        """The names of the measures that have a value at some time, each once."""
+        return list(dict.fromkeys(metric for (metric, _), one in self.measures.items() if one.defined))
 
     @cached_property
     def generations(self) -> list[int]:
         """The generations that have measures, ascending."""
-        return sorted({row.generation for row in self.rows if row.generation is not None})
+        return sorted({generation for _, generation in self.measures if generation is not None})
 
     @cached_property
     def has_mitigated(self) -> bool:
         """Whether the cell was measured again after its mitigation's change of the corpus."""
-        return any(row.metric.startswith(MITIGATED) for row in self.rows)
+        return any(metric.startswith(MITIGATED) for metric, _ in self.measures)
 
-    def get(self, metric: str, generation: int | None) -> Measure:
-        """Return a measure; one that the cell does not have is nan throughout."""
-        missing = Measure(generation, metric, math.nan, math.nan, math.nan, math.nan)
-        return self.measures.get((metric, generation), missing)
+    def get(self, metric: str, generation: int | None) -> Estimate:
+        """Return a measure; one that the cell does not have is undefined."""
+        return self.measures.get((metric, generation)) or Estimate.undefined()
 
-    def course(self, metric: str) -> list[Measure]:
-        """Return a metric at generation 0, 1, …, nan throughout where it is missing."""
+    def course(self, metric: str) -> list[Estimate]:
+        """Return a metric at generation 0, 1, …, undefined where it is missing."""
         last = self.generations[-1] if self.generations else -1
         return [self.get(metric, generation) for generation in range(last + 1)]
 
@@ -231,7 +220,7 @@ def find_cells(runs_dir: Path | str, names: Sequence[str]) -> list[Path]:
     return found
 
 
-def level_mean(cells: Sequence[Cell], metric: str, generation: int | None) -> Measure:
+def level_mean(cells: Sequence[Cell], metric: str, generation: int | None) -> Estimate:
     """Return a metric's mean over the cells of one level, with its 95% interval.
 
     One cell: its own interval, over its sentences. Three and more: Student's t over cells. Two: no interval, for two
@@ -239,10 +228,7 @@ def level_mean(cells: Sequence[Cell], metric: str, generation: int | None) -> Me
     """
     measures = [cell.get(metric, generation) for cell in cells]
     present = [measure for measure in measures if math.isfinite(measure.value)]
-    if len(present) == 1:
-        return present[0]
-    mean = student_mean([measure.value for measure in present])
-    return Measure(generation, metric, mean.value, mean.low, mean.high, mean.n)
+    return present[0] if len(present) == 1 else student_mean([measure.value for measure in present])
 
 
 def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, str]:
@@ -300,7 +286,7 @@ def read_cell(folder: Path) -> Cell:
     config = _config(folder / "config.yaml")
     result = {name: _number(value) for name, value in _json(folder / "result.json").items()}
     recorded = _json(folder / DECIDING_FILE) if (folder / DECIDING_FILE).exists() else {}
-    cell = Cell(folder, _study(config, folder), config, _rows(folder / "metrics.csv"), result, recorded)
+    cell = Cell(folder, _study(config, folder), config, _measures(folder / "metrics.csv"), result, recorded)
     if edited := _edited(cell, record):
         raise _NotUsableError(f"config.yaml was changed after the cell was finished: {edited}")
     return cell
@@ -313,7 +299,10 @@ def _edited(cell: Cell, record: dict[str, Any]) -> str:
     before it was recorded the configuration is only held against the name if its file is newer than the result.
     """
     if cell.recorded:
-        said, done = (flatten(json.loads(canonical_json(one))) for one in (cell.config, cell.recorded))
+        try:
+            said, done = (flatten(json.loads(canonical_json(one))) for one in (cell.config, cell.recorded))
+        except (TypeError, ValueError) as problem:
+            return str(problem)
         differing = [key for key in done if key in said and said[key] != done[key]]
         return "; ".join(f"{key} is {said[key]}, the result is of {done[key]}" for key in differing[:3])
     if not _is_newer(cell.folder, record):
@@ -418,14 +407,12 @@ def _yaml(text: str) -> Any:
     return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
-def _rows(path: Path) -> tuple[Measure, ...]:
+def _measures(path: Path) -> dict[tuple[str, int | None], Estimate]:
     try:
-        return tuple(
-            Measure(generation, sys.intern(metric), *numbers)
-            for generation, metric, numbers in read_metrics_csv(_text(path))
-        )
+        found = measurements_of(_text(path))
     except ValueError as problem:
         raise _NotUsableError(f"damaged: {path.name} {problem}") from None
+    return {(sys.intern(one.metric), generation): one.estimate for generation, rows in found.items() for one in rows}
 
 
 def _number(value: Any) -> float:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fairloop.catalogue import catalogue
 from fairloop.report.read import Cell, Runs
 from fairloop.statistics.estimate import Estimate
 
@@ -57,7 +58,7 @@ def cells_table(cells: Sequence[Cell]) -> Table:
             cell.study,
             cell.name,
             cell.seed,
-            "; ".join(f"{name} {number(value)}" for name, value in list(cell.result.items())[:6]),
+            "; ".join(f"{name} {number(cell.result[name])}" for name in catalogue().summary(cell.result)[:6]),
         )
         for cell in cells
     )

@@ -23,6 +23,11 @@ class Estimate:
         return cls(math.nan, math.nan, math.nan, 0)
 
     @property
+    def bounded(self) -> bool:
+        """Whether there is an interval, and it has two ends."""
+        return math.isfinite(self.low) and math.isfinite(self.high)
+
+    @property
     def defined(self) -> bool:
         """Whether there is a value at all."""
         return not math.isnan(self.value)

@@ -4,9 +4,10 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from fairloop.measures.measurement import Measurement
+from fairloop.statistics.estimate import Estimate
 
 COLUMNS = ("generation", "metric", "value", "low", "high", "n")
 
@@ -39,37 +40,35 @@ def metrics_csv(results: Results) -> str:
     return stream.getvalue()
 
 
-def read_metrics_csv(text: str) -> Iterator[tuple[int | None, str, list[float]]]:
-    """Yield generation, metric, and [value, low, high, n] of each line of `metrics_csv`; an empty field is NaN.
+def measurements_of(text: str) -> dict[int | None, list[Measurement]]:
+    """Return the measures of a `metrics.csv` by generation, in its order; those of the whole cell under None.
 
     Raises:
         ValueError: this is no such table; the message says where it is not.
     """
     lines = csv.reader(text.splitlines())
+    found: dict[int | None, list[Measurement]] = {}
     try:
         if tuple(next(lines, ())) != COLUMNS:
             raise ValueError(f"does not begin with {','.join(COLUMNS)}")
         for line in lines:
             if len(line) != len(COLUMNS):
                 raise ValueError(f"line {lines.line_num} has {len(line)} fields")
-            generation, metric, *numbers = line
-            try:
-                values = [float(item) if item else math.nan for item in numbers]
-                yield int(generation) if generation else None, metric, values
-            except ValueError:
-                raise ValueError(f"line {lines.line_num} holds something other than numbers") from None
+            generation, measured = _measured(line, lines.line_num)
+            found.setdefault(generation, []).append(measured)
     except csv.Error as error:
         raise ValueError(f"line {lines.line_num} is no line of a table ({error})") from None
-
-
-def measurements_of(text: str) -> dict[int | None, list[Measurement]]:
-    """Return the measures of a `metrics.csv` by generation, in its order; those of the whole cell under None."""
-    found: dict[int | None, list[Measurement]] = {}
-    for generation, metric, (value, low, high, n) in read_metrics_csv(text):
-        ends = [None if math.isnan(end) else end for end in (low, high)]
-        measured = Measurement(metric, value, ends[0], ends[1], 0 if math.isnan(n) else int(n))
-        found.setdefault(generation, []).append(measured)
     return found
+
+
+def _measured(line: Sequence[str], place: int) -> tuple[int | None, Measurement]:
+    generation, metric, *numbers = line
+    try:
+        value, low, high, n = (float(item) if item else math.nan for item in numbers)
+        estimate = Estimate(value, low, high, 0 if math.isnan(n) else int(n))
+        return int(generation) if generation else None, Measurement.of(metric, estimate)
+    except ValueError:
+        raise ValueError(f"line {place} holds something other than numbers") from None
 
 
 def result_json(results: Results) -> str:

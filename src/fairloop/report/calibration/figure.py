@@ -4,7 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from fairloop.report.calibration.tables import HEADLINE, Calibration
+from fairloop.catalogue import catalogue
+from fairloop.report.calibration.tables import Calibration
 from fairloop.report.drawing import LINES, Drawing, drawn
 from fairloop.report.table import with_interval
 
@@ -79,7 +80,9 @@ def _curves(axes: "Axes", calibration: Calibration, metric: str, sentences: int)
         axes.axhline(0, color="#999999", lw=0.6, zorder=0)
     axes.axvline(0, color="#999999", lw=0.6, zorder=0)
     slope = calibration.get(metric, sentences, "slope")
-    axes.set_title(f"{HEADLINE[metric]}\nslope {with_interval(slope.value, slope.low, slope.high)}", loc="left")
+    axes.set_title(
+        f"{catalogue().label(metric)}\nslope {with_interval(slope.value, slope.low, slope.high)}", loc="left"
+    )
     axes.set_xlabel("Net stereotype rate as written")
     axes.set_ylabel(metric)
     axes.margins(x=0.04)
@@ -101,7 +104,16 @@ def _sensitivity(axes: "Axes", calibration: Calibration) -> None:
         ]
         colour, _, marker = style
         axes.errorbar(
-            x, y, ends, color=colour, marker=marker, ms=5, lw=0, elinewidth=1.2, capsize=2, label=HEADLINE[metric]
+            x,
+            y,
+            ends,
+            color=colour,
+            marker=marker,
+            ms=5,
+            lw=0,
+            elinewidth=1.2,
+            capsize=2,
+            label=catalogue().label(metric),
         )
     floors = [_floor(calibration, size) for size in calibration.sizes]
     axes.hlines(

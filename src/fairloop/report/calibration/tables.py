@@ -4,53 +4,19 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol
 
+from fairloop.catalogue import catalogue
+from fairloop.measures.measurement import Measurement
 from fairloop.metrics.calibration import Place
-from fairloop.report.export import csv_field, csv_text
-from fairloop.report.read import Cell, Measure
+from fairloop.report.export import csv_field, csv_text, estimate_fields
+from fairloop.report.read import Cell
 from fairloop.report.table import Table, number, with_interval
+from fairloop.statistics.estimate import Estimate
 
 STUDY = "metric_calibration"
 
-HEADLINE = {
-    "rule/net_stereotype_rate": "net rate B",
-    "embedding/effect_size": "WEAT d",
-    "downstream/bias": "downstream bias",
-    "downstream_pronoun/bias": "pronoun bias",
-    "downstream_hiring/bias": "hiring bias",
-    "downstream/accuracy": "accuracy",
-    "rule/gendered_share": "gendered share",
-    "diversity/distinct_2": "distinct-2",
-}
-"""The metrics of the table on the terminal and of the figure; the CSV files have all."""
-
 _SUMMARY = ("slope", "local_slope", "linearity", "spearman", "noise", "mde", "mde_source")
 _WITHOUT_INTERVAL = {"linearity", "spearman"}
-
-
-class Measured(Protocol):
-    """A line of `metrics.csv`, read back or about to be written."""
-
-    @property
-    def metric(self) -> str:
-        """Its name."""
-
-    @property
-    def value(self) -> float:
-        """Its value; NaN if undefined."""
-
-    @property
-    def low(self) -> float | None:
-        """The lower end of its interval; None or NaN if there is none."""
-
-    @property
-    def high(self) -> float | None:
-        """The upper end of its interval; None or NaN if there is none."""
-
-    @property
-    def n(self) -> float:
-        """The number of corpora."""
 
 
 @dataclass(frozen=True)
@@ -67,13 +33,13 @@ class Calibration:
     cell: str
     seed: str
     reference: float
-    measures: dict[Place, Measure] = field(repr=False)
+    measures: dict[Place, Estimate] = field(repr=False)
 
     @classmethod
-    def of(cls, rows: Iterable[Measured], cell: str, seed: str, reference: float) -> "Calibration":
+    def of(cls, rows: Iterable[Measurement], cell: str, seed: str, reference: float) -> "Calibration":
         """Read the lines of a cell."""
-        places = ((Place.read(row.metric), row) for row in rows)
-        return cls(cell, seed, reference, {place: _plain(row) for place, row in places if place is not None})
+        places = ((Place.read(row.metric), row.estimate) for row in rows)
+        return cls(cell, seed, reference, {place: _finite(one) for place, one in places if place is not None})
 
     @cached_property
     def metrics(self) -> list[str]:
@@ -82,8 +48,8 @@ class Calibration:
 
     @cached_property
     def headline(self) -> list[str]:
-        """Those of the `HEADLINE` that were measured."""
-        return [metric for metric in HEADLINE if metric in self.metrics]
+        """Those that sum up, in the order in which they are shown."""
+        return catalogue().chosen(self.metrics, lambda row: row.headline)
 
     @cached_property
     def sizes(self) -> list[int]:
@@ -99,10 +65,10 @@ class Calibration:
         """Return the rates of augmentation at a size, ascending."""
         return sorted({place.rate for place in self.measures if place.sentences == sentences} - {0.0})
 
-    def get(self, metric: str, sentences: int, what: str, rate: float = 0.0, level: float | None = None) -> Measure:
-        """Return a measure; NaN throughout if there is none."""
+    def get(self, metric: str, sentences: int, what: str, rate: float = 0.0, level: float | None = None) -> Estimate:
+        """Return a measure; undefined if there is none."""
         place = Place(metric, sentences, what, rate, level)
-        return self.measures.get(place, Measure(None, place.name, math.nan, math.nan, math.nan, 0))
+        return self.measures.get(place, Estimate.undefined())
 
     def as_net_rate(self, metric: str, sentences: int, rate: float) -> float:
         """Return the change of net rate that would move a metric as far as augmentation does, at the reference level.
@@ -119,7 +85,12 @@ class Calibration:
 def calibrations(cells: Iterable[Cell]) -> list[Calibration]:
     """Return the calibrations among the cells of a run store."""
     return [
-        Calibration.of(cell.rows, cell.name, cell.seed, float(cell.config["study"]["reference"]))
+        Calibration.of(
+            (Measurement.of(metric, one) for (metric, _), one in cell.measures.items()),
+            cell.name,
+            cell.seed,
+            float(cell.config["study"]["reference"]),
+        )
         for cell in cells
         if cell.study == STUDY
     ]
@@ -168,12 +139,12 @@ def summary_csv(calibrated: Sequence[Calibration]) -> str:
 
 
 def _summary_row(calibration: Calibration, metric: str, sentences: int, rates: Sequence[float]) -> tuple[str, ...]:
-    def get(what: str) -> Measure:
+    def get(what: str) -> Estimate:
         return calibration.get(metric, sentences, what)
 
     shifts = (calibration.get(metric, sentences, "shift", rate, calibration.reference) for rate in rates)
     return (
-        HEADLINE[metric],
+        catalogue().label(metric),
         str(sentences),
         _shown(get("slope")),
         number(get("spearman").value, 2),
@@ -190,7 +161,7 @@ def _curve_lines(calibration: Calibration) -> Iterator[list[str]]:
                     mean = calibration.get(metric, sentences, "mean", rate, level)
                     shift = calibration.get(metric, sentences, "shift", rate, level)
                     about = [calibration.cell, calibration.seed, metric, str(sentences), f"{rate:g}", f"{level:g}"]
-                    yield [*about, *_fields(mean), *_fields(shift), csv_field(mean.n)]
+                    yield [*about, *estimate_fields(mean), *estimate_fields(shift), csv_field(mean.n)]
 
 
 def _summary_lines(calibration: Calibration, rates: Sequence[float]) -> Iterator[list[str]]:
@@ -199,29 +170,26 @@ def _summary_lines(calibration: Calibration, rates: Sequence[float]) -> Iterator
             line = [calibration.cell, calibration.seed, metric, str(sentences), f"{calibration.reference:g}"]
             for what in _SUMMARY:
                 measure = calibration.get(metric, sentences, what)
-                line += [csv_field(measure.value)] if what in _WITHOUT_INTERVAL else _fields(measure)
+                line += [csv_field(measure.value)] if what in _WITHOUT_INTERVAL else estimate_fields(measure)
             line.append(csv_field(calibration.get(metric, sentences, "slope").n))
             for rate in rates:
-                line += _fields(calibration.get(metric, sentences, "slope", rate))
-                line += _fields(calibration.get(metric, sentences, "shift", rate, calibration.reference))
+                line += estimate_fields(calibration.get(metric, sentences, "slope", rate))
+                line += estimate_fields(calibration.get(metric, sentences, "shift", rate, calibration.reference))
                 line.append(csv_field(calibration.as_net_rate(metric, sentences, rate)))
             yield line
 
 
-def _shown(measure: Measure) -> str:
+def _shown(measure: Estimate) -> str:
     return with_interval(measure.value, measure.low, measure.high)
 
 
-def _detected(measure: Measure) -> str:
+def _detected(measure: Estimate) -> str:
     """Return a detectable change with its interval, whose upper end is infinite where none was written."""
     high = math.inf if math.isnan(measure.high) and math.isfinite(measure.low) else measure.high
     return with_interval(measure.value, measure.low, high)
 
 
-def _plain(row: Measured) -> Measure:
-    low, high = (math.nan if end is None or not math.isfinite(end) else end for end in (row.low, row.high))
-    return Measure(None, row.metric, row.value if math.isfinite(row.value) else math.nan, low, high, row.n)
-
-
-def _fields(measure: Measure) -> list[str]:
-    return [csv_field(measure.value), csv_field(measure.low), csv_field(measure.high)]
+def _finite(one: Estimate) -> Estimate:
+    """Return a measure as `metrics.csv` has it: what is infinite is undefined."""
+    value, low, high = (end if math.isfinite(end) else math.nan for end in (one.value, one.low, one.high))
+    return Estimate(value, low, high, one.n)

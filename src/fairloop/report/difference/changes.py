@@ -9,13 +9,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from fairloop.catalogue import catalogue
 from fairloop.errors import UserError
-from fairloop.report.evaluate import is_headline
 from fairloop.report.fair_gender.effects import BEFORE
 from fairloop.report.items import Side, item_difference
-from fairloop.report.payload import HEADLINE
-from fairloop.report.read import MITIGATED, Cell, decided, find_cells, read_cells, read_runs
-from fairloop.report.recursion.tables import OTHERS, RULE, TASKS
+from fairloop.report.read import Cell, decided, find_cells, read_cells, read_runs
 from fairloop.statistics.bootstrap import bootstrap_mean
 from fairloop.statistics.corrections import holm
 from fairloop.statistics.differences import independent_difference, normal_p_value, welch_difference
@@ -302,16 +300,17 @@ def _measured(first: Iterable[Cell], second: Iterable[Cell], last: int | None) -
 
 
 def _is_headline(metric: str) -> bool:
-    name = metric.removeprefix(MITIGATED)
-    summed_up = name.partition("/")[0] in _BENCHMARKS and is_headline(name)
-    return summed_up or any(name in titles for titles in (RULE, OTHERS, TASKS, HEADLINE))
-
-
-_BENCHMARKS = ("crows_pairs", "stereoset", "seat", "winobias", "glue")
+    row = catalogue().of(metric)
+    return row.headline or row.compares_methods
 
 
 def _tested(changes: Sequence[Change]) -> tuple[tuple[Change, ...], tuple[Change, ...]]:
-    """Return the headline measures and the others, each tested together; what is surest first."""
+    """Return the headline measures and the others, each tested together; what is surest first.
+
+    Counts of what was measured are no results: they stand with the others, untested.
+    """
+    is_result = catalogue().is_result
+    changes = [one if is_result(one.metric) else replace(one, p_value=math.nan) for one in changes]
     sides = []
     for headline in (True, False):
         family = [one for one in changes if _is_headline(one.metric) == headline]

@@ -12,9 +12,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from fairloop.catalogue import catalogue
+from fairloop.measures.catalogue import Declared
 from fairloop.pairs.sentence_files import KEY as SENTENCES
 from fairloop.report.items import Side, item_difference, item_p_value
-from fairloop.report.read import Cell, Chosen, Measure, decided, flatten, level_mean
+from fairloop.report.read import Cell, Chosen, decided, flatten, level_mean
 from fairloop.statistics.corrections import holm
 from fairloop.statistics.estimate import Estimate
 from fairloop.statistics.large import flip_p_value
@@ -29,48 +31,6 @@ MOST_FOR_ITEMS = 20
 
 Floats = NDArray[np.float64]
 
-
-@dataclass(frozen=True)
-class Score:
-    """A measure of a PLM that the method table reports.
-
-    `unbiased` is the value of a model without bias: a bias counts by its distance from there. None for language
-    skill, of which `lower` says whether less of it is better.
-    """
-
-    metric: str
-    title: str
-    unbiased: float | None = None
-    lower: bool = True
-
-    @property
-    def is_bias(self) -> bool:
-        """Whether it measures bias, and not language skill."""
-        return self.unbiased is not None
-
-    def amount(self, value: float) -> float:
-        """Return the amount of bias that a value stands for; a language skill's value as it is."""
-        return value if self.unbiased is None else abs(value - self.unbiased)
-
-
-SCORES = (
-    Score("heldout_templates/mean_abs_log_odds", "held-out templates: |log odds|", 0.0),
-    Score("heldout_templates/attribute_words", "held-out attribute words", 0.0),
-    Score("heldout_templates/traits", "held-out traits", 0.0),
-    Score("heldout_templates/activities", "held-out activities", 0.0),
-    Score("seat/mean_abs_effect_size", "SEAT: mean |d|", 0.0),
-    Score("stereoset/gender/ss", "StereoSet SS (gender)", 50.0),
-    Score("crows_pairs/gender/score", "CrowS-Pairs (gender)", 50.0),
-    Score("lpbs/gap", "log-probability bias: gap", 0.0),
-    Score("winobias/overall/gap", "WinoBias gap", 0.0),
-    Score("perplexity/pseudo_perplexity", "pseudo-perplexity (neutral)"),
-    Score("perplexity/perplexity", "perplexity (neutral)"),
-    Score("stereoset/overall/lms", "StereoSet LMS (all types)", lower=False),
-    Score("stereoset/gender/lms", "StereoSet LMS (gender)", lower=False),
-    Score("stereoset/gender/icat", "StereoSet ICAT (gender)", lower=False),
-    Score("glue/mean", "GLUE mean", lower=False),
-)
-"""What the method table shows, where cells have it: bias first, the headline before the others."""
 
 _WORDS = {
     ("source", "template"): "pairs from templates",
@@ -131,8 +91,8 @@ class Effect:
     """
 
     variant: Variant
-    score: Score
-    value: Measure
+    score: Declared
+    value: Estimate
     change: Estimate
     relative: Estimate
     p_value: float
@@ -154,7 +114,7 @@ class Debiasing:
     ablations: tuple["Ablation", ...]
 
     @property
-    def scores(self) -> list[Score]:
+    def scores(self) -> list[Declared]:
         """The scores that some variant has, in their order."""
         return list(dict.fromkeys(one.score for one in self.effects))
 
@@ -164,12 +124,12 @@ class Ablation:
     """A method's full form, and its variants against it: what is lost without a component."""
 
     full: Variant
-    headline: Score
+    headline: Declared
     without: float
     level: float
     effects: tuple[Effect, ...]
 
-    def of(self, score: Score) -> list[Effect]:
+    def of(self, score: Declared) -> list[Effect]:
         """Return the changes of one score."""
         return [one for one in self.effects if one.score == score]
 
@@ -210,21 +170,15 @@ def _compare(plm: str, chosen: Sequence[Chosen]) -> Debiasing:
     order = sorted(methods, key=lambda name: (name != UNTOUCHED, name != STUDY, name))
     variants = [variant for name in order for variant in _variants(name, methods[name])]
     controls = {cell.seed: cell for cell in untouched}
-    present = {row.metric for cell in cells for row in cell.rows if math.isfinite(row.value)}
-    scores = [one for one in _found(present) if one.metric in present]
+    present = [metric for cell in cells for metric in cell.metrics]
+    chosen_scores = catalogue().chosen(present, lambda row: row.subject == "plm" and row.compares_methods)
+    scores = [catalogue().named(metric) for metric in chosen_scores]
     effects: list[Effect] = []
     for score in scores:
         family = [_effect(one, score, list(_against_untouched(_once(one.cells, score), controls))) for one in variants]
         effects += _adjusted(family)
     ablations = [found for name in order if (found := _ablation(_of(variants, name), scores, controls))]
     return Debiasing(plm, untouched, tuple(variants), tuple(effects), tuple(ablations))
-
-
-def _found(present: Iterable[str]) -> Iterator[Score]:
-    """Yield the scores, and under GLUE's title the mean of the tasks that there are."""
-    yield from SCORES
-    for metric in sorted(metric for metric in present if metric.startswith("glue/mean_of_")):
-        yield Score(metric, f"GLUE mean of {metric.removeprefix('glue/mean_of_')} tasks", lower=False)
 
 
 def _of(variants: Iterable[Variant], method: str) -> list[Variant]:
@@ -310,7 +264,7 @@ Pairs = list[tuple[Side, Side]]
 def _against_untouched(cells: Iterable[Cell], controls: dict[str, Cell]) -> Iterator[tuple[Side, Side]]:
     """Pair each cell with the untouched PLM: as the cell itself measured it, or the cell of its seed that did."""
     for cell in cells:
-        if any(row.metric.startswith(BEFORE) for row in cell.rows):
+        if any(metric.startswith(BEFORE) for metric, _ in cell.measures):
             yield Side(cell), Side(cell, before=True)
         elif cell.seed in controls and controls[cell.seed] is not cell:
             yield Side(cell), Side(controls[cell.seed])
@@ -328,28 +282,30 @@ def _adjusted(family: Sequence[Effect]) -> Iterator[Effect]:
         yield replace(one, adjusted=float(over_seeds), item_adjusted=float(over_items))
 
 
-def _once(cells: Iterable[Cell], score: Score) -> list[Cell]:
+def _once(cells: Iterable[Cell], score: Declared) -> list[Cell]:
     """Return one cell of each seed that has a score: cells that differ in their benchmarks only count once."""
     found: dict[str, Cell] = {}
     for cell in cells:
-        if math.isfinite(cell.get(score.metric, None).value):
+        if math.isfinite(cell.get(score.pattern, None).value):
             found.setdefault(cell.seed, cell)
     return list(found.values())
 
 
-def _effect(variant: Variant, score: Score, pairs: Pairs) -> Effect:
+def _effect(variant: Variant, score: Declared, pairs: Pairs) -> Effect:
     pairs = [
         pair
         for pair in pairs
-        if all(math.isfinite(side.value(score.metric)) for side in pair) and variant.method != UNTOUCHED
+        if all(math.isfinite(side.value(score.pattern)) for side in pair) and variant.method != UNTOUCHED
     ]
     cells, count = _once(variant.cells, score), len(pairs)
     # Seeds of what draws nothing at random are one measurement repeated: their spread of zero would be no interval.
-    if _alike([cell.get(score.metric, None).value for cell in cells]):
+    if _alike([cell.get(score.pattern, None).value for cell in cells]):
         cells = cells[:1]
-    if all(_alike([pair[place].value(score.metric) for pair in pairs]) for place in (0, 1)):
+    if all(_alike([pair[place].value(score.pattern) for pair in pairs]) for place in (0, 1)):
         pairs = pairs[:1]
-    treated, control = (np.array([score.amount(pair[place].value(score.metric)) for pair in pairs]) for place in (0, 1))
+    treated, control = (
+        np.array([score.amount(pair[place].value(score.pattern)) for pair in pairs]) for place in (0, 1)
+    )
     change = student_mean(treated - control)
     ratio = ratio_of_means(control, treated)
     relative = Estimate(ratio.value - 1, ratio.low - 1, ratio.high - 1, ratio.n)
@@ -357,8 +313,8 @@ def _effect(variant: Variant, score: Score, pairs: Pairs) -> Effect:
     if len(pairs) == 1 and (over_items := _over_items(*pairs[0], score)):
         change, over = over_items, "items"
     p_value = flip_p_value(treated - control) if len(pairs) > 1 else math.nan
-    item_p = item_p_value(pairs, score.metric) if len(pairs) <= MOST_FOR_ITEMS else math.nan
-    value = level_mean(cells, score.metric, None)
+    item_p = item_p_value(pairs, score.pattern) if len(pairs) <= MOST_FOR_ITEMS else math.nan
+    value = level_mean(cells, score.pattern, None)
     return Effect(variant, score, value, change, relative, p_value, math.nan, item_p, math.nan, count, over)
 
 
@@ -366,20 +322,20 @@ def _alike(values: Sequence[float]) -> bool:
     return len(values) > 1 and bool(np.allclose(values, values[0], rtol=1e-9, atol=0.0))
 
 
-def _over_items(second: Side, first: Side, score: Score) -> Estimate | None:
+def _over_items(second: Side, first: Side, score: Declared) -> Estimate | None:
     """Return the change with its interval over items; None where the two lie on different sides of no bias."""
-    origin = score.unbiased or 0.0
-    after, before = second.value(score.metric), first.value(score.metric)
+    origin = score.ideal or 0.0
+    after, before = second.value(score.pattern), first.value(score.pattern)
     if (after - origin) * (before - origin) <= 0:
         return None
-    found = item_difference(second, first, score.metric)
+    found = item_difference(second, first, score.pattern)
     if found is None:
         return None
     estimate, _ = found
     return estimate if after >= origin else Estimate(-estimate.value, -estimate.high, -estimate.low, estimate.n)
 
 
-def _ablation(variants: Sequence[Variant], scores: Sequence[Score], controls: dict[str, Cell]) -> Ablation | None:
+def _ablation(variants: Sequence[Variant], scores: Sequence[Declared], controls: dict[str, Cell]) -> Ablation | None:
     """Return the variants of a method against its full form; None without any, or without the full form."""
     full = next((one for one in variants if not one.changes), None)
     headline = next((one for one in scores if one.is_bias), None)
@@ -393,10 +349,10 @@ def _ablation(variants: Sequence[Variant], scores: Sequence[Score], controls: di
         ]
         effects += _adjusted(family)
     untouched = [
-        headline.amount(first.value(headline.metric))
+        headline.amount(first.value(headline.pattern))
         for _, first in _against_untouched(_once(full.cells, headline), controls)
     ]
-    level = [headline.amount(cell.get(headline.metric, None).value) for cell in _once(full.cells, headline)]
+    level = [headline.amount(cell.get(headline.pattern, None).value) for cell in _once(full.cells, headline)]
     return Ablation(full, headline, _mean(untouched), _mean(level), tuple(effects))
 
 

@@ -4,8 +4,9 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from fairloop.measures.catalogue import Declared
 from fairloop.report.drawing import LINES, REST, Drawing, Figure, drawn
-from fairloop.report.fair_gender.effects import UNTOUCHED, Ablation, Debiasing, Effect, Score
+from fairloop.report.fair_gender.effects import UNTOUCHED, Ablation, Debiasing, Effect
 from fairloop.report.table import number
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ _WATERFALL = (
 )
 
 
-def _panels(scores: Sequence[Score]) -> list[Score]:
+def _panels(scores: Sequence[Declared]) -> list[Declared]:
     bias, skill = [one for one in scores if one.is_bias], [one for one in scores if not one.is_bias]
     most = _MOST_PANELS - min(2, len(skill))
     return [*bias[:most], *skill[: _MOST_PANELS - len(bias[:most])]]

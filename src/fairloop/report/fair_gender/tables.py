@@ -3,8 +3,9 @@
 import math
 from collections.abc import Iterable, Iterator, Sequence
 
+from fairloop.measures.catalogue import Declared
 from fairloop.report.export import csv_field, csv_text
-from fairloop.report.fair_gender.effects import BEFORE, UNTOUCHED, Ablation, Debiasing, Effect, Score
+from fairloop.report.fair_gender.effects import BEFORE, UNTOUCHED, Ablation, Debiasing, Effect
 from fairloop.report.table import Table, number, p_value_text, signed, with_interval
 from fairloop.statistics.estimate import Estimate
 
@@ -93,14 +94,14 @@ _EFFECT += ["pairs", "interval_over"]
 
 
 def _effect_line(one: Effect) -> Iterator[str]:
-    yield from (one.score.metric, "bias" if one.score.is_bias else "language")
+    yield from (one.score.pattern, "bias" if one.score.is_bias else "language")
     for part in (one.value, one.change, one.relative):
         yield from map(csv_field, (part.value, part.low, part.high))
     yield from map(csv_field, (one.p_value, one.adjusted, one.item_p, one.item_adjusted))
     yield from (str(one.pairs), one.over)
 
 
-def _change_table(found: Debiasing, scores: Sequence[Score]) -> Table:
+def _change_table(found: Debiasing, scores: Sequence[Declared]) -> Table:
     rows = tuple(
         (
             one.variant.label,
@@ -123,16 +124,16 @@ def _change_table(found: Debiasing, scores: Sequence[Score]) -> Table:
     return Table(f"Change against the untouched PLM: {found.plm}", columns, rows, 2, note)
 
 
-def _headlines(scores: Sequence[Score]) -> list[Score]:
+def _headlines(scores: Sequence[Declared]) -> list[Declared]:
     bias = [one for one in scores if one.is_bias][:1]
     return [*bias, *[one for one in scores if not one.is_bias][:1]]
 
 
-def _untouched(found: Debiasing) -> dict[Score, float]:
+def _untouched(found: Debiasing) -> dict[Declared, float]:
     """Return the means of the scores before, as the cells measured them themselves."""
     means = {}
     for score in found.scores:
-        values = [cell.get(BEFORE + score.metric, None).value for variant in found.variants for cell in variant.cells]
+        values = [cell.get(BEFORE + score.pattern, None).value for variant in found.variants for cell in variant.cells]
         values = [value for value in values if math.isfinite(value)]
         means[score] = sum(values) / len(values) if values else math.nan
     return means
@@ -155,11 +156,11 @@ def _percent(change: Estimate) -> str:
     return text if math.isnan(low) else f"{text} [{low:+.1f}, {high:+.1f}]".replace("inf", "∞")
 
 
-def _headed(score: Score) -> str:
-    if score.unbiased:
-        return f"{score.title} → {score.unbiased:g}"
+def _headed(score: Declared) -> str:
+    if score.ideal:
+        return f"{score.title} → {score.ideal:g}"
     return f"{score.title} {_arrow(score)}"
 
 
-def _arrow(score: Score) -> str:
-    return "↓" if score.is_bias or score.lower else "↑"
+def _arrow(score: Declared) -> str:
+    return "↑" if score.goal == "maximize" else "↓"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fairloop.catalogue import catalogue
 from fairloop.report.read import Cell, Chosen, decided
 from fairloop.statistics.differences import split_product, standard_error
 from fairloop.statistics.equilibrium import (
@@ -23,11 +24,7 @@ NET_RATE = "rule/net_stereotype_rate"
 GENDERED_SHARE = "rule/gendered_share"
 NET_RATE_AMONG_GENDERED = "rule/net_rate_among_gendered"
 
-FACTORS = {
-    NET_RATE: "net stereotype rate B",
-    GENDERED_SHARE: "gendered share",
-    NET_RATE_AMONG_GENDERED: "net rate among gendered",
-}
+FACTORS = (NET_RATE, GENDERED_SHARE, NET_RATE_AMONG_GENDERED)
 """B and the two factors whose product it is."""
 
 _POSSIBLE = {NET_RATE: (-1.0, 1.0), GENDERED_SHARE: (0.0, 1.0), NET_RATE_AMONG_GENDERED: (-1.0, 1.0)}
@@ -124,6 +121,12 @@ def conditions(cells: Iterable[Cell]) -> list[Condition]:
     return sorted(found, key=lambda one: (one.model, one.mitigation != "none", one.mitigation, one.settings))
 
 
+def named(metric: str, symbol: str = "B") -> str:
+    """Return a measure in words, the net stereotype rate with its symbol."""
+    title = catalogue().title(metric)
+    return f"{title} {symbol}" if metric == NET_RATE else title
+
+
 def verdict_in_words(settling: Settling) -> str:
     """Return the verdict as a sentence that a reader need not look up."""
     found = settling.equilibrium
@@ -217,7 +220,7 @@ def _settling(cells: Sequence[Cell], metric: str) -> Settling | None:
     resamples = _PATTERNS if len(trajectories) <= _MANY_CELLS else _FEWER_PATTERNS
     return Settling(
         metric=metric,
-        label=FACTORS[metric],
+        label=named(metric),
         equilibrium=estimate_equilibrium(trajectories, possible=_POSSIBLE[metric], resamples=resamples),
         trajectories=tuple(trajectories),
         from_seed=tuple(relative_changes(trajectories, since=0)),

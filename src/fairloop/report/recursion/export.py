@@ -2,11 +2,10 @@
 
 from collections.abc import Iterable
 
-from fairloop.report.export import CELL, csv_field, csv_text, identity_fields, measure_fields
+from fairloop.report.export import CELL, csv_field, csv_text, estimate_fields, identity_fields
 from fairloop.report.read import MITIGATED
 from fairloop.report.recursion.conditions import FACTORS, Condition, Settling
 from fairloop.report.recursion.strategies import Comparison
-from fairloop.statistics.estimate import Estimate
 
 _CONDITION = ["model", "mitigation", "settings"]
 
@@ -19,7 +18,7 @@ def trajectories_csv(conditions: Iterable[Condition]) -> str:
         [
             *identity_fields(cell),
             str(generation),
-            *(text for metric in metrics for text in measure_fields(cell.get(metric, generation))[2:5]),
+            *(text for metric in metrics for text in estimate_fields(cell.get(metric, generation))),
         ]
         for condition in conditions
         for cell in condition.cells
@@ -46,7 +45,7 @@ def changes_csv(conditions: Iterable[Condition]) -> str:
             f"{one.level:g}",
             str(one.since),
             str(one.until),
-            *_estimate(one.change),
+            *estimate_fields(one.change),
             str(one.change.n),
             one.over,
         ]
@@ -68,7 +67,7 @@ def decomposition_csv(conditions: Iterable[Condition]) -> str:
             _level(one.level),
             str(one.since),
             str(one.until),
-            *(text for estimate in (one.change, one.by_share, one.by_net_rate) for text in _estimate(estimate)),
+            *(text for estimate in (one.change, one.by_share, one.by_net_rate) for text in estimate_fields(estimate)),
             str(one.change.n),
         ]
         for condition in conditions
@@ -90,7 +89,7 @@ def reductions_csv(comparisons: Iterable[Comparison]) -> str:
             "last" if one.last else "from 1 on",
             _level(one.level),
             *map(csv_field, (one.treated, one.control)),
-            *_estimate(one.reduction),
+            *estimate_fields(one.reduction),
             *map(csv_field, (one.bootstrap.low, one.bootstrap.high, one.p_value, one.adjusted)),
             *map(str, (one.pairs, one.possible, one.unlearned)),
             one.note,
@@ -109,7 +108,7 @@ def correlations_csv(comparisons: Iterable[Comparison]) -> str:
             comparison.model,
             one.of,
             *(_names(one.condition)[1:] if one.condition else ("all", "")),
-            *_estimate(one.estimate),
+            *estimate_fields(one.estimate),
             str(one.estimate.n),
             str(one.clusters),
         ]
@@ -123,13 +122,9 @@ def _names(condition: Condition) -> list[str]:
     return [condition.model, condition.mitigation, " ".join(condition.settings)]
 
 
-def _estimate(estimate: Estimate) -> list[str]:
-    return [csv_field(float(value)) for value in (estimate.value, estimate.low, estimate.high)]
-
-
 def _equilibrium_line(condition: Condition, settling: Settling) -> list[str]:
     found = settling.equilibrium
-    numbers = [text for one in (found.level, found.slope, found.intercept) for text in _estimate(one)]
+    numbers = [text for one in (found.level, found.slope, found.intercept) for text in estimate_fields(one)]
     counts = [found.verdict, str(found.cells), str(found.transitions), found.resampled]
     return [*_names(condition), settling.metric, *numbers, *counts]
 

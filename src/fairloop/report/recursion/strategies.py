@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from fairloop.catalogue import catalogue
 from fairloop.report.read import MITIGATED, Cell
-from fairloop.report.recursion.conditions import NET_RATE, NET_RATE_AMONG_GENDERED, Condition
+from fairloop.report.recursion.conditions import Condition
 from fairloop.statistics.corrections import holm
 from fairloop.statistics.estimate import Estimate
 from fairloop.statistics.large import flip_p_value, rank_correlation, resamples_for
@@ -19,16 +20,6 @@ Floats = NDArray[np.float64]
 
 DOWNSTREAM = "downstream/bias"
 EMBEDDING = "embedding/effect_size"
-REDUCED = {
-    DOWNSTREAM: "downstream bias: occupation",
-    "downstream_pronoun/bias": "downstream bias: pronoun",
-    "downstream_hiring/bias": "downstream bias: hiring",
-    NET_RATE: "|net stereotype rate B|",
-    NET_RATE_AMONG_GENDERED: "|net rate among gendered|",
-    EMBEDDING: "|embedding effect size|",
-}
-"""The measures of which a mitigation's reduction is reported, where cells have them."""
-
 PAPER_REDUCTIONS = {("contrastive", False): 0.91, ("contrastive", True): 0.988}
 """Reduction of downstream bias in arXiv 2511.10689 by strategy: on average (False), at the low level alone (True)."""
 
@@ -216,11 +207,9 @@ def _reductions(strategies: Sequence[Strategy], starts: set[tuple[float, str]], 
 
     `brief`: at the last generation alone, over all levels and at the lowest one.
     """
-    present = {row.metric for one in strategies for pair in one.pairs for row in pair.treated.rows}
+    present = {metric for one in strategies for pair in one.pairs for metric, _ in pair.treated.measures}
     levels = sorted({level for level, _ in starts})[: 1 if brief else None]
-    for metric in REDUCED:
-        if not present & {metric, MITIGATED + metric}:
-            continue
+    for metric in _reduced(present):
         for after in (False, True):
             for last in (True,) if brief else (True, False):
                 measured = [(one, list(_measured(one, metric, after, last))) for one in strategies]
@@ -230,6 +219,15 @@ def _reductions(strategies: Sequence[Strategy], starts: set[tuple[float, str]], 
                     family = [_reduction(one, chosen, ends, possible, brief) for one, ends in measured]
                     adjusted = holm([one.p_value for one in family])
                     yield from (replace(one, adjusted=float(p)) for one, p in zip(family, adjusted, strict=True))
+
+
+def _reduced(present: Iterable[str]) -> list[str]:
+    """Return the headline measures of bias, of which a reduction is reported: those of downstream tasks first."""
+    names = {metric.removeprefix(MITIGATED) for metric in present}
+    bias = catalogue().chosen(names, lambda row: row.subject == "corpus" and row.headline and row.is_bias)
+    families = list(dict.fromkeys(metric.partition("/")[0] for metric in bias))
+    families.sort(key=lambda family: not family.startswith(DOWNSTREAM.partition("/")[0]))
+    return sorted(bias, key=lambda metric: families.index(metric.partition("/")[0]))
 
 
 def _measured(strategy: Strategy, metric: str, after: bool, last: bool) -> Iterator["_Ends"]:

@@ -3,25 +3,27 @@
 import math
 from collections.abc import Iterable, Sequence
 from itertools import cycle
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fairloop.catalogue import catalogue
 from fairloop.report.drawing import LINES, PAPER, REST, Drawing, Figure, drawn, share_limits, spread
 from fairloop.report.read import MITIGATED
 from fairloop.report.recursion.conditions import GENDERED_SHARE, NET_RATE, NET_RATE_AMONG_GENDERED, Condition
 from fairloop.report.recursion.strategies import (
     AGAINST_CONTROL,
     DOWNSTREAM,
+    EMBEDDING,
     PAPER_REDUCTIONS,
-    REDUCED,
     UNLEARNED,
     Comparison,
     Reduction,
     changed,
     points,
 )
-from fairloop.report.recursion.trajectories import legend_below, level_styles, trajectory_panel
+from fairloop.report.recursion.trajectories import axis_title, legend_below, level_styles, trajectory_panel
 from fairloop.report.table import with_interval
 from fairloop.statistics.estimate import Estimate
 
@@ -67,9 +69,9 @@ _SCATTER = (
 
 def _trajectories(comparison: Comparison) -> Drawing:
     conditions = comparison.conditions
-    has_downstream = any(row.metric == DOWNSTREAM for one in conditions for cell in one.cells for row in cell.rows)
-    measures = [("Net stereotype rate $B$,\nas written", NET_RATE)]
-    measures += [("Downstream bias,\nafter the mitigation", DOWNSTREAM)] if has_downstream else []
+    has_downstream = any(DOWNSTREAM in cell.metrics for one in conditions for cell in one.cells)
+    measures = [(f"{axis_title(NET_RATE)},\nas written", NET_RATE)]
+    measures += [(f"{axis_title(DOWNSTREAM)},\nafter the mitigation", DOWNSTREAM)] if has_downstream else []
 
     def draw(figure: "Canvas") -> None:
         rows = _grid(figure, comparison, [label for label, _ in measures])
@@ -85,7 +87,7 @@ def _trajectories(comparison: Comparison) -> Drawing:
 
 def _decomposition(comparison: Comparison) -> Drawing:
     conditions = comparison.conditions
-    factors = (("Gendered share", GENDERED_SHARE), ("Net rate among\ngendered", NET_RATE_AMONG_GENDERED))
+    factors = [(fill(axis_title(metric), 16), metric) for metric in (GENDERED_SHARE, NET_RATE_AMONG_GENDERED)]
 
     def draw(figure: "Canvas") -> None:
         rows = _grid(figure, comparison, [*(label for label, _ in factors), "Change of $B$\nsince the seed"])
@@ -173,9 +175,8 @@ def _reductions(comparison: Comparison) -> Drawing:
         panels[0].set_ylim(min(heights.values()) - 0.6, -0.2)
         for metric in metrics:
             top = max(height for (one, _), height in heights.items() if one == metric)
-            panels[0].annotate(
-                REDUCED[metric], (0.01, top + 0.62), xycoords=("axes fraction", "data"), fontweight="bold", va="center"
-            )
+            place, title = (0.01, top + 0.62), catalogue().title(metric)
+            panels[0].annotate(title, place, xycoords=("axes fraction", "data"), fontweight="bold", va="center")
         _reductions_legend(figure, panels[0], shown)
 
     return drawn(draw, 10.5, 0.31 * (len(rows) + 1.1 * len(metrics)) + 1.4)
@@ -258,8 +259,8 @@ def _scatter(comparison: Comparison) -> Drawing:
         for axes in panels:
             axes.axhline(0, color="#999999", lw=0.6, zorder=0)
             axes.axvline(0, color="#999999", lw=0.6, zorder=0)
-            axes.set_xlabel("Embedding effect size $d$")
-        panels[0].set_ylabel("Downstream bias")
+            axes.set_xlabel(axis_title(EMBEDDING))
+        panels[0].set_ylabel(axis_title(DOWNSTREAM))
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="lower center", ncols=len(labels), bbox_to_anchor=(0.5, 0.0))
         figure.tight_layout(rect=(0, 0.06, 1, 1), w_pad=1.5)

@@ -3,32 +3,12 @@
 import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
-from fairloop.report.read import MITIGATED, Cell, Measure, level_mean
-from fairloop.report.recursion.conditions import Condition, verdict_in_words
-from fairloop.report.recursion.strategies import REDUCED, UNLEARNED, Comparison, Reduction, learned_nothing
+from fairloop.catalogue import catalogue
+from fairloop.report.read import MITIGATED, Cell, level_mean
+from fairloop.report.recursion.conditions import FACTORS, NET_RATE, Condition, verdict_in_words
+from fairloop.report.recursion.strategies import DOWNSTREAM, UNLEARNED, Comparison, Reduction, learned_nothing
 from fairloop.report.table import Table, number, p_value_text, with_interval
 from fairloop.statistics.estimate import Estimate
-
-RULE = {
-    "rule/net_stereotype_rate": "net rate B",
-    "rule/gendered_share": "gendered share",
-    "rule/net_rate_among_gendered": "net among gendered",
-    "rule/male_share": "male",
-}
-OTHERS = {
-    "embedding/effect_size": "WEAT d",
-    "downstream/bias": "downstream bias",
-    "downstream/accuracy": "accuracy",
-    "diversity/distinct_2": "distinct-2",
-    "generation/yield": "yield",
-}
-TASKS = {
-    "downstream_pronoun/bias": "pronoun bias",
-    "downstream_pronoun/accuracy": "pronoun accuracy",
-    "downstream_hiring/bias": "hiring bias",
-    "downstream_hiring/accuracy": "hiring accuracy",
-}
-_WITHOUT_INTERVAL = {"rule/male_share", "downstream/accuracy", "diversity/distinct_2", "generation/yield"}
 
 _LEARNED_NOTHING = "a classifier learned nothing: its bias says nothing about the corpus"
 _MARKED = f"{UNLEARNED} In some of these pairs {_LEARNED_NOTHING}."
@@ -65,13 +45,11 @@ def metric_tables(condition: Condition, *, single: bool, in_full: bool = False) 
     groups = [(cell.level, cell.seed, [cell]) for cell in condition.cells]
     if not single:
         groups = [(level, f"{len(condition.at(level))} seeds", condition.at(level)) for level in condition.levels]
-    chosen = [("Bias and its factors", RULE), ("Further measures", OTHERS)]
-    if in_full:
-        chosen.append(("Further downstream tasks", TASKS))
     tables = []
-    for name, metrics in chosen:
-        shown = {metric: title for metric, title in metrics.items() if _measured(condition.cells, metric)}
-        rows = tuple(_metric_rows(groups, list(shown), () if in_full else _WITHOUT_INTERVAL))
+    for name, metrics in _headlines(condition, in_full=in_full).items():
+        shown = {metric: catalogue().label(metric) for metric in metrics}
+        brief = () if in_full else [metric for metric in shown if _is_secondary(metric)]
+        rows = tuple(_metric_rows(groups, metrics, brief))
         if shown and rows:
             title = f"{name}: {condition.label}"
             note = _interval_note(single)
@@ -81,6 +59,23 @@ def metric_tables(condition: Condition, *, single: bool, in_full: bool = False) 
                 note += f"; {UNLEARNED} {_LEARNED_NOTHING}"
             tables.append(Table(title, ("level", "seed", "gen", *shown.values()), rows, 3, note))
     return tables
+
+
+def _headlines(condition: Condition, *, in_full: bool) -> dict[str, list[str]]:
+    """Return the headline measures that the condition's cells have, by the table that they stand in."""
+    names = {metric.removeprefix(MITIGATED) for cell in condition.cells for metric in cell.metrics}
+    tables: dict[str, list[str]] = {"Bias and its factors": [], "Further measures": [], "Further downstream tasks": []}
+    bias, others, tasks = tables.values()
+    for metric in catalogue().chosen(names, lambda row: row.subject == "corpus" and row.headline):
+        family, first = metric.partition("/")[0], DOWNSTREAM.partition("/")[0]
+        is_task = family.startswith(first) and family != first
+        (bias if family == NET_RATE.partition("/")[0] else tasks if is_task else others).append(metric)
+    return tables if in_full else {name: found for name, found in tables.items() if found is not tasks}
+
+
+def _is_secondary(metric: str) -> bool:
+    """Whether a measure has no interval where there is little room: it is neither bias nor a factor of B."""
+    return metric not in FACTORS and not catalogue().of(metric).is_bias
 
 
 def equilibrium_table(conditions: Sequence[Condition]) -> Table | None:
@@ -165,7 +160,7 @@ def reduction_table(comparison: Comparison, *, in_full: bool = False) -> Table |
         numbers = (percent_reduction(one), p_value_text(one.adjusted), f"{one.pairs} of {one.possible}")
         more = (p_value_text(low.adjusted),) if in_full else ()
         at = (percent_reduction(low), *more, f"{low.pairs} of {low.possible}")
-        rows.append((names[id(one.condition)], REDUCED[one.metric], *variant, *numbers, *at))
+        rows.append((names[id(one.condition)], catalogue().title(one.metric), *variant, *numbers, *at))
     if not rows:
         return None
     variant = ("measured", "generations") if in_full else ()
@@ -237,21 +232,15 @@ def _undefined(shown: Iterable[Reduction], names: dict[int, str]) -> str:
     for one in shown:
         if math.isnan(one.reduction.value):
             rows = where.setdefault(one.note, [])
-            row = f"{names[id(one.condition)]}, {REDUCED[one.metric]}"
+            row = f"{names[id(one.condition)]}, {catalogue().title(one.metric)}"
             rows += [] if row in rows else [row]
     return " ".join(f"– is {note} ({'; '.join(rows)})." for note, rows in where.items())
 
 
-def _shown(measure: Measure, in_full: bool) -> str:
+def _shown(measure: Estimate, in_full: bool) -> str:
     if not in_full:
         return number(measure.value, 2)
     return with_interval(measure.value, measure.low, measure.high)
-
-
-def _measured(cells: Iterable[Cell], metric: str) -> bool:
-    return any(
-        row.metric in (metric, MITIGATED + metric) and math.isfinite(row.value) for cell in cells for row in cell.rows
-    )
 
 
 def _interval_note(single: bool) -> str:

@@ -7,18 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from fairloop.report.drawing import LINES, PAPER, REST, Drawing, drawn, share_limits, spread
 from fairloop.report.read import level_mean
-from fairloop.report.recursion.conditions import FACTORS, NET_RATE, PAPER_RANGE, Condition
+from fairloop.report.recursion.conditions import FACTORS, NET_RATE, PAPER_RANGE, Condition, named
 from fairloop.statistics.equilibrium import Equilibrium
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_AXES = {
-    "rule/net_stereotype_rate": "Net stereotype rate $B$",
-    "rule/gendered_share": "Gendered share of sentences",
-    "rule/net_rate_among_gendered": "Net rate among gendered",
-}
 MOST_LINES = 30
 """So many cells of a level have a line of their own, evenly spread over all."""
 
@@ -45,12 +40,18 @@ def _draw(figure: "Figure", conditions: Sequence[Condition]) -> None:
     for condition, panels in zip(conditions, rows, strict=True):
         for metric, axes in zip(FACTORS, panels, strict=True):
             trajectory_panel(axes, condition, metric, styles)
-            axes.set_ylabel(_AXES[metric])
+            axes.set_ylabel(axis_title(metric))
         panels[0].set_title(condition.label, loc="left", fontweight="bold")
         panels[1].set_title("$B$ = gendered share × net rate among gendered", loc="left")
     for column in range(len(FACTORS)):
         share_limits([row[column] for row in rows])
     legend_below(figure, [row[0] for row in rows])
+
+
+def axis_title(metric: str) -> str:
+    """Return a measure in words as an axis has it."""
+    text = named(metric, "$B$")
+    return text[:1].upper() + text[1:]
 
 
 def level_styles(conditions: Sequence[Condition]) -> dict[float, Any]:

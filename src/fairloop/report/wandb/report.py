@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from fairloop.catalogue import catalogue
 from fairloop.errors import Fault, UserError
-from fairloop.measures.catalogue import Declared
+from fairloop.measures.catalogue import Declared, Subject
 from fairloop.tracking.wandb_service import in_one_line
 from fairloop.tracking.wandb_sweep import JOB_TYPE
 
@@ -24,30 +24,26 @@ class Layout:
 
     Attributes:
         group: the key of the runs' config by which they are grouped.
-        families: the families of metrics that are shown.
+        subject: what the metrics that are shown are of.
         over: the metric on the x axis; empty for bars of the runs' final values.
         prefix: what the same metrics are called after a mitigation's change; empty where there is none.
     """
 
     group: str
-    families: tuple[str, ...]
+    subject: Subject
     over: str = ""
     prefix: str = ""
 
     @property
     def metrics(self) -> list[Declared]:
-        """The headline metrics of the families."""
-        return [row for row in catalogue().headlines() if row.family in self.families]
+        """The headline metrics."""
+        return catalogue().headlines(self.subject)
 
-
-BENCHMARKS = ("seat", "stereoset", "crows_pairs", "winobias", "glue", "perplexity", "lpbs", "heldout_templates")
 
 LAYOUTS = {
-    "recursion": Layout(
-        "strategies", ("rule", "embedding", "downstream", "diversity", "generation"), "generation", "mitigated/"
-    ),
-    "fair_gender": Layout("debias_name", BENCHMARKS, "generation"),
-    "evaluate": Layout("plm_name", BENCHMARKS),
+    "recursion": Layout("strategies", "corpus", "generation", "mitigated/"),
+    "fair_gender": Layout("debias_name", "plm", "generation"),
+    "evaluate": Layout("plm_name", "plm"),
 }
 """The studies whose sweeps are compared."""
 
