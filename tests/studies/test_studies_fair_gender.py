@@ -215,7 +215,13 @@ def resolved(monkeypatch, *overrides):
     monkeypatch.setattr(FairGender, "_require_enough", lambda *_: None)
     monkeypatch.setattr("fairloop.studies.fair_gender.load_pairs", lambda _: [])
     study.filter(study.screen(study.write()))
-    training = study.method.training_settings(128, "masked").model_dump()
+    settings = chosen.debias
+    training = {
+        "lambda_r": settings.effective_lambda,
+        "predicted": settings.predicted,
+        "text_weight": settings.text_weight,
+        "early_stopping": settings.early_stopping.enabled,
+    }
     return {**cell.stages, "training": training}
 
 
@@ -234,7 +240,7 @@ SWITCHES = {
     "one question": ("debias.predicted=target", {"training": {"predicted"}}),
     "no own text": ("debias.text_weight=0", {"training": {"text_weight"}}),
     "no neighbours": ("debias.neighbours=1", {"filter": {"neighbours"}}),
-    "no early stopping": ("debias.early_stopping.enabled=false", {"training": {"watch", "keep"}}),
+    "no early stopping": ("debias.early_stopping.enabled=false", {"training": {"early_stopping"}}),
 }  # fmt: skip
 
 
