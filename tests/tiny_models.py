@@ -89,6 +89,37 @@ def tiny_encoder(folder: Path, *, dropout: float = 0.0, words=WORDS, width: int 
     return folder
 
 
+def planted_classifier(folder: Path, labels, rules, *, words=WORDS, strength: float = 4.0) -> Path:
+    """A sequence classifier that goes by a sentence's last word: `rules` maps words to labels, others tell it nothing.
+
+    Its one layer passes the states on as they are, so that the last word's vector is all that the head sees.
+    """
+    from transformers import GPT2Config, GPT2ForSequenceClassification
+
+    write_tokenizer(folder, words)
+    config = GPT2Config(
+        vocab_size=len(words) + 4,
+        n_positions=64,
+        n_embd=16,
+        n_layer=1,
+        n_head=2,
+        pad_token_id=0,
+        id2label=dict(enumerate(labels)),
+        label2id={label: number for number, label in enumerate(labels)},
+    )
+    model = GPT2ForSequenceClassification(config)
+    with torch.no_grad():
+        for weights in model.parameters():
+            weights.zero_()
+        model.transformer.ln_f.weight.fill_(1.0)
+        for word, label in rules.items():
+            model.transformer.wte.weight[4 + list(words).index(word), labels.index(label)] = 1.0
+        for number in range(len(labels)):
+            model.score.weight[number, number] = strength
+    model.save_pretrained(folder)
+    return folder
+
+
 PEOPLE = ("nurse", "doctor", "engineer", "teacher", "pilot")
 ENDINGS = ("will be there today", "wrote the report before lunch", "checked the chart", "built a plan with care")
 

@@ -160,7 +160,7 @@ def run(words: Sequence[str], folder: Path, seconds: float) -> str:
     """Run a command in a folder; return what went wrong, or nothing."""
     program = [sys.executable, "-m", "fairloop"]
     if words and words[0] in ("fairloop-report", "fairloop-pairs"):
-        module = {"fairloop-report": "cli", "fairloop-pairs": "pairs_command"}[words[0]]
+        module = {"fairloop-report": "cli", "fairloop-pairs": "pairs.command"}[words[0]]
         program = [sys.executable, "-c", f"from fairloop.report.{module} import main; main()"]
         words = words[1:]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("WANDB_")}

@@ -32,6 +32,7 @@ from omegaconf import DictConfig
 from fairloop import composition
 from fairloop.config import Configuration
 from fairloop.errors import FairloopError
+from fairloop.sweep.unread import refuse_unread
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/*.md", "experiments/*/README.md")
@@ -234,7 +235,9 @@ def plan(arguments: Sequence[str]) -> Plan:
     composition.parse_overrides(flags.overrides)
     with _as_if_there(flags.overrides), composition.composer(flags.config_dir):
         base, lines = _expanded(flags)
-        cells = [composition.validate(composition.compose_config(line)) for line in _covering(lines)]
+        some = _covering(lines)
+        cells = [composition.validate(composition.compose_config(line)) for line in some]
+        refuse_unread(some, cells)
     question = bool(flags.help or flags.hydra_help or flags.cfg or flags.info or flags.shell_completion)
     launcher = str(base.hydra.launcher._target_).rpartition(".")[2]
     return Plan(lines, cells, launcher, question)

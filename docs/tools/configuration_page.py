@@ -25,6 +25,7 @@ from fairloop.config import Configuration
 from fairloop.config.study import studies
 from fairloop.debias.registry import methods, settings_class
 from fairloop.debias.settings import PairMethodSettings
+from fairloop.metrics.registry import metrics
 from fairloop.mitigation.compose import strategies
 from fairloop.settings import Settings, allowed
 from fairloop.training.settings import BudgetSettings
@@ -59,7 +60,7 @@ Environment variables: `FAIRLOOP_CACHE` (converted models and benchmark data; de
 
 PATHS = ("model.path", "model.revision", "plm.path", "plm.revision", "study.encoder")
 """Keys that lead to weights, whose fingerprint decides the result in their place."""
-FILES = ("study.neutral", "study.held_out_neutral")
+FILES = ("study.neutral", "study.held_out_neutral", "study.data", "benchmark.data")
 """Keys that lead to files, whose digest decides the result in their place."""
 
 
@@ -90,6 +91,7 @@ def page() -> str:
             *_one_schema("model", "The generator: which language model writes, and how it samples."),
             *_one_schema("initial_bias", "The bias of the seed corpus."),
             *_mitigations(),
+            *_metrics(),
             *_one_schema("plm", "The pre-trained language model that is measured or debiased."),
             *_benchmarks(),
             *_methods(),
@@ -165,6 +167,17 @@ def _mitigations() -> Iterator[str]:
             yield f"### `mitigation={name}`\n"
             values = _composed(f"mitigation={name}")["mitigation"][name]
             yield _table(_rows(schema, schema.model_fields, f"mitigation.{name}.", values))
+
+
+def _metrics() -> Iterator[str]:
+    yield "## `metric`: settings of the metrics of a corpus\n"
+    yield "`study.metrics` says which are measured; several with settings at once: `metric=[one,another]`.\n"
+    yield _options("metric")
+    for name, metric in metrics().items():
+        if metric.settings is not None:
+            yield f"### `metric={name}`\n"
+            values = _composed(f"metric={name}")["metric"][name]
+            yield _table(_rows(metric.settings, metric.settings.model_fields, f"metric.{name}.", values))
 
 
 def _benchmarks() -> Iterator[str]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from fairloop.debias.base import Material
+from fairloop.debias.base import DebiasData
 from fairloop.debias.registry import method, methods, settings_of
 from fairloop.errors import UserError
 from fairloop.pairs.pair import Pair
@@ -57,7 +57,7 @@ def pairs_of(rows):
 
 
 def material(slots=SLOTS):
-    return Material(pairs_of(counterfactuals(slots)), neutral(), ())
+    return DebiasData(pairs_of(counterfactuals(slots)), neutral(), ())
 
 
 def debiased(name, plm, tmp_path, slots=SLOTS, **chosen):
@@ -120,7 +120,7 @@ def test_it_is_the_second_side_of_cda_that_removes_the_stereotype(biased, tmp_pa
         for male, female, job, attribute in counterfactuals()
     ]
     chosen = method(settings_of({"name": "cda", **CDA}))
-    one_sided = Material(pairs_of(rows), neutral(), ())
+    one_sided = DebiasData(pairs_of(rows), neutral(), ())
     chosen.debias(biased, one_sided, tmp_path / "out", Training(CPU, seed=0, work=tmp_path / "work"))
     assert stereotype(plm_of(tmp_path / "out")) > 0.5 * stereotype(biased)
 

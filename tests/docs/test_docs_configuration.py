@@ -15,7 +15,18 @@ def test_the_committed_page_is_the_generated_one():
 
 def test_every_key_and_every_option_is_on_the_page():
     written = PAGE.read_text(encoding="utf-8")
-    plain = {"study", "model", "initial_bias", "mitigation", "plm", "benchmark", "debias", "trainer", "tracking"}
+    plain = {
+        "study",
+        "model",
+        "initial_bias",
+        "mitigation",
+        "metric",
+        "plm",
+        "benchmark",
+        "debias",
+        "trainer",
+        "tracking",
+    }
     keys = [key for key in known_keys(Configuration) if key not in plain and not key.endswith(".name")]
     missing = [key for key in keys if f"`{key}`" not in written]
     assert not missing
@@ -28,7 +39,9 @@ def test_what_decides_is_what_names_a_cell():
     rows = [line.split(" | ") for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
     decides = {row[0].strip("| `"): row[-1].strip(" |") for row in rows if len(row) == 5}
     with composition.composer():
-        cell = composition.validate(composition.compose_config(["study=recursion"]))
+        cell = composition.validate(
+            composition.compose_config(["study=recursion", "study.metrics=[rule_based,embedding]", "model.style=chat"])
+        )
     named = cell.deciding()
     for group in ("study", "model", "initial_bias"):
         for key in type(getattr(cell, group)).model_fields:

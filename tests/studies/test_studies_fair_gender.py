@@ -215,7 +215,13 @@ def resolved(monkeypatch, *overrides):
     monkeypatch.setattr(FairGender, "_require_enough", lambda *_: None)
     monkeypatch.setattr("fairloop.studies.fair_gender.load_pairs", lambda _: [])
     study.filter(study.screen(study.write()))
-    training = study.method.training_settings(128, "masked").model_dump()
+    settings = chosen.debias
+    training = {
+        "lambda_r": settings.effective_lambda,
+        "predicted": settings.predicted,
+        "text_weight": settings.text_weight,
+        "early_stopping": settings.early_stopping.enabled,
+    }
     return {**cell.stages, "training": training}
 
 
@@ -234,7 +240,7 @@ SWITCHES = {
     "one question": ("debias.predicted=target", {"training": {"predicted"}}),
     "no own text": ("debias.text_weight=0", {"training": {"text_weight"}}),
     "no neighbours": ("debias.neighbours=1", {"filter": {"neighbours"}}),
-    "no early stopping": ("debias.early_stopping.enabled=false", {"training": {"watch", "keep"}}),
+    "no early stopping": ("debias.early_stopping.enabled=false", {"training": {"early_stopping"}}),
 }  # fmt: skip
 
 
@@ -271,12 +277,12 @@ ABLATIONS = {
     "influence": {"causal": "influence"},
     "random": {"causal": "random"},
     "no_regularizer": {"regularizer": False},
-    "one_question": {"predicted": "target"},
-    "no_own_text": {"text_weight": 0.0},
-    "alone": {"neighbours": 1},
-    "quarter": {"pairs": 200},
-    "thousand": {"pairs": 1000},
-    "ten_thousand": {"pairs": 10000},
+    "target_only": {"predicted": "target"},
+    "no_text_loss": {"text_weight": 0.0},
+    "one_neighbour": {"neighbours": 1},
+    "pairs_200": {"pairs": 200},
+    "pairs_1000": {"pairs": 1000},
+    "pairs_10000": {"pairs": 10000},
 }
 
 
@@ -291,6 +297,18 @@ def test_a_named_ablation_changes_exactly_one_key():
     for name, expected in ABLATIONS.items():
         chosen = dict(flat(configured("study=fair_gender", f"ablation={name}").debias.model_dump()))
         assert {key: value for key, value in chosen.items() if value != full[key]} == expected, name
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("one_question", "target_only"), ("no_own_text", "no_text_loss"), ("alone", "one_neighbour"),
+        ("quarter", "pairs_200"), ("thousand", "pairs_1000"), ("ten_thousand", "pairs_10000"),
+    ],
+)  # fmt: skip
+def test_an_ablations_old_name_means_the_same_cell(old, new):
+    cells = [configured("study=fair_gender", f"ablation={name}").deciding() for name in (old, new, "full")]
+    assert cells[0] == cells[1] != cells[2]
 
 
 # The functions that do a component's work, by the settings that leave the component out.

@@ -85,6 +85,7 @@ _UNREAD = {
     "model": ModelSettings.model_construct(name=""),
     "initial_bias": InitialBiasSettings(level=0, neutral_share=0),
     "mitigation": {},
+    "metric": {},
     "plm": PlmSettings.model_construct(name=""),
     "benchmark": BenchmarkSettings.model_construct(name=""),
     "debias": MethodSettings.model_construct(name=""),

@@ -11,6 +11,8 @@ from fairloop.debias.settings import MethodSettings
 from fairloop.errors import UserError
 from fairloop.generation.server_settings import ServerSettings, settings_class
 from fairloop.generation.settings import ModelSettings
+from fairloop.metrics.registry import metric as metric_of
+from fairloop.metrics.registry import settings_of as metric_settings
 from fairloop.mitigation.compose import compose as compose_strategies
 from fairloop.mitigation.compose import validate as validate_strategies
 from fairloop.plm.settings import PlmSettings
@@ -33,6 +35,7 @@ class Choices(Settings):
     model: ModelSettings | ServerSettings
     initial_bias: InitialBiasSettings
     mitigation: dict[str, Any] = Field(description="strategies by name, whose order decides nothing; empty for none")
+    metric: dict[str, Any] = Field({}, description="settings of metrics by name; empty: their defaults")
     plm: PlmSettings
     benchmark: SerializeAsAny[BenchmarkSettings]
     debias: SerializeAsAny[MethodSettings]
@@ -66,6 +69,19 @@ class Choices(Settings):
     @classmethod
     def _strategies_are_known(cls, chosen: Any) -> Any:
         return validate_strategies(chosen) if isinstance(chosen, dict) else chosen
+
+    @field_validator("metric", mode="before")
+    @classmethod
+    def _metrics_have_their_own_settings(cls, chosen: Any) -> Any:
+        if not isinstance(chosen, dict):
+            return chosen
+        settings: dict[str, Settings] = {}
+        for name, values in sorted(chosen.items()):
+            try:
+                settings[name] = metric_settings(name, values or {})
+            except ValidationError as error:
+                raise UserError(mistake(error, metric_of(name).settings or Settings, f"metric.{name}.")) from error
+        return settings
 
     @field_validator("benchmark", mode="before")
     @classmethod

@@ -102,6 +102,18 @@ class FairGenderSettings(StudySettings):
         if SENTENCES in files:
             check_sentences(files[SENTENCES])  # before a cell is there that the broken row would end
 
+    def unread(self, cell: Choices, group: str, *, in_sweep: bool) -> str:
+        """As of every study; `benchmark` counts if it is in the list, and `model` in a sweep that asks a generator.
+
+        A cell by itself may name a generator that it does not ask: it is one of a sweep that W&B's agent runs.
+        """
+        names = [_name(given) for given in self.benchmarks]
+        if group == "benchmark" and cell.benchmark.name not in names:
+            return f"{cell.benchmark.name} is not in study.benchmarks=[{','.join(names)}], and no other is measured"
+        if group == "model" and in_sweep and not self.generates(cell):
+            return f"no generator is asked for the pairs of debias={cell.debias.name}"
+        return super().unread(cell, group, in_sweep=in_sweep)
+
     def generates(self, cell: Choices) -> bool:
         """Tell whether pairs are written or judged by the generator."""
         debias = cell.debias

@@ -1,21 +1,22 @@
 """The study `metric_calibration`: its settings, and what it declares of itself."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from fairloop.config.choices import Choices
-from fairloop.config.study import Models, StudySettings
+from fairloop.config.metrics import MetricStudySettings
 from fairloop.corpus.seed import surplus
 from fairloop.errors import UserError
-from fairloop.settings import incidental
 
 NetRate = Annotated[float, Field(ge=-1, le=1)]
 Share = Annotated[float, Field(gt=0, le=1)]
 
 
-class MetricCalibrationSettings(StudySettings):
+class MetricCalibrationSettings(MetricStudySettings):
     """Group `study`, option `metric_calibration`: every corpus metric on corpora of known net stereotype rate."""
+
+    reads: ClassVar[tuple[str, ...]] = ("metric",)
 
     name: Literal["metric_calibration"]
     levels: list[NetRate] = Field(min_length=3, description="net stereotype rates of the corpora, all different")
@@ -27,7 +28,6 @@ class MetricCalibrationSettings(StudySettings):
     neutral_share: float = Field(ge=0, le=1, description="share of the other sentences that has no gendered words")
     augment_rates: list[Share] = Field(description="shares of gendered sentences whose swapped variant is added")
     augment_size: int = Field(description="the size at which corpora are also augmented")
-    encoder: str = incidental(min_length=1, description="sentence encoder: embedded:NAME, a Hub id or a folder")
 
     @model_validator(mode="after")
     def _choices_go_together(self) -> "MetricCalibrationSettings":
@@ -45,10 +45,6 @@ class MetricCalibrationSettings(StudySettings):
             if len({surplus(level, size) for level in self.levels}) < len(self.levels):
                 raise UserError.of("study.sizes", size, f"enough sentences to tell the levels {self.levels} apart")
         return self
-
-    def models(self, cell: Choices) -> Models:
-        """The sentence encoder."""
-        return {"study.encoder": (self.encoder, None)}
 
     def names(self, cell: Choices) -> dict[str, str]:
         """The sentence encoder."""

@@ -5,18 +5,17 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from fairloop.config.choices import Choices
-from fairloop.config.study import Models, StudySettings
+from fairloop.config.metrics import MetricStudySettings
 from fairloop.errors import UserError
 from fairloop.generation.server_settings import ServerSettings
 from fairloop.mitigation.compose import compose
-from fairloop.settings import incidental
 
 
-class RecursionSettings(StudySettings):
+class RecursionSettings(MetricStudySettings):
     """Group `study`, option `recursion`: an LLM writes data from its own data (arXiv 2511.10689)."""
 
     version: ClassVar[int] = 2
-    reads: ClassVar[tuple[str, ...]] = ("model", "initial_bias", "mitigation")
+    reads: ClassVar[tuple[str, ...]] = ("model", "initial_bias", "mitigation", "metric")
 
     name: Literal["recursion"]
     generations: int = Field(ge=1, le=1000, description="rounds after the seed corpus, which is generation 0")
@@ -25,11 +24,11 @@ class RecursionSettings(StudySettings):
     prompt_group: int = Field(ge=1, description="prompts that share the same k examples")
     max_attempts: int = Field(ge=1, le=1000, description="asks for one sentence before its examples are drawn anew")
     min_yield: float = Field(ge=0, le=1, description="share of usable sentences under which the cell ends")
-    encoder: str = incidental(min_length=1, description="sentence encoder: embedded:NAME, a Hub id or a folder")
     resamples: int = Field(ge=100, le=1_000_000, description="bootstrap resamples of every interval")
 
     def check(self, cell: Choices) -> None:
         """Refuse a mitigation that the generator or the number of sentences does not allow."""
+        super().check(cell)
         if self.examples > self.sentences:
             allowed = f"at most study.sentences ({self.sentences}), which they are drawn from"
             raise UserError.of("study.examples", self.examples, allowed)
@@ -41,10 +40,6 @@ class RecursionSettings(StudySettings):
                 f"trains the generator, and {cell.model.name} runs on a server: choose a model of this process",
             )
         strategies.check(cell.model, self.sentences)
-
-    def models(self, cell: Choices) -> Models:
-        """The sentence encoder."""
-        return {"study.encoder": (self.encoder, None)}
 
     def names(self, cell: Choices) -> dict[str, str]:
         """Generator and mitigation."""

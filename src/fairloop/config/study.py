@@ -45,6 +45,15 @@ class StudySettings(Settings):
         """Return the groups whose settings decide the cell's result."""
         return self.reads
 
+    def unread(self, cell: Choices, group: str, *, in_sweep: bool) -> str:
+        """Say why a choice of a config group changes nothing in this cell; empty if it is read.
+
+        `in_sweep` tells that the command has other cells, which may read what this one does not.
+        """
+        if group in self.reads:
+            return ""
+        return f"study={self.name} does not read the group {group}; it reads {', '.join(self.reads) or 'none of them'}"
+
     def decides_also(self, cell: Choices) -> dict[str, Any]:
         """Return what decides the cell's result beside these groups, by a name that no group has."""
         return {}

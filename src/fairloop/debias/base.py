@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Material:
+class DebiasData:
     """What a method learns from.
 
     Attributes:
         pairs: pairs of sentences that differ only in gendered words, after every filter; empty for a method that
             does not use pairs.
         neutral: sentences without gendered words, whose language modelling is to be kept.
-        held_out_neutral: such sentences on which language modelling is watched; no method trains on them.
+        held_out_neutral: such sentences on which language modelling is measured; no method trains on them.
     """
 
     pairs: "Sequence[Pair]"
@@ -37,13 +37,13 @@ class Material:
 
 
 class Method:
-    """A debias method; each one is a file of this package with a `MethodSettings` and a `Method`, found by its name.
+    """A debias method; each one is a file or folder of this package, found by its name.
 
     Attributes:
-        name: the name of its file.
+        name: the name of its file or folder.
         kinds: the kinds of PLM that it can debias.
         uses_pairs: whether the study has to write and screen pairs for it.
-        changes_model: whether there is anything to do; False for `none` alone.
+        changes_model: False for `none`, which leaves the PLM as it is; the study then trains and measures nothing.
         filters_pairs: whether `filter` does anything with these settings.
     """
 
@@ -80,7 +80,7 @@ class Method:
         """
         return list(rows)
 
-    def debias(self, plm: "PlmSettings", material: Material, folder: Path, training: Training) -> None:
+    def debias(self, plm: "PlmSettings", data: DebiasData, folder: Path, training: Training) -> None:
         """Write the debiased model into `folder`.
 
         The folder is a Hugging Face folder with the tokenizer that AutoModelForMaskedLM or AutoModelForCausalLM loads
@@ -89,12 +89,12 @@ class Method:
 
         Args:
             plm: the untouched PLM.
-            material: pairs and neutral text.
+            data: pairs and neutral text.
             folder: an empty folder that exists.
             training: seed, devices, progress, and a folder for checkpoints that outlives a kill.
 
         Raises:
-            UserError: the settings do not fit the material (fewer pairs than a batch takes, say).
+            UserError: the settings do not fit the data (fewer pairs than a batch takes, say).
             Fault: the training failed.
         """
         raise NotImplementedError

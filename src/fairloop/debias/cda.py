@@ -38,13 +38,13 @@ class Method(base.Method):
     name = "cda"
     settings: MethodSettings
 
-    def debias(self, plm: "PlmSettings", material: base.Material, folder: Path, training: "Training") -> None:
+    def debias(self, plm: "PlmSettings", data: base.DebiasData, folder: Path, training: "Training") -> None:
         """Write the trained PLM; see `base.Method.debias`."""
         from fairloop.training.language_modeling import LanguageModelingTask
 
         kind = kind_of(plm, self)
-        gendered = [text for pair in material.pairs for text in (pair.male, pair.female)]
-        neutral = list(material.neutral)[: round(self.settings.neutral * len(gendered))]
+        gendered = [text for pair in data.pairs for text in (pair.male, pair.female)]
+        neutral = list(data.neutral)[: round(self.settings.neutral * len(gendered))]
         budget = within_window(self.settings, plm)
         task = LanguageModelingTask(budget, kind, (*gendered, *neutral), self.settings.mask_share)
         train_into(folder, task, plm, training, stage="debias language_modeling")
@@ -55,5 +55,5 @@ class Method(base.Method):
             self.settings,
             "Counterfactual data augmentation (Zmigrod et al. 2019; Webster et al. 2020): further training on text in "
             "which every gendered sentence stands beside its counterfactual.",
-            f"{len(material.pairs)} counterfactual pairs, {len(neutral)} neutral sentences",
+            f"{len(data.pairs)} counterfactual pairs, {len(neutral)} neutral sentences",
         )

@@ -37,7 +37,7 @@ class Method(base.Method):
     uses_pairs = False
     settings: MethodSettings
 
-    def debias(self, plm: "PlmSettings", material: base.Material, folder: Path, training: "Training") -> None:
+    def debias(self, plm: "PlmSettings", data: base.DebiasData, folder: Path, training: "Training") -> None:
         """Write the trained PLM; see `base.Method.debias`."""
         from fairloop.training.language_modeling import LanguageModelingTask
 
@@ -45,7 +45,7 @@ class Method(base.Method):
         task = LanguageModelingTask(
             within_window(self.settings, plm),
             kind,
-            tuple(material.neutral),
+            tuple(data.neutral),
             self.settings.mask_share,
             hidden_dropout=self.settings.hidden_dropout,
             attention_dropout=self.settings.attention_dropout,
@@ -57,5 +57,5 @@ class Method(base.Method):
             kind,
             self.settings,
             "Dropout regularisation (Webster et al. 2020): further training with raised dropout.",
-            f"{len(material.neutral)} sentences",
+            f"{len(data.neutral)} sentences",
         )

@@ -40,18 +40,18 @@ class Method(base.Method):
     name = "inlp"
     settings: MethodSettings
 
-    def debias(self, plm: "PlmSettings", material: base.Material, folder: Path, training: "Training") -> None:
+    def debias(self, plm: "PlmSettings", data: base.DebiasData, folder: Path, training: "Training") -> None:
         """Write the untouched PLM with the projection; see `base.Method.debias`."""
         import numpy as np
 
         from fairloop.plm.inference_time import write_projection, write_record
 
         kind = kind_of(plm, self)
-        sentences = [text for pair in material.pairs for text in (pair.male, pair.female)]
+        sentences = [text for pair in data.pairs for text in (pair.male, pair.female)]
         # As many of each class, as in Meade et al. 2022.
-        neutral = list(material.neutral)[: len(material.pairs)]
+        neutral = list(data.neutral)[: len(data.pairs)]
         vectors = embed(plm, [*sentences, *neutral], training).astype(np.float64)
-        labels = np.array([1, 0] * len(material.pairs) + [-1] * len(neutral))
+        labels = np.array([1, 0] * len(data.pairs) + [-1] * len(neutral))
         basis = informative_subspace(vectors, labels, self.settings.classifiers, on_progress=training.on_progress)
         write_untouched(plm, kind, folder)
         write_projection(folder, basis)
@@ -65,7 +65,7 @@ class Method(base.Method):
             f"INLP (Ravfogel et al. 2020, as applied by Meade et al. 2022): {basis.shape[1]} of {len(basis)} "
             "dimensions, those by which linear classifiers tell gender, are taken out of the final hidden state of "
             "every token.",
-            f"{len(material.pairs)} counterfactual pairs, {len(neutral)} neutral sentences",
+            f"{len(data.pairs)} counterfactual pairs, {len(neutral)} neutral sentences",
             at_inference="every final hidden state has to be projected.",
         )
 

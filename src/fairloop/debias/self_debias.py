@@ -43,7 +43,7 @@ class Method(base.Method):
     uses_pairs = False
     settings: MethodSettings
 
-    def debias(self, plm: "PlmSettings", material: base.Material, folder: Path, training: "Training") -> None:
+    def debias(self, plm: "PlmSettings", data: base.DebiasData, folder: Path, training: "Training") -> None:
         """Write the untouched PLM with the prompts; see `base.Method.debias`."""
         from fairloop.plm.inference_time import write_record
 

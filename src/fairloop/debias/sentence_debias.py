@@ -37,12 +37,12 @@ class Method(base.Method):
     name = "sentence_debias"
     settings: MethodSettings
 
-    def debias(self, plm: "PlmSettings", material: base.Material, folder: Path, training: "Training") -> None:
+    def debias(self, plm: "PlmSettings", data: base.DebiasData, folder: Path, training: "Training") -> None:
         """Write the untouched PLM with the projection; see `base.Method.debias`."""
         from fairloop.plm.inference_time import write_projection, write_record
 
         kind = kind_of(plm, self)
-        sentences = [text for pair in material.pairs for text in (pair.male, pair.female)]
+        sentences = [text for pair in data.pairs for text in (pair.male, pair.female)]
         vectors = embed(plm, sentences, training)
         basis = bias_subspace(vectors[::2], vectors[1::2], self.settings.components)
         write_untouched(plm, kind, folder)
@@ -55,7 +55,7 @@ class Method(base.Method):
             self.settings,
             "SentenceDebias (Liang et al. 2020, as applied by Meade et al. 2022): the subspace in which counterfactual "
             "sentences differ is taken out of the final hidden state of every token.",
-            f"{len(material.pairs)} counterfactual pairs",
+            f"{len(data.pairs)} counterfactual pairs",
             at_inference="every final hidden state has to be projected.",
         )
 

@@ -58,4 +58,9 @@ class ModelSettings(GeneratorSettings):
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
         "auto", description="number format of the weights; auto is bfloat16"
     )
-    batch_size: int = Field(64, ge=1, le=4096, description="sentences written at the same time")
+    batch_size: int = Field(
+        64,
+        ge=1,
+        le=4096,
+        description="sentences written at once; another number rounds otherwise and may change a text",
+    )

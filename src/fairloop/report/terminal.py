@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table as RichTable
@@ -30,6 +31,9 @@ MOST_CELLS = 12
 
 MOST_LISTED = 20
 """Up to so many conditions, and a quarter as many comparisons, are on the terminal; the report's files have all."""
+
+_GAP = 2
+"""Columns of a terminal between two columns of a table."""
 
 MOST_CONDITIONS = 2
 """Up to this many conditions the terminal shows every generation; above, the comparisons only."""
@@ -117,21 +121,50 @@ def _one_condition_less(table: Table) -> Table:
 
 
 def print_table(table: Table, console: Console) -> None:
-    """Print a table with its title and note."""
-    grid = RichTable(
-        title=Text(table.title),
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-    )
+    """Print a table with its title and note; columns that do not fit beside the others follow in a part below.
+
+    A number that is cut off reads as another number: no cell is cropped, and no number is broken in two.
+    """
+    for place, part in enumerate(_parts(table, console.width)):
+        console.print(Text(table.title if place == 0 else f"{table.title} (further columns)", style="bold"))
+        console.print(_grid(part))
+    if table.note:
+        console.print(Text(table.note, style="dim"))
+    console.print()
+
+
+def _parts(table: Table, width: int) -> Iterator[Table]:
+    """Yield the table's labels with as many of its other columns as fit into `width`, until all are there."""
+    widths = [_width(table, index) for index in range(len(table.columns))]
+    # Labels may be folded: they never take more than half of the width.
+    room = width - _GAP - min(sum(widths[: table.labels]), width // 2)
+    others = list(range(table.labels, len(table.columns)))
+    if not others:
+        yield table
+    while others:
+        fitting = [others.pop(0)]
+        while others and sum(widths[index] for index in [*fitting, others[0]]) <= room:
+            fitting.append(others.pop(0))
+        kept = [*range(table.labels), *fitting]
+        rows = tuple(tuple(row[index] for index in kept) for row in table.rows)
+        yield replace(table, columns=tuple(table.columns[index] for index in kept), rows=rows)
+
+
+def _width(table: Table, index: int) -> int:
+    """Return the columns of a terminal that a column of the table takes, its gap included."""
+    header = max(map(cell_len, table.columns[index].split()), default=0)
+    return _GAP + max([header, *(cell_len(row[index]) for row in table.rows)])
+
+
+def _grid(table: Table) -> RichTable:
+    grid = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for index, column in enumerate(table.columns):
+        is_label = index < table.labels
         grid.add_column(
             Text(column),
-            justify="left" if index < table.labels else "right",
+            justify="left" if is_label else "right",
             overflow="fold",
-            no_wrap=table.labels == 3,
+            width=None if is_label else _width(table, index) - _GAP,
         )
     previous: tuple[str, ...] = ()
     for row in table.rows:
@@ -141,7 +174,4 @@ def print_table(table: Table, console: Console) -> None:
             grid.add_section()
         grid.add_row(*map(Text, shown))
         previous = row
-    console.print(grid)
-    if table.note:
-        console.print(Text(table.note, style="dim"))
-    console.print()
+    return grid

@@ -25,7 +25,7 @@ from fairloop import console
 from fairloop.benchmarks.registry import contents
 from fairloop.config import Configuration
 from fairloop.config.fair_gender import FairGenderSettings
-from fairloop.debias.base import Material
+from fairloop.debias.base import DebiasData
 from fairloop.debias.registry import method
 from fairloop.debias.settings import PairMethodSettings
 from fairloop.errors import UserError
@@ -222,7 +222,7 @@ class FairGender(Script):
         target = folder / MODEL_FOLDER
         target.mkdir()
         with self.training("incorporation", folder) as training:
-            self.method.debias(self.plm, Material(chosen, learned, watched), target, training)
+            self.method.debias(self.plm, DebiasData(chosen, learned, watched), target, training)
 
     def debiased(self, trained: Stage) -> "PlmSettings":
         """The debiased model as a PLM to be measured."""

@@ -11,7 +11,7 @@
 import json
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,7 +31,6 @@ from fairloop.tracking.wandb_run import Tracker
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from fairloop.metrics.metric import Embed
 
 CURVE_FILE, SUMMARY_FILE, FIGURE_FILE = "curve.csv", "summary.csv", "calibration.png"
 
@@ -112,15 +111,15 @@ class MetricCalibration(Script):
         """Write the corpus of a batch and measure it, as written and augmented."""
         from fairloop.corpus.seed import seed_corpus
         from fairloop.metrics.embedding import by_sentence
-        from fairloop.metrics.measures import measure_corpus
 
         seed = derive(self.seed, "metric-calibration", batch.name)
         corpus = seed_corpus(batch.level, batch.sentences, self.settings.neutral_share, seed)
-        embed = by_sentence(self.embed)  # of this batch alone: its vectors must not depend on batches before it
+        # of this batch alone: its vectors must not depend on batches before it
+        embed = by_sentence(self.embed) if self.embed is not None else None
         measured = []
         for rate in (0.0, *batch.rates):
             changed = augmented(corpus, rate, seed) if rate else corpus
-            of_corpus = measure_corpus(changed, embed, seed=seed, resamples=RESAMPLES)
+            of_corpus = self.measure_corpus(changed, embed, seed, RESAMPLES)
             measured += [replace(one, metric=_prefix(rate) + one.metric) for one in of_corpus]
         write_measures(measured, folder)
 
@@ -133,13 +132,6 @@ class MetricCalibration(Script):
         write_text(folder / CURVE_FILE, curve_csv([calibration]))
         write_text(folder / SUMMARY_FILE, summary_csv([calibration]))
         write_bytes(folder / FIGURE_FILE, calibration_figure(calibration).png)
-
-    @cached_property
-    def embed(self) -> "Embed":
-        """The sentence encoder; what every corpus asks (anchors, test pairs) is computed once."""
-        from fairloop.metrics.embedding import remembering
-
-        return remembering(self.load_encoder(self.settings.encoder))
 
 
 def augmented(corpus: "Dataset", rate: float, seed: int) -> "Dataset":

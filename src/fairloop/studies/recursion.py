@@ -11,7 +11,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +35,6 @@ from fairloop.tracking.wandb_run import Tracker
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from fairloop.metrics.metric import Embed
 
 CORPUS_FILE = "corpus.parquet"
 WRITING_FILE = "writing.json"
@@ -115,7 +114,7 @@ class Recursion(Script):
     def measure(self, generation: int, written: Stage, changed: Stage) -> list[Measurement]:
         """Return the measures of a generation as written and, where the mitigation changes something, after it."""
         compute = partial(self.write_measures, generation, written, None)
-        keys = ("encoder", "resamples")
+        keys = ["encoder", "resamples", *(key for key in ("metrics", "metric") if key in self.choices)]
         measured = read_measures(self.stage(f"measures-{generation}", compute, "measuring", *keys, inputs=[written]))
         if changed is written and not self.mitigation.trains_encoder:
             return measured
@@ -228,14 +227,9 @@ class Recursion(Script):
 
     def write_measures(self, generation: int, corpus: Stage, encoder: Stage | None, folder: Path) -> None:
         """All measures of one corpus, with the untouched encoder or with the one that the mitigation trained."""
-        from fairloop.metrics.measures import measure_corpus
-
-        measured = measure_corpus(
-            load_corpus(corpus.folder / CORPUS_FILE),
-            self.embed if encoder is None else self.load_encoder(str(encoder.folder / ADAPTED_FOLDER)),
-            seed=derive(self.seed, f"measures-{generation}"),
-            resamples=self.study.resamples,
-        )
+        embed = self.embed if encoder is None else self.load_encoder(str(encoder.folder / ADAPTED_FOLDER))
+        seed = derive(self.seed, f"measures-{generation}")
+        measured = self.measure_corpus(load_corpus(corpus.folder / CORPUS_FILE), embed, seed, self.study.resamples)
         if (corpus.folder / WRITING_FILE).exists():
             measured += writing_of(corpus)
         write_measures(measured, folder)
@@ -245,13 +239,6 @@ class Recursion(Script):
         from fairloop.mitigation.generators import load_generator
 
         return load_generator(self.configuration.local_model, adapted.folder / ADAPTED_FOLDER, self.device)
-
-    @cached_property
-    def embed(self) -> "Embed":
-        """The sentence encoder of the measures; what every generation asks (anchors, test pairs) is computed once."""
-        from fairloop.metrics.embedding import remembering
-
-        return remembering(self.load_encoder(self.study.encoder))
 
 
 def labelled(rows: Sequence[dict[str, Any]], generation: int) -> "Dataset":

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from fairloop import console
 from fairloop.config import Configuration
+from fairloop.config.metrics import MetricStudySettings
 from fairloop.generation.generator import Generator, open_generator
+from fairloop.measures.measurement import Measurement
+from fairloop.metrics.registry import needs_encoder
 from fairloop.plm.locate import torch_device
 from fairloop.tracking.curves import Curves
 from fairloop.tracking.stages import Compute, Stage
@@ -17,6 +20,8 @@ from fairloop.training.hook import Training
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from datasets import Dataset
 
     from fairloop.metrics.metric import Embed
 
@@ -65,11 +70,14 @@ class Script:
         """
         deciding = self.configuration.deciding()
         weights = deciding["weights"]
-        models = {
+        models: dict[str, Any] = {
             group: {**deciding[group], "weights": weights[f"{group}.path"]}
             for group in ("model", "plm")
             if group in deciding
         }
+        if "metric" in deciding:
+            own = {key: name for key, name in weights.items() if key.startswith("metric.")}
+            models["metric"] = {"settings": deciding["metric"], "weights": own}
         return {**deciding["study"], **deciding, **models, "encoder": weights.get("study.encoder")}
 
     @cached_property
@@ -78,6 +86,29 @@ class Script:
         return open_generator(
             self.configuration.model, self.configuration.trainer.accelerator, scratch=self.cell.scratch
         )
+
+    def measure_corpus(self, corpus: "Dataset", embed: "Embed | None", seed: int, resamples: int) -> list[Measurement]:
+        """Measure a corpus with the metrics that the study chose, each with its settings."""
+        from fairloop.metrics.measures import measure_corpus
+
+        study = self.configuration.study_as(MetricStudySettings)
+        return measure_corpus(
+            corpus,
+            embed,
+            seed=seed,
+            chosen=study.metrics,
+            settings=study.metric_settings(self.configuration),
+            device=self.device,
+            resamples=resamples,
+        )
+
+    @cached_property
+    def embed(self) -> "Embed | None":
+        """The sentence encoder of the metrics, None if none needs one; what is asked again is computed once."""
+        from fairloop.metrics.embedding import remembering
+
+        study = self.configuration.study_as(MetricStudySettings)
+        return remembering(self.load_encoder(study.encoder)) if needs_encoder(study.metrics) else None
 
     def load_encoder(self, path: str) -> "Embed":
         """Load a sentence encoder: packaged, from the Hub, or trained by a mitigation."""

@@ -8,6 +8,7 @@ from typing import Literal
 from fairloop import config
 from fairloop.config import Configuration
 from fairloop.sweep.compose import Composer
+from fairloop.sweep.unread import refuse_unread
 from fairloop.tracking.store import Cell, Status, is_complete, read_status
 
 
@@ -51,10 +52,12 @@ def jobs_of(lines: Sequence[Sequence[str]]) -> list[Job]:
         UserError: the first mistake in any of them.
     """
     composer = Composer()
+    chosen = [[text for text in line if not text.lstrip("+~").startswith(("hydra.", "hydra/"))] for line in lines]
+    cells = [config.check(composer.compose(line)) for line in chosen]
+    refuse_unread(chosen, cells)
     jobs: dict[Path, Job] = {}
-    for line in lines:
-        own = [text for text in line if not text.lstrip("+~").startswith(("hydra.", "hydra/"))]
-        job = Job.of(config.check(composer.compose(own)), own)
+    for line, cell in zip(chosen, cells, strict=True):
+        job = Job.of(cell, line)
         jobs.setdefault(job.cell.folder, job)
     return list(jobs.values())
 

@@ -23,6 +23,7 @@ from fairloop.errors import UserError, first_line
 from fairloop.files import canonical_json, digest_text, writing
 from fairloop.settings import suggestion
 from fairloop.sweep.compose import Composer
+from fairloop.sweep.unread import refuse_unread
 
 OPTUNA = "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper"
 
@@ -105,6 +106,7 @@ def read_search(overrides: Sequence[str], params: Mapping[str, Any] | None) -> S
         others = [f"{other}={choices[0]}" for other, choices in ends.items() if other != key]
         lines += [[*fixed, *others, f"{key}={value}"] for value in values]
     checked = [config.check(composer.compose(line)) for line in lines]
+    refuse_unread(lines, checked)
     base = checked[0]
     if base.objective is None:
         raise UserError.of("objective", "null", "a measure in result.json, such as heldout_templates/mean_abs_log_odds")

@@ -58,14 +58,14 @@ class Method(base.Method):
     kinds = ("masked",)
     settings: MethodSettings
 
-    def debias(self, plm: "PlmSettings", material: base.Material, folder: Path, training: "Training") -> None:
+    def debias(self, plm: "PlmSettings", data: base.DebiasData, folder: Path, training: "Training") -> None:
         """Write the trained PLM; see `base.Method.debias`."""
         from fairloop.debias.auto_debias.loss import Probe, PromptDivergenceTask
         from fairloop.plm.loading import load_tokenizer
 
         kind = kind_of(plm, self)
         tokenizer = load_tokenizer(plm.path, plm.revision)
-        words = choose_words(material, tokenizer, self.settings)
+        words = choose_words(data, tokenizer, self.settings)
         prompts = self._prompts(plm, tokenizer, words, training)
         probes = tuple(
             Probe(*(probe_ids(tokenizer, word, prompt) for word in pair))
@@ -115,7 +115,7 @@ class Method(base.Method):
         return prompts
 
 
-def choose_words(material: base.Material, tokenizer: Any, settings: MethodSettings) -> Words:
+def choose_words(data: base.DebiasData, tokenizer: Any, settings: MethodSettings) -> Words:
     """Return the words for the search.
 
     Raises:
@@ -124,11 +124,11 @@ def choose_words(material: base.Material, tokenizer: Any, settings: MethodSettin
     from fairloop.lexicon import word_table
 
     table = word_table()
-    single = {word: ids[0] for word in _words(material) if len(ids := _tokens(tokenizer, word)) == 1}
-    attributes = Counter(pair.attribute for pair in material.pairs if pair.attribute.count("/") == 1)
+    single = {word: ids[0] for word in _words(data) if len(ids := _tokens(tokenizer, word)) == 1}
+    attributes = Counter(pair.attribute for pair in data.pairs if pair.attribute.count("/") == 1)
     gendered = [tuple(attribute.lower().split("/")) for attribute, _ in attributes.most_common()]
     gendered = [pair for pair in gendered if all(len(_tokens(tokenizer, word)) == 1 for word in pair)]
-    targets = sorted({pair.target.lower() for pair in material.pairs})
+    targets = sorted({pair.target.lower() for pair in data.pairs})
     stereotypes = [ids[0] for target in targets if len(ids := _tokens(tokenizer, target)) == 1]
     if not gendered or len(stereotypes) < 2:
         raise UserError(
@@ -143,9 +143,9 @@ def choose_words(material: base.Material, tokenizer: Any, settings: MethodSettin
     )
 
 
-def _words(material: base.Material) -> list[str]:
+def _words(data: base.DebiasData) -> list[str]:
     """Return the words of the text, the most frequent first, equally frequent ones in alphabetical order."""
-    texts = [*material.neutral, *(text for pair in material.pairs for text in (pair.male, pair.female))]
+    texts = [*data.neutral, *(text for pair in data.pairs for text in (pair.male, pair.female))]
     counts = Counter(word for text in texts for word in re.findall(r"\b[a-z]+\b", text.lower()))
     return sorted(counts, key=lambda word: (-counts[word], word))
 

@@ -28,14 +28,14 @@ class Method(base.Method):
     name = "context_debias"
     settings: MethodSettings
 
-    def debias(self, plm: "PlmSettings", material: base.Material, folder: Path, training: "Training") -> None:
+    def debias(self, plm: "PlmSettings", data: base.DebiasData, folder: Path, training: "Training") -> None:
         """Write the trained PLM; see `base.Method.debias`."""
         from fairloop.debias.context_debias.loss import OrthogonalityTask
         from fairloop.plm.loading import load_tokenizer
 
         kind = kind_of(plm, self)
         tokenizer = load_tokenizer(plm.path, plm.revision)
-        sentences, attributes = training_data(material, tokenizer, self.settings)
+        sentences, attributes = training_data(data, tokenizer, self.settings)
         if not any(sentence.targets for sentence in sentences) or not attributes:
             raise UserError("debias=context_debias: no pair has a target and a gendered word of its own")
         task = OrthogonalityTask(within_window(self.settings, plm), kind, tuple(sentences), tuple(attributes))
@@ -47,5 +47,5 @@ class Method(base.Method):
             self.settings,
             "Context-Debias (Kaneko and Bollegala 2021): hidden states of target words are made orthogonal to those of "
             "gendered words, in every layer, while the others stay close to the untouched PLM's.",
-            f"{len(material.pairs)} counterfactual pairs, neutral sentences with their target words",
+            f"{len(data.pairs)} counterfactual pairs, neutral sentences with their target words",
         )

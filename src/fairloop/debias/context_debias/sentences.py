@@ -38,22 +38,22 @@ class Attribute:
 
 
 def training_data(
-    material: base.Material, tokenizer: Any, settings: MethodSettings
+    data: base.DebiasData, tokenizer: Any, settings: MethodSettings
 ) -> tuple[list[Sentence], list[Attribute]]:
     """Return the sentences to train on, and each attribute word with its sentences."""
     sentences: list[Sentence] = []
     longest = int(min(settings.max_length, tokenizer.model_max_length))
     attributes: dict[str, list[tuple[list[int], list[int]]]] = {}
-    for pair in material.pairs:
+    for pair in data.pairs:
         for ids, gendered, text, word in _versions(pair, tokenizer, longest):
             target = _places(tokenizer, text, re.compile(re.escape(pair.target), re.IGNORECASE), len(ids))
             inner = [place for place in range(len(ids)) if place not in gendered]
             targets = target if settings.level == "token" or not target else inner
             sentences.append(Sentence(ids, targets, [place for place in range(len(ids)) if place not in target]))
             attributes.setdefault(word, []).append((ids, gendered))
-    words = sorted({pair.target for pair in material.pairs if pair.target}, key=len, reverse=True)
+    words = sorted({pair.target for pair in data.pairs if pair.target}, key=len, reverse=True)
     if words:
-        sentences += _neutral(material.neutral, words, tokenizer, settings)
+        sentences += _neutral(data.neutral, words, tokenizer, settings)
     return sentences, [Attribute(rows[:SENTENCES_OF_AN_ATTRIBUTE]) for rows in attributes.values()]
 
 

@@ -15,8 +15,8 @@ beside it, the mean bias JSD over the pool of pairs.
   "Estimating training data influence by tracing gradient descent", equation 1, at the untouched model).
 - `knn`: Σ_k W_ik · ê_k over the K nearest pairs k (cosine in the frozen PLM's representation, `neighbours`). ê_k
   is e_k restricted to the output embeddings, their input vectors and the predictions' errors being all it takes (the
-  last layer of Pruthi et al., section 4.2): forward passes alone. What is left out of ê is unlike for pairs alike and
-  averages out among neighbours; that is what the neighbours are for.
+  last layer of Pruthi et al., section 4.2): forward passes alone. What ê leaves out, the effect through all other
+  weights, differs even between similar pairs; averaging over neighbours reduces that noise.
 
 A pair is harmful if its effect on language exceeds `tolerance` times the root mean square of all the effects.
 """

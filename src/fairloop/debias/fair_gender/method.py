@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fairloop.debias import base
-from fairloop.debias.base import Material
+from fairloop.debias.base import DebiasData
 from fairloop.debias.card import write_card
 from fairloop.debias.fair_gender.settings import MethodSettings
 from fairloop.debias.fair_gender.tokens import Tokens, TrainingPair
@@ -79,21 +79,21 @@ class Method(base.Method):
             judged = self._estimate(model, tokens, judged, neutral, training)
         return judged
 
-    def debias(self, plm: "PlmSettings", material: Material, folder: Path, training: Training) -> None:
+    def debias(self, plm: "PlmSettings", data: DebiasData, folder: Path, training: Training) -> None:
         """Incorporate the pairs; see `base.Method.debias`."""
         from fairloop.debias.fair_gender.loss import IncorporationTask
         from fairloop.plm.model import LanguageModel
 
         model = LanguageModel.load(plm)
         tokens = _tokens(model, self.settings.max_length)
-        held_in, held_out = self.split(material.pairs, training.seed)
+        held_in, held_out = self.split(data.pairs, training.seed)
         task = IncorporationTask(
             self.settings.model_copy(update={"max_length": tokens.max_length}),
             tokens.kind,
             training_pairs(held_in, _neighbours(model, held_in, self.settings.neighbours)),
-            tuple(material.neutral) if self.settings.effective_lambda else (),
+            tuple(data.neutral) if self.settings.effective_lambda else (),
             training_pairs(held_out),
-            tuple(material.held_out_neutral) if held_out else (),
+            tuple(data.held_out_neutral) if held_out else (),
         )
         del model  # the training loads its own
         trained = train_into(folder, task, plm, training, stage="fair-gender")

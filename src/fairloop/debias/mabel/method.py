@@ -27,12 +27,12 @@ class Method(base.Method):
     kinds = ("masked",)
     settings: MethodSettings
 
-    def debias(self, plm: "PlmSettings", material: base.Material, folder: Path, training: "Training") -> None:
+    def debias(self, plm: "PlmSettings", data: base.DebiasData, folder: Path, training: "Training") -> None:
         """Write the trained PLM; see `base.Method.debias`."""
         from fairloop.debias.mabel.loss import PairAlignmentTask
 
         kind = kind_of(plm, self)
-        pairs = tuple((pair.male, pair.female) for pair in material.pairs)
+        pairs = tuple((pair.male, pair.female) for pair in data.pairs)
         if len(set(pairs)) < 2:
             raise UserError(f"debias=mabel: it needs two different pairs, and {len(pairs)} are left")
         task = PairAlignmentTask(within_window(self.settings, plm), pairs)
