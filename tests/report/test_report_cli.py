@@ -194,7 +194,7 @@ def test_the_csv_tables_hold_what_the_store_holds(tmp_path):
     assert float(equilibrium[NET]["kept_last:high"]) == found.kept_last.high
     assert float(equilibrium[NET]["seed_break@0.6"]) == found.breaks[-1].change.value
     assert (equilibrium[NET]["verdict"], equilibrium[NET]["reason"]) == (found.verdict, found.reason)
-    assert [equilibrium[NET][key] for key in ("cells", "transitions", "in_a_row")] == ["6", "12", "2"]
+    assert [equilibrium[NET][key] for key in ("cells", "transitions", "fewest_transitions")] == ["6", "12", "2"]
     changes = [row for row in rows(paths.changes) if row["metric"] == NET and row["since"] == "0"]
     assert [row["level"] for row in changes] == ["0.1", "0.3", "0.6"]
 

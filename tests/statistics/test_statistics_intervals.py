@@ -142,3 +142,18 @@ def test_intervals_of_sentences_in_few_prompt_groups_cover_the_truth(groups, spr
             covered[name] += estimate.low <= truth <= estimate.high
     for name, count in covered.items():
         assert 0.925 <= count / studies <= 0.985, name  # three standard errors of 600 studies around 93 to 97%
+
+
+def test_the_jackknife_of_a_mean_is_its_textbook_interval():
+    values = np.random.default_rng(1).normal(size=25)
+    left_out = [np.delete(values, index).mean() for index in range(25)]
+    estimate = jackknife(values.mean(), left_out, 25)
+    expected = stats.t.interval(0.95, 24, loc=values.mean(), scale=stats.sem(values))
+    assert (estimate.low, estimate.high) == pytest.approx(expected)
+
+
+def test_the_jackknife_of_too_few_units_or_of_an_undefined_one_has_no_interval():
+    assert math.isnan(jackknife(0.5, [math.nan], 1).low)
+    assert math.isnan(jackknife(0.5, [0.4, 0.5, 0.6], 3).low)
+    assert math.isnan(jackknife(0.5, [0.4, 0.5, 0.6, 0.5, math.nan], 5).low)
+    assert not jackknife(math.nan, [], 0).defined

@@ -89,9 +89,7 @@ def print_report(
 
 def _equilibrium_heading(condition: Condition) -> str:
     first = condition.settlings[0] if condition.settlings else None
-    counts = (
-        f" ({len(first.trajectories)} cells, {first.equilibrium.transitions} transitions in a row)" if first else ""
-    )
+    counts = f" ({len(first.trajectories)} cells, {first.equilibrium.transitions} transitions each)" if first else ""
     return f"Equilibrium: {condition.label}{counts}"
 
 

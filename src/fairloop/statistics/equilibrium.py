@@ -19,7 +19,8 @@ none is. Its interval is that of least squares with heteroscedasticity-robust va
 **Lack of fit.** If the recursion is the line, its residuals have no trend over generations: each cell's slope of
 residuals on g, Student's t over cells. Where that fails, B* is a number of a line that the data are not on.
 
-**Verdict.** No verdict from fewer than four successive transitions among generated corpora, or fewer than three cells.
+**Verdict.** No verdict if some cell has fewer than four transitions among generated corpora, or with fewer than three
+cells.
 *falling* or *rising*: the trend's 95% interval lies below or above zero. *equilibrium*: levels started on both sides of
 where they ended, came together (the 90% interval of `kept_last` lies within +-`KEPT_MARGIN`), and no trend is left (its
 90% interval lies within +-`TREND_MARGIN`: two one-sided tests at 5%, Schuirmann 1987), on a line that fits. Else
@@ -44,7 +45,7 @@ Array = npt.NDArray[np.float64]
 Verdict = Literal["equilibrium", "falling", "rising", "undecided"]
 
 FEWEST_TRANSITIONS = 4
-"""Successive transitions among generated corpora below which there is no verdict."""
+"""Transitions among generated corpora, in every cell, below which there is no verdict."""
 
 FEWEST_TRENDS = 3
 """Cells below which a trend has no interval, and so there is no verdict."""
@@ -90,7 +91,7 @@ class Equilibrium:
         kept_first, kept_last: the share of the levels' difference that generation 1 and the last one keep.
         trend: the mean change of B per generation in the later half; `n` is the number of cells.
         misfit: p-value of "the line's residuals have no trend over generations"; NaN if that cannot be tested.
-        transitions: successive transitions among generated corpora in the shortest cell.
+        transitions: transitions among generated corpora in the cell that has the fewest.
         verdict: see the module.
         reason: why it is undecided; empty otherwise.
     """
@@ -126,15 +127,13 @@ def estimate_equilibrium(
     line = fit_line(before, after, cell, possible=possible, seed=seed, resamples=resamples, confidence=confidence)
     trend, certainly = _trend(trajectories, confidence), _trend(trajectories, 0.90)
     kept_first, kept_last = (_kept(trajectories, at, confidence) for at in (1, -1))
-    transitions = min((len(_generated(one)[0]) - 1 for one in trajectories), default=0)
+    transitions = int(np.bincount(cell, minlength=len(trajectories)).min()) if trajectories else 0
     misfit = _misfit(line, before, after, generation, cell)
-    verdict, reason = _verdict(
-        trajectories, line, trend, certainly, _kept(trajectories, -1, 0.90), misfit, max(transitions, 0)
-    )
+    verdict, reason = _verdict(trajectories, line, trend, certainly, _kept(trajectories, -1, 0.90), misfit, transitions)
     breaks = tuple(
         _seed_break(trajectories, level, confidence) for level in sorted({one.level for one in trajectories})
     )
-    return Equilibrium(line, breaks, kept_first, kept_last, trend, misfit, max(transitions, 0), verdict, reason)
+    return Equilibrium(line, breaks, kept_first, kept_last, trend, misfit, transitions, verdict, reason)
 
 
 def _verdict(

@@ -33,8 +33,8 @@ def equilibrium_csv(conditions: Iterable[Condition]) -> str:
     """Return verdicts and what they rest on, one line per condition and measure.
 
     `level`, `slope` and `intercept` are those of the line among generated corpora; `seed_break@b` is the step from the
-    seed corpus to generation 1 of the cells that started at level b. `transitions` counts all, `in_a_row` those of the
-    shortest cell.
+    seed corpus to generation 1 of the cells that started at level b. `transitions` counts all, `fewest_transitions`
+    those of the shortest cell.
     """
     conditions = list(conditions)
     levels = sorted({one.level for condition in conditions for each in condition.settlings for one in _breaks(each)})
@@ -42,7 +42,7 @@ def equilibrium_csv(conditions: Iterable[Condition]) -> str:
     parts += [f"seed_break@{level:g}" for level in levels]
     header = [*_CONDITION, "metric", "verdict", "reason"]
     header += [f"{part}{end}" for part in parts for end in ("", ":low", ":high")]
-    header += ["misfit_p", "cells", "transitions", "in_a_row", "resampled"]
+    header += ["misfit_p", "cells", "transitions", "fewest_transitions", "resampled"]
     lines = (_equilibrium_line(one, settling, levels) for one in conditions for settling in one.settlings)
     return csv_text(header, lines)
 

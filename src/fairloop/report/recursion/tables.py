@@ -109,7 +109,7 @@ def equilibrium_table(conditions: Sequence[Condition]) -> Table | None:
     note = (
         "Among generated corpora (generation 1 on): the mean change a generation in the later half; the line B of the "
         "next generation = c + rho x B, with B* = c / (1 - rho); the share of the levels' difference that is left at "
-        "the end. 95% intervals over cells. Transitions: those in a row in the shortest cell. Paper (Gemma-2-2b-it): "
+        "the end. 95% intervals over cells. Transitions: those of the shortest cell. Paper (Gemma-2-2b-it): "
         "0.11 to 0.13."
     )
     if any(NO_REST in row[3] for row in rows):
