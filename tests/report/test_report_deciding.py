@@ -59,7 +59,7 @@ def test_what_decides_a_result_does(tmp_path):
     ]
 
 
-def record(runs_dir, level, seed, weights="0a1b", path="google/gemma", files=None, **more):
+def record(runs_dir, level, seed, weights="0a1b", path="google/gemma", files=None, by_contents=(), **more):
     """Write a cell of today with the run store's own functions."""
     config = {
         "study": {"name": "recursion", "generations": 2, "sentences": 200, **more},
@@ -72,6 +72,7 @@ def record(runs_dir, level, seed, weights="0a1b", path="google/gemma", files=Non
     }
     groups = {group: config[group] for group in ("study", "model", "initial_bias", "mitigation", "seed")}
     groups["model"] = {"temperature": 0.8}
+    groups["study"] = {key: None if key in by_contents else value for key, value in config["study"].items()}
     deciding = {**groups, "weights": {"model.path": weights}, **({"files": files} if files else {})}
     cell = Cell.open(runs_dir, "recursion", deciding, config, method=2)
     with cell.working():
@@ -215,6 +216,12 @@ def test_it_is_noticed_without_a_seal_too(tmp_path):
 
 def test_numbers_are_the_same_however_they_are_written(tmp_path):
     record(tmp_path, 0.1, 0, levels=[-0.5, 0.0, 1.0], share=2.0, nothing=None)
+    assert not read_runs(tmp_path).unusable
+
+
+def test_a_path_whose_contents_decide_is_no_edit(tmp_path):
+    """A key declared with `by_contents` is null in what decides, which names the contents instead."""
+    record(tmp_path, 0.1, 0, files={"study.text": "0a1b"}, by_contents=["text"], text="/texts/a.txt")
     assert not read_runs(tmp_path).unusable
 
 

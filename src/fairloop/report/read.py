@@ -303,7 +303,8 @@ def _edited(cell: Cell, record: dict[str, Any]) -> str:
             said, done = (flatten(json.loads(canonical_json(one))) for one in (cell.config, cell.recorded))
         except (TypeError, ValueError) as problem:
             return str(problem)
-        differing = [key for key in done if key in said and said[key] != done[key]]
+        contents = {**cell.recorded.get("weights", {}), **cell.recorded.get("files", {})}  # not named by their paths
+        differing = [key for key in done if key in said and said[key] != done[key] and key not in contents]
         return "; ".join(f"{key} is {said[key]}, the result is of {done[key]}" for key in differing[:3])
     if not _is_newer(cell.folder, record):
         return ""
