@@ -24,7 +24,7 @@ HELD_OUT_NEUTRAL = "study.held_out_neutral"
 class FairGenderSettings(StudySettings):
     """Group `study`, option `fair_gender`: a PLM is debiased (group `debias`) and measured before and after."""
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     reads: ClassVar[tuple[str, ...]] = ("plm", "debias", "model", "benchmark", "ablation")
 
     name: Literal["fair_gender"]
