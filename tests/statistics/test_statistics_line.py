@@ -45,7 +45,7 @@ def simulate(generator, *, rho, seeds, noise, level=B_STAR, generations=3, level
     return trajectories
 
 
-def coverage(*, rho, studies=1000, **setting):
+def coverage(*, rho, studies=400, **setting):
     generator = np.random.default_rng(20)
     hits = np.zeros(2)
     for _ in range(studies):
@@ -72,7 +72,7 @@ def test_the_intervals_cover_the_truth_in_92_to_98_percent_of_studies(rho, seeds
 @pytest.mark.parametrize("seeds", [1, 3, 5])
 @pytest.mark.parametrize("noise", [0.03, 0.06, 256])
 def test_coverage_of_the_level_over_the_whole_grid(rho, seeds, noise):
-    level, slope = coverage(rho=rho, seeds=seeds, noise=noise)
+    level, slope = coverage(rho=rho, seeds=seeds, noise=noise, studies=1000)
     assert 0.92 <= level <= 0.985
     assert 0.915 <= slope <= 0.985
 
