@@ -26,7 +26,7 @@ from fairloop.errors import Fault, UserError
 from fairloop.generation import server as server_module
 from fairloop.generation.in_process import InProcessGenerator
 from fairloop.generation.prompts import base_prompt, chat_messages, chat_prompt
-from fairloop.generation.requests import Ask, Completion, Example, Form, Request, plan_requests
+from fairloop.generation.requests import Attempt, Completion, Example, Form, Request, plan_requests
 from fairloop.generation.server import JOURNAL_FILE, ServerGenerator, request_body
 from fairloop.generation.server_settings import ENGINES, ServerSettings
 from fairloop.generation.settings import ModelSettings
@@ -48,8 +48,8 @@ def plan(sentences=12, **options):
     return plan_requests(CORPUS, OCCUPATIONS, **{**chosen, **options})
 
 
-def asks(count=12, **options):
-    return deque(Ask.of(request, 0, 5, "g") for request in plan(count, **options))
+def attempts(count=12, **options):
+    return deque(Attempt.of(request, 0, 5, "g") for request in plan(count, **options))
 
 
 def occupation(asked):
@@ -58,7 +58,7 @@ def occupation(asked):
 
 
 def texts(generator, queue):
-    return [(done.ask.request.item, done.text) for done in generator.complete(queue)]
+    return [(done.attempt.request.item, done.text) for done in generator.complete(queue)]
 
 
 def good(asked):
@@ -77,16 +77,16 @@ def test_requests_carry_the_prompts_and_seeds_of_their_asks_and_run_side_by_side
         time.sleep(0.03)  # a fifth one would be seen
         return good(asked)
 
-    wanted = list(asks(24))
+    wanted = list(attempts(24))
     with serving(answer) as server:
         done = list(ServerGenerator(settings(server.url, concurrency=4)).complete(deque(wanted)))
         assert server.most == 4
         assert {asked.path for asked in server.asked} == {"/v1/completions"}
         got = {asked.body["seed"]: asked.body for asked in server.asked}
-    assert [one.ask for one in done] == wanted
-    for ask in wanted:
-        body = got[derive(5, "g", ask.request.item, 0) % 2**31]
-        prompt = base_prompt(ask.request)
+    assert [one.attempt for one in done] == wanted
+    for attempt in wanted:
+        body = got[derive(5, "g", attempt.request.item, 0) % 2**31]
+        prompt = base_prompt(attempt.request)
         assert body["prompt"] == prompt.shared + prompt.rest
         assert body["model"] == "org/model"
         assert body["max_tokens"] == 48
@@ -105,7 +105,7 @@ def test_chat_models_get_the_messages_that_the_in_process_generator_puts_through
     )
     with serving(lambda _: "The engineer wrote a number on the wall.") as server:
         chosen = settings(server.url, style="chat", system_role=bool(form))
-        (done,) = ServerGenerator(chosen).complete(deque([Ask.of(request, 0, 0, "g")]))
+        (done,) = ServerGenerator(chosen).complete(deque([Attempt.of(request, 0, 0, "g")]))
         (asked,) = server.asked
     assert asked.path == "/v1/chat/completions"
     assert asked.body["messages"] == chat_messages(request, system_role=bool(form))
@@ -118,14 +118,14 @@ def test_chat_models_get_the_messages_that_the_in_process_generator_puts_through
 
 
 def test_each_engine_is_told_everything_it_has_a_field_for():
-    (ask,) = asks(1)
+    (attempt,) = attempts(1)
     chosen = {"temperature": 0.7, "top_p": 0.9, "max_new_tokens": 20}
-    plain = {"temperature": 0.7, "top_p": 0.9, "max_tokens": 20, "model": "org/model", "seed": ask.seed % 2**31}
+    plain = {"temperature": 0.7, "top_p": 0.9, "max_tokens": 20, "model": "org/model", "seed": attempt.seed % 2**31}
     sampled = {**chosen, "top_k": 5, "repetition_penalty": 1.2}
 
     def body(**options):
-        built = request_body(ask, settings(**options))
-        assert built.pop("prompt").startswith(base_prompt(ask.request).shared)
+        built = request_body(attempt, settings(**options))
+        assert built.pop("prompt").startswith(base_prompt(attempt.request).shared)
         assert built.pop("stop") == ["\n\n"]
         return built
 
@@ -161,7 +161,7 @@ def test_each_engine_is_told_everything_it_has_a_field_for():
 def test_an_answer_is_cut_behind_its_first_sentence(answered, finish, text, finished):
     with serving(lambda asked: (200, {}, completion(asked, answered, finish))) as server:
         for style in ("base", "chat"):
-            (done,) = ServerGenerator(settings(server.url, style=style)).complete(asks(1))
+            (done,) = ServerGenerator(settings(server.url, style=style)).complete(attempts(1))
             assert (done.text, done.finished) == (text, finished)
 
 
@@ -173,8 +173,8 @@ class InOrder:
 
     def complete(self, queue):
         while queue:
-            ask = queue.popleft()
-            yield Completion(ask, sloppy(ask.request.occupation, ask.seed % 2**31), 7, True)
+            attempt = queue.popleft()
+            yield Completion(attempt, sloppy(attempt.request.occupation, attempt.seed % 2**31), 7, True)
 
 
 def sloppy(who, seed):
@@ -267,7 +267,7 @@ def test_what_may_pass_is_asked_again(kind, monkeypatch, caplog):
 
     with serving(answer) as server:
         impatient = settings(server.url, read_timeout=0.25, total_timeout=0.4, concurrency=1)
-        done = texts(ServerGenerator(impatient), asks(2))
+        done = texts(ServerGenerator(impatient), attempts(2))
         assert len(server.asked) == 3
         assert server.asked[0].body == server.asked[1].body
     assert [item for item, _ in done] == [0, 1]
@@ -283,7 +283,7 @@ def test_a_server_that_does_not_recover_ends_the_cell_with_one_line(kind):
     bad, reason = BAD[kind]
     with serving(bad) as server:
         with pytest.raises(Fault) as caught:
-            texts(ServerGenerator(settings(server.url, concurrency=1)), asks(5))
+            texts(ServerGenerator(settings(server.url, concurrency=1)), attempts(5))
         assert len(server.asked) == 3
         assert f"{server.url}/completions: no usable answer after 3 tries" in str(caught.value)
         assert reason in str(caught.value)
@@ -295,7 +295,7 @@ def test_a_server_out_of_reach_is_named():
         closed.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{closed.getsockname()[1]}/v1"
     with pytest.raises(Fault, match=f"{url}/completions: no usable answer after 3 tries; the last time: not reached"):
-        texts(ServerGenerator(settings(url)), asks(3))
+        texts(ServerGenerator(settings(url)), attempts(3))
 
 
 @pytest.mark.parametrize(
@@ -315,7 +315,7 @@ def test_a_refusal_ends_the_cell_at_once_and_says_what_to_set(status, key, line,
     said = {"error": {"message": "no good: sk-secret-123 \x1b[31m"}}
     with serving(body(said, status, Location="/elsewhere")) as server:
         with pytest.raises(UserError) as caught:
-            texts(ServerGenerator(settings(server.url, api_key_env=key, concurrency=1)), asks(5))
+            texts(ServerGenerator(settings(server.url, api_key_env=key, concurrency=1)), attempts(5))
         assert len(server.asked) == 1
         assert server.asked[0].headers.get("Authorization") == ("Bearer sk-secret-123" if key else None)
     message = str(caught.value)
@@ -339,7 +339,7 @@ def test_retry_after_is_honoured_by_all_requests():
         return (429, {"Retry-After": "1"}, b"") if len(server.asked) == 1 else good(asked)
 
     with serving(answer) as server:
-        done = texts(ServerGenerator(settings(server.url, concurrency=1)), asks(3))
+        done = texts(ServerGenerator(settings(server.url, concurrency=1)), attempts(3))
         times = [asked.time for asked in server.asked]
     assert len(done) == 3
     assert len(times) == 4
@@ -349,7 +349,7 @@ def test_retry_after_is_honoured_by_all_requests():
 def test_a_server_that_asks_for_hours_is_left_alone():
     with serving(body(b"quota used up", 429, **{"Retry-After": "7200"})) as server:
         with pytest.raises(Fault, match=r"quota used up.*wait for 7200 s: try later"):
-            texts(ServerGenerator(settings(server.url, concurrency=1)), asks(3))
+            texts(ServerGenerator(settings(server.url, concurrency=1)), attempts(3))
         assert len(server.asked) == 1
 
 
@@ -373,7 +373,7 @@ def test_waits_double_up_to_a_minute_and_spread_by_the_seed():
 
 def test_a_limit_of_requests_per_minute_is_kept():
     with serving(good) as server:
-        texts(ServerGenerator(settings(server.url, requests_per_minute=1200)), asks(8))
+        texts(ServerGenerator(settings(server.url, requests_per_minute=1200)), attempts(8))
         times = [asked.time for asked in server.asked]
     assert times[-1] - times[0] > 0.9 * 7 * 0.05
 
@@ -383,10 +383,10 @@ def test_a_limit_of_requests_per_minute_is_kept():
 
 def test_answers_are_not_asked_for_twice_when_a_run_is_broken_off(tmp_path):
     with serving(good) as server:
-        undisturbed = texts(ServerGenerator(settings(server.url)), asks(20))
+        undisturbed = texts(ServerGenerator(settings(server.url)), attempts(20))
         server.asked.clear()
         generator = ServerGenerator(settings(server.url, concurrency=3), lambda: tmp_path)
-        running = generator.complete(asks(20))
+        running = generator.complete(attempts(20))
         begun = [next(running) for _ in range(8)]
         running.close()
         (journal,) = tmp_path.iterdir()
@@ -397,29 +397,29 @@ def test_answers_are_not_asked_for_twice_when_a_run_is_broken_off(tmp_path):
             journal.read_bytes() + b'{"name": "torn',
         )
         server.asked.clear()
-        assert texts(generator, asks(20)) == undisturbed
+        assert texts(generator, attempts(20)) == undisturbed
         assert len(server.asked) == 20 - kept
         assert (generator.usage.kept, generator.usage.answers) == (kept, 20 - kept)
         server.asked.clear()
-        assert texts(generator, asks(20)) == undisturbed  # what was added behind the torn line is read too
+        assert texts(generator, attempts(20)) == undisturbed  # what was added behind the torn line is read too
         assert not server.asked
 
 
 def test_what_is_kept_belongs_to_the_request(tmp_path):
     with serving(good) as server:
-        texts(ServerGenerator(settings(server.url), lambda: tmp_path), asks(4))
+        texts(ServerGenerator(settings(server.url), lambda: tmp_path), attempts(4))
         for other in ({"temperature": 0.5}, {"path": "org/other"}, {"style": "chat"}):
             server.asked.clear()
-            texts(ServerGenerator(settings(server.url, **other), lambda: tmp_path), asks(4))
+            texts(ServerGenerator(settings(server.url, **other), lambda: tmp_path), attempts(4))
             assert len(server.asked) == 4
         server.asked.clear()
-        texts(ServerGenerator(settings(server.url, concurrency=1, tries=9), lambda: tmp_path), asks(4))
+        texts(ServerGenerator(settings(server.url, concurrency=1, tries=9), lambda: tmp_path), attempts(4))
         assert not server.asked
 
 
 def test_attempts_are_told_apart_without_seeds_in_the_requests(tmp_path):
     (request,) = plan(1)
-    both = [Ask.of(request, attempt, 0, "g") for attempt in range(2)]
+    both = [Attempt.of(request, attempt, 0, "g") for attempt in range(2)]
     with serving(lambda _: f"The nurse wrote the number {len(server.asked)}.") as server:
         generator = ServerGenerator(settings(server.url, seeds=False, concurrency=1), lambda: tmp_path)
         first = texts(generator, deque(both))
@@ -432,7 +432,7 @@ def test_a_damaged_journal_costs_requests_and_nothing_else(tmp_path):
     lines = [b"\xff\xfe", b"[]", b"null", b'{"name": "a"}', b'{"name": "b", "text": 1, "finished": true}', b"{" * 9000]
     (tmp_path / JOURNAL_FILE).write_bytes(b"\n".join(lines))
     with serving(good) as server:
-        assert len(texts(ServerGenerator(settings(server.url), lambda: tmp_path), asks(4))) == 4
+        assert len(texts(ServerGenerator(settings(server.url), lambda: tmp_path), attempts(4))) == 4
         assert len(server.asked) == 4
 
 
@@ -462,15 +462,15 @@ GREEDY = {"temperature": 0.0, "max_new_tokens": 24}
 def same_texts_as_in_process(served, network, tokenizer, style):
     """Compare greedy texts: the server gets the very prompts that the in-process generator reads."""
     local = InProcessGenerator(network, tokenizer, ModelSettings(name="m", path="m", style=style, **GREEDY))
-    expected = {done.ask.request.item: done for done in local.complete(asks(6))}
-    answers = list(ServerGenerator(served).complete(asks(6)))
-    assert [done.ask.request.item for done in answers] == list(range(6))
+    expected = {done.attempt.request.item: done for done in local.complete(attempts(6))}
+    answers = list(ServerGenerator(served).complete(attempts(6)))
+    assert [done.attempt.request.item for done in answers] == list(range(6))
     for done in answers:
-        here = expected[done.ask.request.item]
+        here = expected[done.attempt.request.item]
         # In this process a text ends with the token that may end its sentence; a server's is judged by what follows.
         assert done.text.startswith(here.text)
         assert 0 < len(done.text) <= GREEDY["max_new_tokens"]
-        assert done.prompt_tokens == len(local.tokens_of([done.ask])[0].ids)
+        assert done.prompt_tokens == len(local.tokens_of([done.attempt])[0].ids)
     assert len({done.text for done in answers}) > 1
 
 
@@ -508,7 +508,7 @@ def test_transformers_serve(style, tmp_path):
         served = settings(url, engine="transformers", path=str(tmp_path), style=style, concurrency=2, **GREEDY)
         same_texts_as_in_process(served, network, tokenizer, style)
         with pytest.raises(UserError, match=r"model\.path|model\.url"):
-            list(ServerGenerator(served.model_copy(update={"path": "org/other"})).complete(asks(1)))
+            list(ServerGenerator(served.model_copy(update={"path": "org/other"})).complete(attempts(1)))
 
 
 @contextmanager

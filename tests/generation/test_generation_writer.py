@@ -8,7 +8,7 @@ import pytest
 import conftest
 from fairloop.errors import Fault, UserError
 from fairloop.generation.prompts import base_prompt, chat_messages, chat_prompt, tokenize
-from fairloop.generation.requests import Ask, Completion, Example, Form, Request, plan_requests
+from fairloop.generation.requests import Attempt, Completion, Example, Form, Request, plan_requests
 from fairloop.generation.settings import ModelSettings
 from fairloop.generation.writer import ENOUGH_ASKS, KEPT_REJECTED, write_corpus
 
@@ -22,21 +22,21 @@ def plan(**options):
 
 
 class Scripted:
-    """Answers with what a function of the ask returns, newest asks first: the order must not matter."""
+    """Answers with what a function of the attempt returns, newest attempts first: the order must not matter."""
 
     def __init__(self, write):
-        self.write, self.asks = write, []
+        self.write, self.attempts = write, []
 
     def complete(self, queue):
         while queue:
-            ask = queue.pop()
-            self.asks.append(ask)
-            text, finished = self.write(ask)
-            yield Completion(ask, text, 5, finished)
+            attempt = queue.pop()
+            self.attempts.append(attempt)
+            text, finished = self.write(attempt)
+            yield Completion(attempt, text, 5, finished)
 
 
-def good(ask):
-    return f"The {ask.request.occupation} wrote the number {ask.request.item} on a wall.", True
+def good(attempt):
+    return f"The {attempt.request.occupation} wrote the number {attempt.request.item} on a wall.", True
 
 
 def test_a_plan_balances_occupations_and_shares_examples_within_groups():
@@ -71,17 +71,19 @@ def test_everything_asked_for_is_written_in_the_order_of_items():
 
 
 def test_rejected_sentences_are_asked_for_again_with_other_random_numbers():
-    generator = Scripted(lambda ask: good(ask) if ask.attempt == ask.request.item % 3 else ("", True))
+    generator = Scripted(lambda attempt: good(attempt) if attempt.number == attempt.request.item % 3 else ("", True))
     written = write_corpus(generator, plan(), seed=0, stage="g")
     assert [row["attempt"] for row in written.rows] == [item % 3 for item in range(10)]
     assert written.stats.reasons == {"empty": 9}
-    assert len({ask.seed for ask in generator.asks}) == len(generator.asks)
+    assert len({attempt.seed for attempt in generator.attempts}) == len(generator.attempts)
 
 
 def test_an_item_that_exhausts_its_attempts_gets_other_examples():
     requests = plan()
     own = requests[0].examples
-    generator = Scripted(lambda ask: good(ask) if ask.request.item != 0 or ask.request.examples != own else ("", True))
+    generator = Scripted(
+        lambda attempt: good(attempt) if attempt.request.item != 0 or attempt.request.examples != own else ("", True)
+    )
     written = write_corpus(generator, requests, seed=0, stage="g", max_attempts=2)
     row = written.rows[0]
     assert row["attempt"] >= 2
@@ -90,7 +92,9 @@ def test_an_item_that_exhausts_its_attempts_gets_other_examples():
 
 
 def test_copies_are_rejected():
-    generator = Scripted(lambda ask: good(ask) if ask.attempt else ("The nurse met a judge and a plumber.", True))
+    generator = Scripted(
+        lambda attempt: good(attempt) if attempt.number else ("The nurse met a judge and a plumber.", True)
+    )
     written = write_corpus(generator, plan(), seed=0, stage="g")
     assert written.stats.reasons == {"copied": 9}
     assert len({row["text"] for row in written.rows}) == 10
@@ -98,26 +102,26 @@ def test_copies_are_rejected():
 
 @pytest.mark.parametrize("sentences", [1, 10, 500])
 def test_a_generator_that_never_writes_a_sentence_is_stopped(sentences):
-    generator = Scripted(lambda ask: ("<br>" * 3, True))
+    generator = Scripted(lambda attempt: ("<br>" * 3, True))
     with pytest.raises(
         Fault, match=r"yield is 0\.000 after 200 answers, under the floor of 0\.2: .*not plain prose 200"
     ):
         write_corpus(generator, plan(sentences=sentences), seed=0, stage="g")
-    assert len(generator.asks) == ENOUGH_ASKS
+    assert len(generator.attempts) == ENOUGH_ASKS
 
 
 def test_one_item_that_never_succeeds_stops_the_corpus_in_the_end():
-    generator = Scripted(lambda ask: good(ask) if ask.request.item else ("", True))
+    generator = Scripted(lambda attempt: good(attempt) if attempt.request.item else ("", True))
     with pytest.raises(Fault, match="under the floor"):
         write_corpus(generator, plan(sentences=300), seed=0, stage="g", min_yield=0.5)
-    assert len(generator.asks) <= 299 / 0.5 + 1
+    assert len(generator.attempts) <= 299 / 0.5 + 1
 
 
 def test_answers_are_read_and_the_first_rejected_ones_are_kept_as_written():
-    def write(ask):
-        if ask.attempt < 3:
-            return f"Sure! Here is one: A {ask.request.occupation} at work.", True
-        return f'Here is a new sentence:\n\n"{good(ask)[0]}"', True
+    def write(attempt):
+        if attempt.number < 3:
+            return f"Sure! Here is one: A {attempt.request.occupation} at work.", True
+        return f'Here is a new sentence:\n\n"{good(attempt)[0]}"', True
 
     written = write_corpus(Scripted(write), plan(), seed=0, stage="g", min_yield=0.1)
     assert all(row["text"].startswith("The ") and row["text"].endswith(" wall.") for row in written.rows)
@@ -229,6 +233,6 @@ def test_settings_out_of_range_are_refused(wrong):
 
 def test_asks_depend_on_seed_stage_item_and_attempt():
     request = plan()[0]
-    assert len({Ask.of(request, a, s, g).seed for a in (0, 1) for s in (0, 1) for g in ("g", "h")}) == 8
-    assert Ask.of(request, 0, 0, "g") == Ask.of(request, 0, 0, "g")
-    assert deque([Ask.of(request, 0, 0, "g")])
+    assert len({Attempt.of(request, a, s, g).seed for a in (0, 1) for s in (0, 1) for g in ("g", "h")}) == 8
+    assert Attempt.of(request, 0, 0, "g") == Attempt.of(request, 0, 0, "g")
+    assert deque([Attempt.of(request, 0, 0, "g")])

@@ -172,7 +172,7 @@ def test_finetuning_lowers_the_generators_own_preference(biased, tmp_path, weigh
 def test_the_finetuned_generator_writes_and_equal_calls_give_equal_adapters(biased, tmp_path):
     from collections import deque
 
-    from fairloop.generation.requests import Ask
+    from fairloop.generation.requests import Attempt
 
     sums = []
     for name in ("a", "b"):
@@ -183,8 +183,8 @@ def test_the_finetuned_generator_writes_and_equal_calls_give_equal_adapters(bias
         sums.append([hashlib.sha256(path.read_bytes()).hexdigest() for path in files])
     assert sums[0] == sums[1]
     generator = load_generator(biased, tmp_path / "a" / "out")
-    asks = deque([Ask.of(Request(0, 0, "nurse", ()), 0, 0, "g")])
-    assert len(list(generator.complete(asks))) == 1
+    attempts = deque([Attempt.of(Request(0, 0, "nurse", ()), 0, 0, "g")])
+    assert len(list(generator.complete(attempts))) == 1
 
 
 def test_training_prompts_are_those_of_writing_and_never_show_the_sentence_itself(biased):

@@ -68,7 +68,7 @@ def check_run(cell: Path):
     scores = logged.artifact(f"scores-{cell.name}")
     assert (scores["type"], scores["used"]) == ("scores", False)
     assert {name: Path(path) for name, path in scores["files"].items()} == {
-        name: cell / name for name in ("config.yaml", "metrics.csv", "result.json")
+        name: cell / name for name in ("config.yaml", "deciding.json", "metrics.csv", "result.json")
     }
     return logged
 

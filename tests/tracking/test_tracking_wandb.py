@@ -130,7 +130,7 @@ def check_run(cell: Cell) -> None:
     (scores,) = [item for item in run.artifacts if item["type"] == "scores"]
     assert (scores["name"], scores["used"]) == (f"scores-{cell.key}", False)
     assert {name: Path(path) for name, path in scores["files"].items()} == {
-        name: cell.folder / name for name in ("config.yaml", "metrics.csv", "result.json")
+        name: cell.folder / name for name in ("config.yaml", "deciding.json", "metrics.csv", "result.json")
     }
     made_from = {f"corpus-{cell.key}:generation-{generation}": digest(generation) for generation in range(3)}
     made_from[f"classifier-{cell.key}:latest"] = model["metadata"]["sha256"]

@@ -77,7 +77,8 @@ def check_served(service: Service, cell: Cell) -> None:
     assert {"latest", "generation-2"} == set(corpora[2].aliases)
     (scores,) = [one for one in mine if one.kind == "scores"]
     assert scores.files == {
-        name: (cell.folder / name).read_bytes() for name in ("config.yaml", "metrics.csv", "result.json")
+        name: (cell.folder / name).read_bytes()
+        for name in ("config.yaml", "deciding.json", "metrics.csv", "result.json")
     }
     # What the run made and read again is its output and its input; scores are an output.
     lineage = {one.kind: (one.logged_by, set(one.used_by)) for one in mine if one.kind != "run_table"}

@@ -20,7 +20,7 @@ import torch
 
 from fairloop.generation.generator import Generator
 from fairloop.generation.in_process import InProcessGenerator
-from fairloop.generation.requests import Ask, Completion, Example, Request, plan_requests
+from fairloop.generation.requests import Attempt, Completion, Example, Request, plan_requests
 from fairloop.generation.settings import ModelSettings
 from fairloop.generation.writer import write_corpus
 from fairloop.seeding import derive
@@ -48,23 +48,23 @@ class FixedBatches:
         head = generator.model.get_output_embeddings()
         head.register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(),))
 
-    def complete(self, queue: deque[Ask]) -> Iterator[Completion]:
+    def complete(self, queue: deque[Attempt]) -> Iterator[Completion]:
         """Write the asks batch by batch, in their order."""
         while queue:
             batch = [queue.popleft() for _ in range(min(len(queue), self.generator.settings.batch_size))]
-            for ask, written in zip(batch, self._generate(batch), strict=True):
-                yield self._completion(ask, written)
+            for attempt, written in zip(batch, self._generate(batch), strict=True):
+                yield self._completion(attempt, written)
 
-    def _completion(self, ask: Ask, written: list[int]) -> Completion:
+    def _completion(self, attempt: Attempt, written: list[int]) -> Completion:
         text, finished, count = "", False, len(written)
         for count in range(1, len(written) + 1):
             done = self.generator.text_if_done(written[:count])
             if done is not None:
                 text, finished = done
                 break
-        return Completion(ask, text, count, finished)
+        return Completion(attempt, text, count, finished)
 
-    def _generate(self, batch: list[Ask]) -> list[list[int]]:
+    def _generate(self, batch: list[Attempt]) -> list[list[int]]:
         settings, tokenizer = self.generator.settings, self.generator.tokenizer
         prompts = [list(tokens.ids) for tokens in self.generator.tokens_of(batch)]
         longest = max(map(len, prompts))
@@ -125,13 +125,13 @@ def race_tokens(generator: InProcessGenerator, tokens: int, repeats: int) -> Rac
     ours = Endless(generator.model, generator.tokenizer, settings)
     theirs = FixedBatches(ours, endless=True)
     requests = bench_requests(settings.batch_size)
-    asks = [Ask.of(request, 0, 0, "bench") for request in requests]
+    attempts = [Attempt.of(request, 0, 0, "bench") for request in requests]
     speeds: tuple[list[float], list[float]] = ([], [])
     runners: tuple[Generator, Generator] = (theirs, ours)
     for _ in range(repeats):
         for speed, runner in zip(speeds, runners, strict=True):
             start = time.perf_counter()
-            written = sum(done.tokens for done in runner.complete(deque(asks)))
+            written = sum(done.tokens for done in runner.complete(deque(attempts)))
             speed.append(written / (time.perf_counter() - start))
     return Race("tokens/s", *speeds)
 

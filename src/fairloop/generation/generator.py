@@ -5,21 +5,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
-from fairloop.generation.requests import Ask, Completion
+from fairloop.generation.requests import Attempt, Completion
 from fairloop.generation.server_settings import ServerSettings
 from fairloop.generation.settings import ModelSettings
 
 
 class Generator(Protocol):
-    """Writes a text for every ask in a queue that may grow while it is worked off."""
+    """Writes a text for every attempt in a queue that may grow while it is worked off."""
 
-    def complete(self, queue: deque[Ask]) -> Iterator[Completion]:
-        """Take asks from `queue` and yield completions, in any order, until the queue is empty and all are answered.
+    def complete(self, queue: deque[Attempt]) -> Iterator[Completion]:
+        """Take attempts from `queue` and yield completions, in any order, until it is empty and all are answered.
 
         The caller may append to `queue` between two completions: a rejected text is asked for again that way.
-        The text of an ask depends on the ask and on the generator's settings. Which texts count as copies depends on
-        the order: so that a second run repeats it, a generator whose answers arrive by chance yields them in the order
-        of asking.
+        The text of an attempt depends on the attempt and on the generator's settings alone. Of two equal texts the one
+        that is yielded first is kept. A server's answers arrive by chance: it yields them in the order of the queue, so
+        that a second run keeps the same ones.
         """
         ...
 

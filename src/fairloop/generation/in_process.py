@@ -22,7 +22,7 @@ from transformers.cache_utils import Cache
 from fairloop.errors import UserError
 from fairloop.generation.answers import answer_end
 from fairloop.generation.prompts import Tokens, base_prompt, chat_prompt, tokenize
-from fairloop.generation.requests import Ask, Completion
+from fairloop.generation.requests import Attempt, Completion
 from fairloop.generation.sampler import Sampling, sample
 from fairloop.generation.settings import ModelSettings
 from fairloop.seeding import random_generator
@@ -37,10 +37,10 @@ _SLOT_STEP = 64
 
 @dataclass(order=True)
 class _Waiting:
-    """An ask with its tokens; sorted so that prompts of one length, and of one group, come together."""
+    """An attempt with its tokens; sorted so that prompts of one length, and of one group, come together."""
 
     order: tuple[int, int, int, int]
-    ask: Ask = field(compare=False)
+    attempt: Attempt = field(compare=False)
     tokens: Tokens = field(compare=False)
 
 
@@ -48,7 +48,7 @@ class _Waiting:
 class _Row:
     """A sentence being written. `length` tokens lie in the cache; `pending` is fed next."""
 
-    ask: Ask
+    attempt: Attempt
     uniforms: np.ndarray
     seen: list[int]
     pending: int
@@ -152,15 +152,16 @@ class InProcessGenerator:
         )
         return cls(model, tokenizer, settings)
 
-    def complete(self, queue: deque[Ask]) -> Iterator[Completion]:
-        """Write a text for every ask: see `Generator.complete`. A second run yields the same in the same order."""
+    def complete(self, queue: deque[Attempt]) -> Iterator[Completion]:
+        """Write a text for every attempt: see `Generator.complete`. A second run yields the same in the same order."""
         return _Decoder(self).run(queue)
 
-    def tokens_of(self, asks: list[Ask]) -> list[Tokens]:
-        """Return the prompts of some asks as token ids."""
+    def tokens_of(self, attempts: list[Attempt]) -> list[Tokens]:
+        """Return the prompts of some attempts as token ids."""
         form = self.settings.prompt_form
         prompts = [
-            chat_prompt(ask.request, self.tokenizer, form) if self.chat else base_prompt(ask.request) for ask in asks
+            chat_prompt(attempt.request, self.tokenizer, form) if self.chat else base_prompt(attempt.request)
+            for attempt in attempts
         ]
         return tokenize(prompts, self.tokenizer)
 
@@ -194,7 +195,7 @@ class _Decoder:
         self.masks = _MaskMaker(generator.model)
 
     @torch.inference_mode()
-    def _admit(self, queue: deque[Ask]) -> None:
+    def _admit(self, queue: deque[Attempt]) -> None:
         """Fill free rows, some at a time: a forward pass for one row costs almost as much as for several."""
         self._receive(queue)
         free = self.batch - len(self.rows)
@@ -204,8 +205,8 @@ class _Decoder:
         first = len(self.rows)
         for entry in admitted:
             ids = entry.tokens.ids
-            uniforms = random_generator(entry.ask.seed, "tokens").random(self.generator.settings.max_new_tokens)
-            self.rows.append(_Row(entry.ask, uniforms, list(ids), ids[-1], len(ids) - 1))
+            uniforms = random_generator(entry.attempt.seed, "tokens").random(self.generator.settings.max_new_tokens)
+            self.rows.append(_Row(entry.attempt, uniforms, list(ids), ids[-1], len(ids) - 1))
         self._place_beginnings(first, admitted)
         self._prefill(
             slice(first, len(self.rows)),
@@ -213,12 +214,12 @@ class _Decoder:
             [e.tokens.shared for e in admitted],
         )
 
-    def _receive(self, queue: deque[Ask]) -> None:
-        asks = list(queue)
+    def _receive(self, queue: deque[Attempt]) -> None:
+        attempts = list(queue)
         queue.clear()
-        for ask, tokens in zip(asks, self.generator.tokens_of(asks), strict=True):
-            order = (-tokens.shared, ask.request.group, ask.request.item, ask.attempt)
-            insort(self.waiting, _Waiting(order, ask, tokens))
+        for attempt, tokens in zip(attempts, self.generator.tokens_of(attempts), strict=True):
+            order = (-tokens.shared, attempt.request.group, attempt.request.item, attempt.number)
+            insort(self.waiting, _Waiting(order, attempt, tokens))
 
     def _place_beginnings(self, first: int, admitted: list[_Waiting]) -> None:
         """Put the keys and values of each row's shared beginning into its row."""
@@ -288,14 +289,14 @@ class _Decoder:
             done = self.generator.text_if_done(row.written)
             if done is None:
                 continue
-            completions.append(Completion(row.ask, done[0], len(row.written), done[1]))
+            completions.append(Completion(row.attempt, done[0], len(row.written), done[1]))
             last = self.rows.pop()
             if index < len(self.rows):
                 self.rows[index] = last
                 self.cache.copy_row(len(self.rows), index, last.length)
         return completions
 
-    def run(self, queue: deque[Ask]) -> Iterator[Completion]:
+    def run(self, queue: deque[Attempt]) -> Iterator[Completion]:
         while True:
             self._admit(queue)
             if not self.rows:

@@ -52,17 +52,17 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Ask:
+class Attempt:
     """One attempt at a request; `seed` fixes its random numbers."""
 
     request: Request
-    attempt: int
+    number: int
     seed: int
 
     @classmethod
-    def of(cls, request: Request, attempt: int, seed: int, stage: str) -> "Ask":
-        """Build an attempt whose random numbers depend on (seed, stage, item, attempt) only."""
-        return cls(request, attempt, derive(seed, stage, request.item, attempt))
+    def of(cls, request: Request, number: int, seed: int, stage: str) -> "Attempt":
+        """Build an attempt whose random numbers depend on (seed, stage, item, number) only."""
+        return cls(request, number, derive(seed, stage, request.item, number))
 
 
 def plan_requests(
@@ -117,14 +117,14 @@ class Completion:
     """What a generator wrote for one attempt.
 
     Attributes:
-        ask: the attempt.
+        attempt: what it answers.
         text: the text as written, without the prompt.
         tokens: how many tokens were sampled for it, the stopping one included.
         finished: False when the text was cut off at the token limit.
         prompt_tokens: how many tokens the prompt had, where a server says so: what is paid for.
     """
 
-    ask: Ask
+    attempt: Attempt
     text: str
     tokens: int
     finished: bool

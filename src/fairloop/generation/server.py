@@ -29,7 +29,7 @@ from fairloop.errors import Fault, UserError
 from fairloop.files import canonical_json, digest_text, writing
 from fairloop.generation.answers import answer_end
 from fairloop.generation.prompts import base_prompt, chat_messages, plain
-from fairloop.generation.requests import Ask, Completion
+from fairloop.generation.requests import Attempt, Completion
 from fairloop.generation.server_settings import ENGINES, ServerSettings
 from fairloop.seeding import derive
 
@@ -99,8 +99,8 @@ class ServerGenerator:
         self.usage = Usage()
         self._key = _api_key(settings)
 
-    def complete(self, queue: deque[Ask]) -> Iterator[Completion]:
-        """Write a text for every ask: see `Generator.complete`. They come in the order of asking.
+    def complete(self, queue: deque[Attempt]) -> Iterator[Completion]:
+        """Write a text for every attempt: see `Generator.complete`. They come in the order of the queue.
 
         Raises:
             Fault: the server stays out of reach or gives no usable answer, however often it is asked.
@@ -153,18 +153,18 @@ def _api_key(settings: ServerSettings) -> str | None:
 # --- what is asked --------------------------------------------------------------------------------------------------
 
 
-def request_body(ask: Ask, settings: ServerSettings) -> dict[str, Any]:
+def request_body(attempt: Attempt, settings: ServerSettings) -> dict[str, Any]:
     """Return the JSON body of a request; nothing is left to the server's defaults that it has a field for."""
     body: dict[str, Any] = {"model": settings.path, "max_tokens": settings.max_new_tokens}
     if settings.chat:
         body["messages"] = chat_messages(
-            ask.request, system_role=settings.system_role, prompt_form=settings.prompt_form
+            attempt.request, system_role=settings.system_role, prompt_form=settings.prompt_form
         )
     else:
-        prompt = base_prompt(ask.request)
+        prompt = base_prompt(attempt.request)
         body |= {"prompt": prompt.shared + prompt.rest, "stop": _STOP}
     if settings.seeds:
-        body["seed"] = ask.seed % 2**31  # the widest that every engine takes
+        body["seed"] = attempt.seed % 2**31  # the widest that every engine takes
     return body | _sampling(settings) | settings.extra
 
 
@@ -261,24 +261,24 @@ class _Client:
         for connection in self.connections:
             await connection.aclose()
 
-    async def answer(self, ask: Ask) -> Completion:
-        """Return the completion of an ask: kept from before, or asked for now and kept."""
-        body = request_body(ask, self.settings)
+    async def answer(self, attempt: Attempt) -> Completion:
+        """Return the completion of an attempt: kept from before, or asked for now and kept."""
+        body = request_body(attempt, self.settings)
         # The seed tells attempts apart where the body does not carry it.
-        name = digest_text(canonical_json({"seed": ask.seed, "body": body}))
+        name = digest_text(canonical_json({"seed": attempt.seed, "body": body}))
         kept = self.journal.kept.get(name)
         if kept is not None:
             self.usage.add(kept, kept=True)
-            return _completion(ask, kept)
+            return _completion(attempt, kept)
         async with self.slots:
             connection = self.connection()
-            answer = await self._ask(connection, ask, body)
+            answer = await self._ask(connection, attempt, body)
             self.idle.append(connection)
         self.journal.add(name, answer)
         self.usage.add(answer, kept=False)
-        return _completion(ask, answer)
+        return _completion(attempt, answer)
 
-    async def _ask(self, connection: httpx.AsyncClient, ask: Ask, body: dict[str, Any]) -> Answer:
+    async def _ask(self, connection: httpx.AsyncClient, attempt: Attempt, body: dict[str, Any]) -> Answer:
         """Ask until there is an answer, each time after a longer wait."""
         number = 0
         while True:
@@ -288,7 +288,7 @@ class _Client:
             try:
                 return await self._try(connection, body)
             except _Trouble as trouble:
-                await self._wait_or_give_up(trouble, number, ask.seed)
+                await self._wait_or_give_up(trouble, number, attempt.seed)
 
     async def _wait_or_give_up(self, trouble: _Trouble, number: int, seed: int) -> None:
         """Wait before the next try, or raise what ends the cell."""
@@ -434,11 +434,11 @@ def _error_message(data: bytes) -> str:
     return plain(str(inner)) if inner else ""
 
 
-def _completion(ask: Ask, answer: Answer) -> Completion:
+def _completion(attempt: Attempt, answer: Answer) -> Completion:
     """Cut an answer where an in-process generator stops: behind its first sentence."""
     end = answer_end(answer.text)
     text, finished = (answer.text, answer.finished) if end is None else (answer.text[:end], True)
-    return Completion(ask, text, answer.tokens, finished, answer.prompt_tokens)
+    return Completion(attempt, text, answer.tokens, finished, answer.prompt_tokens)
 
 
 # --- answers that outlive the process -------------------------------------------------------------------------------

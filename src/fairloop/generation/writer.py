@@ -9,7 +9,7 @@ from typing import Any
 from fairloop.errors import Fault
 from fairloop.generation.answers import answer_of
 from fairloop.generation.generator import Generator
-from fairloop.generation.requests import Ask, Completion, Request
+from fairloop.generation.requests import Attempt, Completion, Request
 from fairloop.generation.screening import clean, normal_form, screen
 from fairloop.seeding import random_generator
 
@@ -107,13 +107,13 @@ def write_corpus(
         Fault: the yield lies under its floor; the line names the commonest reasons.
     """
     by_item = {request.item: request for request in requests}
-    queue = deque(Ask.of(request, 0, seed, stage) for request in requests)
+    queue = deque(Attempt.of(request, 0, seed, stage) for request in requests)
     rows: dict[int, dict[str, Any]] = {}
     seen: set[str] = set()
     stats = GenerationStats()
     start = time.perf_counter()
     for completion in generator.complete(queue):
-        request, attempt = completion.ask.request, completion.ask.attempt
+        request, attempt = completion.attempt.request, completion.attempt.number
         text, rejection = _judge(completion, screen, seen, stats)
         if rejection is None:
             seen.add(normal_form(text))
@@ -131,7 +131,7 @@ def write_corpus(
             else:
                 if (attempt + 1) % max_attempts == 0:
                     request = _other_examples(request, requests, seed, stage, attempt)
-                queue.append(Ask.of(request, attempt + 1, seed, stage))
+                queue.append(Attempt.of(request, attempt + 1, seed, stage))
                 continue
         if on_progress is not None:
             on_progress(len(rows) + stats.given_up, len(by_item))
@@ -142,7 +142,7 @@ def write_corpus(
 
 
 def _judge(completion: Completion, screen: Screen, seen: set[str], stats: GenerationStats) -> tuple[str, str | None]:
-    request = completion.ask.request
+    request = completion.attempt.request
     text = clean(answer_of(completion.text, request.occupation))
     rejection = screen(text, completion.finished, request, seen)
     stats.asked += 1

@@ -29,7 +29,7 @@ from fairloop.measures.measurement import Measurement
 from fairloop.tracking.curves import CURVES_FILE, read_curves
 from fairloop.tracking.results import measurements_of
 from fairloop.tracking.settings import TrackingSettings
-from fairloop.tracking.store import RESULT_FILES, Cell
+from fairloop.tracking.store import RESULT_FILES, SEALED_FILES, Cell
 from fairloop.tracking.wandb_artifacts import Artifacts, debiased_model, use
 from fairloop.tracking.wandb_service import (
     agents_run,
@@ -392,8 +392,9 @@ class WandbTracker(Tracker):
 
     def _log_result(self) -> None:
         """Log what the cell's folder says of it: what a report needs, wherever it is made."""
-        files = [self.cell.folder / name for name in ("config.yaml", *RESULT_FILES)]
-        if self._is_logged(SCORES + "/result") or not all(file.is_file() for file in files):
+        files = [file for name in SEALED_FILES if (file := self.cell.folder / name).is_file()]
+        results = {self.cell.folder / name for name in RESULT_FILES}
+        if self._is_logged(SCORES + "/result") or not results <= set(files):
             return
         metadata = {"weights": self.choices.get("weights", {})}
         made_from = self._artifacts.everything()
