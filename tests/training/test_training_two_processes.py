@@ -67,7 +67,9 @@ def test_two_processes_give_the_loss_and_gradients_of_one(gradients, name):
     assert one.keys() == two.keys()
     assert len(one) > 2
     for key in one:
-        assert torch.allclose(one[key], two[key], rtol=1e-5, atol=1e-6), key
+        # A small number in a gradient of larger ones is what is left of a sum over tokens: it is rounded as they are.
+        scale = max(1.0, float(one[key].abs().max()))
+        assert torch.allclose(one[key], two[key], rtol=1e-5, atol=1e-6 * scale), key
     assert max(float(value.abs().max()) for key, value in two.items() if key != "loss") > 1e-4
 
 
