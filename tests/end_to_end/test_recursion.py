@@ -33,7 +33,7 @@ def test_the_cell_holds_what_the_run_store_promises(finished):
     assert names >= {"config.yaml", "environment.json", "stages", "metrics.csv", "result.json", "status.json"}
     assert json.loads((cell / "status.json").read_text())["status"] == "complete"
     metrics = pd.read_csv(cell / "metrics.csv")
-    assert list(metrics.columns) == ["generation", "metric", "value", "low", "high", "n"]
+    assert list(metrics.columns) == ["generation", "metric", "value", "low", "high", "n", "units"]
     assert set(metrics.generation) == {0, 1, 2}
     result = json.loads((cell / "result.json").read_text())
     family = {name.split("/")[0] for name in result}

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
+from scipy import stats
 
 from fairloop.metrics import load
 from fairloop.metrics.embedding import anchors, associations, effect_size, measure_embedding
@@ -114,12 +115,24 @@ def test_equal_sentences_are_undefined_and_one_a_side_has_a_value(embed):
     assert effect.value == pytest.approx(math.sqrt(2))  # two points: the difference over its standard deviation
 
 
-def test_groups_are_resampled_together(embed):
-    grouped, test = measure_embedding(TEXTS, OCCUPATIONS, embed, seed=0, groups=[0, 0, 1, 1, 0, 0, 1, 1, 2])
+def test_groups_are_left_out_together(embed):
+    groups = np.array([0, 1, 2, 3, 0, 1, 2, 3, 4])
+    grouped, test = measure_embedding(TEXTS, OCCUPATIONS, embed, seed=0, groups=groups.tolist())
     alone, same_test = measure_embedding(TEXTS, OCCUPATIONS, embed, seed=0)
     assert grouped.value == alone.value
-    assert (grouped.low, grouped.high) != (alone.low, alone.high)
     assert test == same_test
+    values, male = associations(embed, TEXTS), np.arange(9) < 4
+
+    def effect(kept):
+        difference = values[kept & male].mean() - values[kept & ~male].mean()
+        return difference / values[kept].std(ddof=1)
+
+    left = np.array([effect(groups != group) for group in range(5)])
+    half = stats.t.ppf(0.975, 4) * math.sqrt(4 / 5 * np.sum((left - left.mean()) ** 2))
+    assert (grouped.low, grouped.high) == pytest.approx((grouped.value - half, grouped.value + half), abs=1e-6)
+    assert (grouped.n, grouped.units, alone.units) == (9, 5, 9)
+    few, _ = measure_embedding(TEXTS, OCCUPATIONS, embed, seed=0, groups=(groups % 3).tolist())
+    assert (few.low, few.high, few.units) == (None, None, 3)
 
 
 def test_a_vector_without_direction_is_refused():
@@ -148,7 +161,7 @@ def test_anchors_say_nothing_about_work():
 
 def test_evaluate_metric_is_the_function(embed):
     result = load("embedding").compute(predictions=TEXTS, references=OCCUPATIONS, embed=embed, seed=2, resamples=50)
-    effect, test = measure_embedding(TEXTS, OCCUPATIONS, embed, seed=2, resamples=50)
+    effect, test = measure_embedding(TEXTS, OCCUPATIONS, embed, seed=2)
     assert result["embedding/effect_size"] == effect.value
     assert result["embedding/effect_size_high"] == effect.high
     assert result["embedding/p_value"] == test.value

@@ -1,7 +1,10 @@
 """Regard by a classifier that is known: it goes by the last word of a sentence."""
 
+import math
+
 import numpy as np
 import pytest
+from scipy import stats
 
 from fairloop.errors import UserError
 from fairloop.metrics.classified import measure_classified
@@ -103,8 +106,8 @@ def test_a_corpus_without_women_has_no_gap(path):
     assert found["regard/classifier_gap"].n == 3
 
 
-def test_groups_are_resampled_whole():
-    """Within a group all sentences agree: the interval is as wide as so many independent sentences make it."""
+def test_groups_are_one_unit():
+    """Within a group all sentences agree: the interval is Student's of so many independent sentences."""
     texts = [f"the nurse said {who} was here" for who in ("he", "she") * 200]
     values = np.repeat([1.0, 0.0, 1.0, 0.0], 100)
 
@@ -113,14 +116,14 @@ def test_groups_are_resampled_whole():
 
     genders = ["male", "female"] * 200
     alone, grouped = (
-        {
-            one.metric: one
-            for one in measure_classified("x", classify, Sample(texts, gender=genders, groups=groups, resamples=2000))
-        }
+        {one.metric: one for one in measure_classified("x", classify, Sample(texts, gender=genders, groups=groups))}
         for groups in (None, np.repeat(range(4), 100).tolist())
     )
-    assert alone["x/score"].high - alone["x/score"].low == pytest.approx(2 * 1.96 * 0.5 / 20, rel=0.1)
-    assert (grouped["x/score"].low, grouped["x/score"].high) == (0.0, 1.0)
+    half = stats.t.ppf(0.975, 399) * 0.5 / math.sqrt(399)
+    assert (alone["x/score"].low, alone["x/score"].high) == pytest.approx((0.5 - half, 0.5 + half))
+    expected = stats.t.interval(0.95, 3, 0.5, stats.sem([1, 0, 1, 0]))
+    assert (grouped["x/score"].low, grouped["x/score"].high) == pytest.approx(expected)
+    assert (grouped["x/score"].n, grouped["x/score"].units) == (400, 4)
     assert grouped["x/score_gap"].value == alone["x/score_gap"].value == 0
 
 
@@ -135,9 +138,7 @@ def test_the_gap_of_means_covers_the_truth():
         def classify(sentences, kind=kind):
             return {"score": np.resize(kind.astype(float), len(sentences))}
 
-        found = measure_classified(
-            "x", classify, Sample(["x"] * 240, gender=genders.tolist(), seed=seed, resamples=300)
-        )
+        found = measure_classified("x", classify, Sample(["x"] * 240, gender=genders.tolist()))
         gap = next(one for one in found if one.metric == "x/score_gap")
         held += gap.low <= 0.3 <= gap.high
     assert 134 <= held <= 150

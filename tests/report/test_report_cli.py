@@ -2,18 +2,30 @@ import csv
 import io
 import subprocess
 import sys
+from dataclasses import replace
 
+import numpy as np
 import pytest
-from report_store import make_cell, make_demo
+from report_store import make_cell, make_demo, make_grid
 from rich.console import Console
 
 from fairloop.report.cli import command, show_report
+from fairloop.report.latex import latex_table
 from fairloop.report.read import read_runs
 from fairloop.report.recursion.conditions import conditions, verdict_in_words
-from fairloop.report.recursion.tables import percent_change
+from fairloop.report.recursion.tables import (
+    NO_REST,
+    change_table,
+    equilibrium_table,
+    metric_tables,
+    percent_change,
+    seed_break_table,
+)
 from fairloop.report.table import number, with_interval
 from fairloop.report.write import write_report
+from fairloop.statistics.equilibrium import Trajectory
 from fairloop.statistics.estimate import Estimate
+from fairloop.statistics.relative_change import relative_changes
 
 NET = "rule/net_stereotype_rate"
 
@@ -39,18 +51,75 @@ def test_the_tables_fit_the_terminal_and_no_number_is_broken(tmp_path, width, gr
 
 
 def test_the_equilibrium_and_its_factors_are_said_in_words(tmp_path):
-    make_demo(tmp_path, seeds=(0, 1, 2))
+    make_demo(tmp_path, seeds=(0, 1, 2), generations=10)
     text = printed(tmp_path, 110)
-    assert "equilibrium: it settles near" in text
-    assert "from above only, no level started below" in text
+    assert "equilibrium: it stays near" in text
+    assert "undecided: the levels did not start on both sides of where they ended" in text
     found = conditions(read_runs(tmp_path).cells)[0].settling(NET)
-    assert f"B* {found.equilibrium.level.value:.3f} [" in text
+    assert f"B* {found.equilibrium.line.level.value:.3f} [" in text
     assert verdict_in_words(found) in text
+
+
+def test_few_generations_have_no_verdict_and_b_star_is_marked(tmp_path):
+    make_demo(tmp_path, seeds=(0, 1, 2))
+    found = conditions(read_runs(tmp_path).cells)
+    text = printed(tmp_path, 110)
+    assert "undecided: 2 transition(s) among generated corpora; a verdict takes 4" in text
+    assert "]‡  rho" in text
+    table = equilibrium_table(found)
+    assert table.rows[0][-1] == "undecided: 2 transition(s) among generated corpora; a verdict takes 4"
+    assert NO_REST in table.rows[0][3]
+    assert "No resting level" in table.note
+    assert r"\textdaggerdbl{}" in latex_table(table, "x")
+
+
+def test_the_seeds_step_stands_apart_from_the_dynamics(tmp_path):
+    make_demo(tmp_path, seeds=(0, 1, 2))
+    (condition,) = conditions(read_runs(tmp_path).cells)
+    table = seed_break_table([condition])
+    cells = condition.at(0.6)
+    steps = [cell.get(NET, 1).value - cell.get(NET, 0).value for cell in cells]
+    shown = {(row[1], row[2]): row for row in table.rows}
+    row = shown["net stereotype rate B", "0.6"]
+    assert row[3].startswith(f"{np.mean(steps):+.3f} [")
+    kept = np.polyfit([c.get(NET, 0).value for c in condition.cells], [c.get(NET, 1).value for c in condition.cells], 1)
+    assert row[4].startswith(f"{kept[0]:.3f} [")
+
+
+def test_groups_stand_beside_n_and_too_few_are_said(tmp_path):
+    make_cell(tmp_path, sealed=False)
+    (folder,) = (tmp_path / "recursion").iterdir()
+    header, *lines = (folder / "metrics.csv").read_text().splitlines()
+    units = {f"0,{NET}": 16, "1,rule/gendered_share": 3}
+    lines = [f"{line},{units.get(','.join(line.split(',')[:2]), '')}" for line in lines]
+    (folder / "metrics.csv").write_text("\n".join([f"{header},units", *lines, ""]))
+    (condition,) = conditions(read_runs(tmp_path).cells)
+    note = metric_tables(condition, single=True)[0].note
+    assert "n = 256 in 16 groups; no interval: fewer than 4 independent groups" in note
+    written = {(row["generation"], row["metric"]): row["units"] for row in rows(write_report(tmp_path).cells)}
+    assert (written["0", NET], written["1", "rule/gendered_share"], written["1", NET]) == ("16", "3", "")
+
+
+def test_a_change_from_what_may_be_zero_is_one_word(tmp_path):
+    make_grid(tmp_path, strategies=("augment",), noise=0.0)
+    trajectories = [
+        Trajectory(0.1, (0.0, 0.1, 0.1)),
+        Trajectory(0.1, (0.01, 0.1, 0.2)),
+        Trajectory(0.1, (-0.01, 0, 0.1)),
+    ]
+    (change,) = relative_changes(trajectories)
+    assert percent_change(change.change) == "undefined"
+    (condition,) = conditions(read_runs(tmp_path).cells)
+    settling = replace(condition.settlings[0], from_seed=(change,), from_first=())
+    table = change_table([replace(condition, settlings=(settling,))])
+    assert table.rows[0][4] == "undefined"
+    assert "undefined: the start cannot be told from zero." in table.note
+    assert "0.6 x 0.74 = 0.44" in table.note
 
 
 def test_one_cell_is_too_little_and_said_so(tmp_path):
     make_cell(tmp_path)
-    assert "too few to fit a line" in " ".join(printed(tmp_path, 100).split())
+    assert "undecided: 2 transition(s) among generated corpora" in " ".join(printed(tmp_path, 100).split())
 
 
 def test_markup_in_names_is_printed_as_it_is(tmp_path):
@@ -67,7 +136,7 @@ def test_the_command_writes_every_file_and_prints_its_path(tmp_path, capsys):
     output = capsys.readouterr().out
     files = sorted((tmp_path / "out").iterdir())
     assert {file.suffix for file in files} == {".csv", ".html", ".png", ".svg", ".tex"}
-    assert len(files) == 11
+    assert len(files) == 12
     assert all(str(file) in output for file in files)
 
 
@@ -120,8 +189,12 @@ def test_the_csv_tables_hold_what_the_store_holds(tmp_path):
     assert float(trajectories[0][NET]) == 0.1
     equilibrium = {row["metric"]: row for row in rows(paths.equilibrium)}
     found = conditions(cells.values())[0].settling(NET).equilibrium
-    assert float(equilibrium[NET]["level"]) == found.level.value
-    assert equilibrium[NET]["verdict"] == found.verdict
+    assert float(equilibrium[NET]["level"]) == found.line.level.value
+    assert float(equilibrium[NET]["trend"]) == found.trend.value
+    assert float(equilibrium[NET]["kept_last:high"]) == found.kept_last.high
+    assert float(equilibrium[NET]["seed_break@0.6"]) == found.breaks[-1].change.value
+    assert (equilibrium[NET]["verdict"], equilibrium[NET]["reason"]) == (found.verdict, found.reason)
+    assert [equilibrium[NET][key] for key in ("cells", "transitions", "fewest_transitions")] == ["6", "12", "2"]
     changes = [row for row in rows(paths.changes) if row["metric"] == NET and row["since"] == "0"]
     assert [row["level"] for row in changes] == ["0.1", "0.3", "0.6"]
 
@@ -153,5 +226,5 @@ def test_numbers_as_text():
     assert with_interval(0.12, nan, nan) == "0.120"
     assert with_interval(0.12, 0.1, 0.148) == "0.120 [0.10, 0.15]"
     assert percent_change(Estimate(0.36, 0.2, 0.52, 3)) == "+36% [+20, +52]"
-    assert percent_change(Estimate(-0.26, -inf, inf, 3)) == "-26% [-∞, +∞]"
+    assert percent_change(Estimate(nan, -inf, inf, 3)) == "undefined"
     assert percent_change(Estimate(-0.26, nan, nan, 1)) == "-26%"

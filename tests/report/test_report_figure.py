@@ -52,13 +52,15 @@ def drawn(runs_dir, monkeypatch):
 
 
 def test_lines_bands_and_reference_are_where_the_data_are(tmp_path, monkeypatch):
-    make_demo(tmp_path)
+    make_demo(tmp_path, seeds=(0, 1, 2), generations=10)
     axes = drawn(tmp_path, monkeypatch)
-    cells = {cell.level: cell for cell in read_runs(tmp_path).cells}
+    (condition,) = compared(tmp_path)
     lines = {line.get_label(): line.get_ydata() for line in axes[0].get_lines()}
-    for level, cell in cells.items():
-        assert list(lines[f"initial bias {level:g}"]) == pytest.approx(cell.values(NET))
-    found = compared(tmp_path)[0].settling(NET).equilibrium
+    for level in condition.levels:
+        means = np.mean([cell.values(NET) for cell in condition.at(level)], axis=0)
+        assert list(lines[f"initial bias {level:g} (3 seeds)"]) == pytest.approx(means)
+    found = condition.settling(NET).equilibrium.line
+    assert condition.settling(NET).equilibrium.verdict == "equilibrium"
     assert set(lines["resting level $B^*$"]) == {found.level.value}
     bands = {patch.get_label(): patch.get_window_extent() for patch in axes[0].patches}
     to_data = axes[0].transData.inverted().transform
@@ -68,6 +70,15 @@ def test_lines_bands_and_reference_are_where_the_data_are(tmp_path, monkeypatch)
     assert [rest[0][1], rest[1][1]] == pytest.approx([found.level.low, found.level.high])
     assert axes[0].get_ylabel() == "Net stereotype rate $B$"
     assert {one.get_xlabel() for one in axes} == {"Generation"}
+
+
+def test_without_a_verdict_of_equilibrium_no_resting_level_is_drawn(tmp_path, monkeypatch):
+    make_demo(tmp_path, seeds=(0, 1, 2))
+    assert compared(tmp_path)[0].settling(NET).equilibrium.line.level.bounded
+    axes = drawn(tmp_path, monkeypatch)[0]
+    drawings = [*axes.get_lines(), *axes.patches]
+    assert not any("B^*" in one.get_label() for one in drawings)
+    assert "undecided" in [text.get_text() for text in axes.texts]
 
 
 def test_levels_differ_in_colour_line_and_marker(tmp_path, monkeypatch):

@@ -9,8 +9,7 @@ from fairloop.report import page
 from fairloop.report.drawing import spread
 from fairloop.report.read import _by_groups, read_runs
 from fairloop.report.recursion.conditions import conditions
-from fairloop.statistics.correlation import spearman
-from fairloop.statistics.large import MANY_PAIRS, MANY_POINTS, flip_p_value, rank_correlation, resamples_for
+from fairloop.statistics.large import MANY_PAIRS, flip_p_value, resamples_for
 from fairloop.statistics.paired import sign_flip_p_value
 
 
@@ -23,17 +22,6 @@ def test_the_normal_limit_of_the_sign_flip_test(shift):
 def test_few_pairs_are_tested_exactly():
     assert flip_p_value([1.0, 2.0, 3.0]) == 0.25
     assert flip_p_value(np.zeros(MANY_PAIRS)) == 1.0
-
-
-def test_the_correlation_of_fixed_ranks():
-    draw = np.random.default_rng(0)
-    starts = np.repeat(np.arange(MANY_POINTS // 4), 4).tolist()
-    common = np.repeat(draw.standard_normal(MANY_POINTS // 4), 4)
-    x, y = (common + draw.standard_normal(MANY_POINTS) for _ in range(2))
-    many = rank_correlation(x, y, starts)
-    assert many.value == pytest.approx(spearman(x, y, seed=0, resamples=1, clusters=starts).value)
-    exact = spearman(x, y, seed=0, resamples=200, clusters=starts)
-    assert (many.low, many.high) == pytest.approx((exact.low, exact.high), abs=0.02)
 
 
 def test_resamples_fall_with_the_number_of_units():

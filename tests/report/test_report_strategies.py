@@ -94,9 +94,15 @@ def test_a_control_without_bias_leaves_the_reduction_undefined_and_it_is_said(gr
 def test_the_equilibrium_and_the_decomposition_are_the_known_ones(grid):
     for condition in grid.conditions:
         settling = condition.settling(NET_RATE).equilibrium
-        assert settling.level.value == pytest.approx(0.08 / 0.6)
-        assert settling.slope.value == pytest.approx(0.4)
-        assert settling.verdict == "equilibrium"
+        assert settling.line.level.value == pytest.approx(0.08 / 0.6)
+        assert settling.line.slope.value == pytest.approx(0.4)
+        assert (settling.kept_first.value, settling.kept_last.value) == pytest.approx((0.4, 0.4**3))
+        # Of the step from generation 1 to 2 a share of 0.4 is left for the next; the mean of both is the trend.
+        steps = [(0.4 - 1) * (0.4 * level + 0.08 - 0.08 / 0.6) for level in (0.1, 0.3, 0.6)]
+        assert settling.trend.value == pytest.approx(np.mean(steps) * (1 + 0.4) / 2)
+        assert settling.breaks[-1].change.value == pytest.approx(0.08 + 0.4 * 0.6 - 0.6)
+        assert settling.verdict == "undecided"
+        assert settling.reason.startswith("2 transition(s)")
         high = next(one for one in condition.decompositions if (one.level, one.since) == (0.6, 0))
         bias = 0.6
         for _ in range(3):
@@ -195,7 +201,7 @@ def test_only_cells_with_the_same_settings_are_paired_and_lengths_are_not_counte
     (comparison,) = comparisons(found)
     assert [condition.settings for condition in comparison.controls] == [("study.generations=3",)]
     assert len(comparison.strategies) == 1
-    assert [one.settling(NET_RATE).equilibrium.transitions for one in found[:2]] == [36, 9]
+    assert [one.settling(NET_RATE).equilibrium.line.transitions for one in found[:2]] == [33, 6]
 
 
 def test_with_no_mitigation_at_all_there_is_no_comparison_and_no_empty_table(tmp_path):

@@ -12,7 +12,6 @@ from fairloop.statistics.bootstrap import (
     bootstrap_sums,
     cluster_numbers,
     divide,
-    jackknife,
 )
 from fairloop.statistics.estimate import Estimate
 
@@ -149,22 +148,6 @@ def test_many_observations_are_drawn_in_parts(monkeypatch):
 def test_wrong_arguments_are_refused(wrong):
     with pytest.raises(ValueError, match=r"resamples|confidence|clusters"):
         bootstrap_mean([1.0, 2.0], seed=0, **wrong)
-
-
-def test_jackknife_of_a_mean_is_its_textbook_interval():
-    from scipy import stats
-
-    values = np.random.default_rng(1).normal(size=25)
-    left_out = [np.delete(values, index).mean() for index in range(25)]
-    estimate = jackknife(values.mean(), left_out, 25)
-    low, high = stats.t.interval(0.95, 24, loc=values.mean(), scale=stats.sem(values))
-    assert (estimate.low, estimate.high) == pytest.approx((low, high))
-
-
-def test_jackknife_without_two_units_has_no_interval():
-    assert math.isnan(jackknife(0.5, [math.nan], 1).low)
-    assert math.isnan(jackknife(0.5, [0.5, math.nan], 2).low)
-    assert not jackknife(math.nan, [], 0).defined
 
 
 def test_cluster_numbers_follow_first_appearance():

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from fairloop.statistics import correlation
 from fairloop.statistics.correlation import spearman
 
 
@@ -13,41 +14,67 @@ from fairloop.statistics.correlation import spearman
 @given(st.lists(st.tuples(st.integers(-3, 3), st.integers(-3, 3)), min_size=3, max_size=20))
 def test_the_value_is_scipys_ties_included(points):
     x, y = np.array(points).T
-    found = spearman(x, y, seed=0, resamples=10).value
+    found = spearman(x, y).value
     if np.ptp(x) and np.ptp(y):
         assert found == pytest.approx(stats.spearmanr(x, y).statistic, abs=1e-12)
     else:
         assert math.isnan(found)
 
 
-def test_the_interval_is_that_of_resampled_clusters():
+def test_the_interval_is_the_jackknifes_on_fishers_scale_over_clusters():
     draw = np.random.default_rng(1)
     clusters = np.repeat(np.arange(9), 4)
     x = np.round(draw.normal(size=9)[clusters] + 0.3 * draw.normal(size=36), 1)
     y = np.round(0.7 * x + draw.normal(size=9)[clusters] + 0.3 * draw.normal(size=36), 1)
-    replicates = []
-    for _ in range(3000):
-        places = np.concatenate([np.flatnonzero(clusters == one) for one in draw.integers(0, 9, 9)])
-        replicates.append(stats.spearmanr(x[places], y[places]).statistic)
-    found = spearman(x, y, seed=0, resamples=3000, clusters=list(clusters))
-    assert [found.low, found.high] == pytest.approx(np.quantile(replicates, [0.025, 0.975]), abs=0.04)
-    single = spearman(x, y, seed=0, resamples=3000)
-    assert single.high - single.low < found.high - found.low
+    scaled = [math.atanh(stats.spearmanr(x[clusters != one], y[clusters != one]).statistic) for one in range(9)]
+    half = stats.t.ppf(0.975, 8) * math.sqrt(8 / 9 * sum((one - np.mean(scaled)) ** 2 for one in scaled))
+    centre = math.atanh(stats.spearmanr(x, y).statistic)
+    found = spearman(x, y, clusters=list(clusters))
+    assert (found.low, found.high) == pytest.approx((math.tanh(centre - half), math.tanh(centre + half)))
+    assert (found.n, found.units) == (36, 9)
+
+
+@pytest.mark.parametrize(("points", "strength"), [(8, 0.0), (8, 0.5), (15, 0.8), (40, 0.5)])
+def test_the_interval_covers_the_truth_at_few_points(points, strength):
+    """Of bivariate normal points, whose Spearman correlation is 6/pi asin(r/2)."""
+    draw = np.random.default_rng(points)
+    truth, covered, studies = 6 / math.pi * math.asin(strength / 2), 0, 1000
+    for _ in range(studies):
+        x, noise = draw.normal(size=(2, points))
+        found = spearman(x, strength * x + math.sqrt(1 - strength**2) * noise)
+        covered += found.low <= truth <= found.high
+    assert 0.92 <= covered / studies <= 0.99
+
+
+def test_of_many_points_the_ranks_stay_and_the_interval_is_nearly_the_same(monkeypatch):
+    draw = np.random.default_rng(5)
+    x, noise = draw.normal(size=(2, 200))
+    y, clusters = x + noise, (np.arange(200) // 4).tolist()
+    exact = spearman(x, y, clusters=clusters)
+    monkeypatch.setattr(correlation, "MANY_POINTS", 100)
+    quick = spearman(x, y, clusters=clusters)
+    assert (quick.low, quick.high) == pytest.approx((exact.low, exact.high), abs=0.01)
 
 
 def test_what_cannot_be_known_is_undefined():
-    assert not spearman([], [], seed=0).defined
-    assert not spearman([1, 1, 1], [1, 2, 3], seed=0).defined
-    one = spearman([1, 2, 3], [1, 3, 2], seed=0, clusters=["a"] * 3)
+    assert not spearman([], []).defined
+    assert not spearman([1, 1, 1], [1, 2, 3]).defined
+    one = spearman([1, 2, 3], [1, 3, 2], clusters=["a"] * 3)
     assert one.value == 0.5
     assert math.isnan(one.low)
     with pytest.raises(ValueError, match="2 values of x, 1 of y"):
-        spearman([1, 2], [1], seed=0)
+        spearman([1, 2], [1])
 
 
-def test_it_depends_on_the_order_of_values_only_and_on_the_seed():
+@pytest.mark.parametrize("points", [2, 3, 5, 7])
+def test_few_points_have_no_interval_even_if_they_correlate_perfectly(points):
+    found = spearman(range(points), range(points))
+    assert found.value == pytest.approx(1)
+    assert math.isnan(found.low)
+    assert math.isnan(found.high)
+
+
+def test_it_depends_on_the_order_of_values_only():
     draw = np.random.default_rng(2)
     x, y = draw.normal(size=(2, 30))
-    found = spearman(x, y, seed=0)
-    assert spearman(np.exp(x), y**3, seed=0) == found
-    assert spearman(x, y, seed=1) != found
+    assert spearman(np.exp(x), y**3) == spearman(x, y)

@@ -131,14 +131,14 @@ def test_results_have_one_form(tmp_path):
         2: [
             Measurement("b", float("nan"), None, None, 5),
             Measurement("a", 1e-7, float("inf"), None, 0),
-            Measurement("c", 2, 1, 3, 5),
+            Measurement("c", 2, 1, 3, 5, units=4),
         ],
     }
     with cell.working():
         cell.write_results(results)
     assert (cell.folder / "metrics.csv").read_bytes() == (
-        b"generation,metric,value,low,high,n\n2,b,,,,5\n2,a,1e-07,,,0\n2,c,2,1,3,5\n"
-        b"10,b,0.3333333333333333,0.1,,5\n,equilibrium/level,0.12,,,3\n"
+        b"generation,metric,value,low,high,n,units\n2,b,,,,5,\n2,a,1e-07,,,0,\n2,c,2,1,3,5,4\n"
+        b"10,b,0.3333333333333333,0.1,,5,\n,equilibrium/level,0.12,,,3,\n"
     )
     assert json.loads((cell.folder / "result.json").read_text()) == {
         "a@2": 1e-07,
@@ -155,7 +155,7 @@ def test_numpy_numbers_are_written_as_plain_ones(tmp_path):
         cell.write_results(
             {0: [Measurement("a", numpy.float64(0.1), numpy.float32(0.5), numpy.int64(2), numpy.int32(7))]}
         )
-    assert (cell.folder / "metrics.csv").read_text().splitlines()[1] == "0,a,0.1,0.5,2.0,7.0"
+    assert (cell.folder / "metrics.csv").read_text().splitlines()[1] == "0,a,0.1,0.5,2.0,7.0,"
 
 
 def test_a_metric_given_twice_is_refused(tmp_path):

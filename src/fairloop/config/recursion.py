@@ -24,7 +24,7 @@ class RecursionSettings(MetricStudySettings):
     prompt_group: int = Field(ge=1, description="prompts that share the same k examples")
     max_attempts: int = Field(ge=1, le=1000, description="asks for one sentence before its examples are drawn anew")
     min_yield: float = Field(ge=0, le=1, description="share of usable sentences under which the cell ends")
-    resamples: int = Field(ge=100, le=1_000_000, description="bootstrap resamples of every interval")
+    resamples: int = Field(ge=100, le=1_000_000, description="resamples of the downstream intervals")
 
     def check(self, cell: Choices) -> None:
         """Refuse a mitigation that the generator or the number of sentences does not allow."""

@@ -1,7 +1,6 @@
 """What a sentence classifier says of a corpus: means over sentences, and how those about men and women differ."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,8 +8,8 @@ from numpy.typing import NDArray
 from fairloop.corpus.counterfactual import swap_gender
 from fairloop.measures.measurement import Measurement
 from fairloop.metrics.metric import Sample
-from fairloop.seeding import derive
-from fairloop.statistics.bootstrap import bootstrap_mean, bootstrap_ratio, bootstrap_sums, divide
+from fairloop.statistics.bootstrap import divide
+from fairloop.statistics.intervals import estimate_mean, estimate_ratio, estimate_sums
 
 Floats = NDArray[np.float64]
 
@@ -34,30 +33,27 @@ def measure_classified(
     texts, gender = list(sample.texts), np.asarray(sample.gender, dtype=object)
     gendered = np.flatnonzero((gender == "male") | (gender == "female"))
     values = classify(texts + [swap_gender(texts[place]) for place in gendered])
-    drawn = {"seed": derive(sample.seed, family), "resamples": sample.resamples}
     measured: list[Measurement] = []
     for what, numbers in values.items():
-        measured += _by_gender(family, what, numbers[: len(texts)], gender, sample, drawn)
+        measured += _by_gender(family, what, numbers[: len(texts)], gender, sample)
     score = next(iter(values.values()))
     own, other = score[gendered], score[len(texts) :]
     differences = np.where(gender[gendered] == "male", own - other, other - own)
     groups = None if sample.groups is None else [sample.groups[int(place)] for place in gendered]
-    gap = bootstrap_mean(differences, clusters=groups, **drawn)
+    gap = estimate_mean(differences, clusters=groups)
     return [*measured, Measurement.of(f"{family}/classifier_gap", gap)]
 
 
 def _by_gender(
-    family: str, what: str, numbers: Floats, gender: NDArray[np.object_], sample: Sample, drawn: Mapping[str, int]
+    family: str, what: str, numbers: Floats, gender: NDArray[np.object_], sample: Sample
 ) -> Iterator[Measurement]:
     male, female = (np.asarray(gender == side, dtype=np.float64) for side in ("male", "female"))
     for name, chosen in ((what, np.ones_like(numbers)), (f"male_{what}", male), (f"female_{what}", female)):
-        mean = bootstrap_ratio(numbers * chosen, chosen, clusters=sample.groups, **drawn)
+        mean = estimate_ratio(numbers * chosen, chosen, clusters=sample.groups)
         yield Measurement.of(f"{family}/{name}", mean)
-    gap = bootstrap_sums(
+    gap = estimate_sums(
         np.column_stack([numbers * male, male, numbers * female, female]),
         lambda sums: divide(sums[..., 0], sums[..., 1]) - divide(sums[..., 2], sums[..., 3]),
         clusters=sample.groups,
-        **drawn,
     )
-    gap = replace(gap, n=int((male + female).sum())) if gap.defined else gap
-    yield Measurement.of(f"{family}/{what}_gap", gap)
+    yield Measurement.of(f"{family}/{what}_gap", gap.counting(int((male + female).sum())))

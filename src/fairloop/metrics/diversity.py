@@ -7,7 +7,6 @@ not cross sentences. It falls with the size of the corpus: compare corpora of eq
 import re
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
-from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -15,9 +14,9 @@ import numpy as np
 from fairloop.measures.catalogue import Declared
 from fairloop.measures.measurement import Measurement
 from fairloop.metrics.metric import Metric, Sample
-from fairloop.seeding import derive
-from fairloop.statistics.bootstrap import bootstrap_mean, cluster_numbers, divide, jackknife
+from fairloop.statistics.bootstrap import cluster_numbers, divide
 from fairloop.statistics.estimate import Estimate
+from fairloop.statistics.intervals import estimate_mean, jackknife
 
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 
@@ -27,21 +26,15 @@ def words(text: str) -> list[str]:
     return _WORD.findall(text.lower())
 
 
-def measure_diversity(
-    texts: Sequence[str], *, seed: int, resamples: int = 2000, groups: Sequence[Hashable] | None = None
-) -> list[Measurement]:
+def measure_diversity(texts: Sequence[str], *, groups: Sequence[Hashable] | None = None) -> list[Measurement]:
     """Measure sentences.
 
-    A duplicate is a sentence that has the words of an earlier one. The interval of the mean length is a bootstrap.
-    Resampling with replacement repeats sentences and so makes any corpus look less diverse than it is; the intervals of
-    distinct-n and of the duplicates are therefore jackknife intervals over sentences (over groups where given), kept
-    within [0, 1].
+    A duplicate is a sentence that has the words of an earlier one. All intervals are the jackknife's over sentences, or
+    over groups where given: resampling with replacement repeats sentences, and so makes any corpus look less diverse.
 
     Args:
         texts: [n] sentences.
-        seed: decides the resamples.
-        resamples: bootstrap resamples.
-        groups: [n], sentences whose prompts shared examples are resampled, or left out, together.
+        groups: [n], sentences whose prompts shared examples are left out together.
 
     Returns:
         `diversity/distinct_1`, `diversity/distinct_2`, `diversity/duplicate_share`, `diversity/mean_length` (words).
@@ -56,10 +49,8 @@ def measure_diversity(
     estimates = {
         "diversity/distinct_1": _distinct_share(sentences, units),
         "diversity/distinct_2": _distinct_share(bigrams, units),
-        "diversity/duplicate_share": _complement(different),
-        "diversity/mean_length": bootstrap_mean(
-            lengths, seed=derive(seed, "diversity"), resamples=resamples, clusters=groups
-        ),
+        "diversity/duplicate_share": different.scaled(-1, 1),
+        "diversity/mean_length": estimate_mean(lengths, clusters=groups),
     }
     return [Measurement.of(name, estimate) for name, estimate in estimates.items()]
 
@@ -81,16 +72,11 @@ def _distinct_share(things: Sequence[Sequence[Hashable]], units: Sequence[int]) 
         np.array([len(where) - lost[unit] for unit in totals], dtype=np.float64),
         np.array([size - count for count in totals.values()], dtype=np.float64),
     )
-    estimate = jackknife(len(where) / size, left_out, len(things))
-    return replace(estimate, low=max(estimate.low, 0.0), high=min(estimate.high, 1.0))
-
-
-def _complement(share: Estimate) -> Estimate:
-    return Estimate(1 - share.value, 1 - share.high, 1 - share.low, share.n)
+    return jackknife(len(where) / size, left_out, len(things), bounds=(0, 1))
 
 
 def _measure(sample: Sample, settings: None) -> list[Measurement]:
-    return measure_diversity(sample.texts, seed=sample.seed, resamples=sample.resamples, groups=sample.groups)
+    return measure_diversity(sample.texts, groups=sample.groups)
 
 
 METRIC = Metric(

@@ -25,8 +25,9 @@ from fairloop.metrics.linear_models import fit_softmax, softmax
 from fairloop.metrics.metric import Embed, Metric, Sample
 from fairloop.metrics.training_set import TrainingSet, columns_of_refits, learned, one_thread, spread, undefined
 from fairloop.seeding import derive
-from fairloop.statistics.bootstrap import bootstrap_mean, cluster_numbers, divide
+from fairloop.statistics.bootstrap import cluster_numbers, divide
 from fairloop.statistics.estimate import Estimate
+from fairloop.statistics.intervals import estimate_share
 from fairloop.statistics.refits import bootstrap_refitted
 
 Floats = NDArray[np.float64]
@@ -128,9 +129,7 @@ def measure_downstream(
     chosen = [everything[place] for place in asked]
     classifier, refits, right = _train(training, cached, fit)
     found = score(ask(classifier, chosen), [ask(one, chosen) for one in refits], seed=seed, resamples=resamples)
-    shared = derive(seed, "downstream")
-    clusters = training.groups[: len(right)].tolist()
-    own = bootstrap_mean(right, seed=shared, resamples=resamples, clusters=clusters)
+    own = estimate_share(right, clusters=training.groups[: len(right)].tolist())
     found.append(Measurement.of("downstream/cross_fitted_accuracy", own))
     found.append(Measurement("downstream/pairs", float(len(asked)), None, None, len(known)))
     return found

@@ -25,8 +25,8 @@ from fairloop.measures.catalogue import Declared
 from fairloop.measures.measurement import Measurement
 from fairloop.metrics.metric import Embed, Metric, Sample
 from fairloop.seeding import derive
-from fairloop.statistics.bootstrap import bootstrap_sums
 from fairloop.statistics.estimate import Estimate
+from fairloop.statistics.intervals import estimate_sums
 from fairloop.statistics.permutation import permutation_p_value
 
 Floats = NDArray[np.float64]
@@ -83,13 +83,12 @@ def measure_embedding(
     embed: Embed,
     *,
     seed: int,
-    resamples: int = 2000,
     partitions: int = 10_000,
     groups: Sequence[Hashable] | None = None,
 ) -> list[Measurement]:
     """Measure sentences about occupations.
 
-    The interval of the effect size is a percentile bootstrap over the sentences of X ∪ Y; the anchors are fixed.
+    The interval of the effect size is Student's over the jackknife's units, groups of X ∪ Y; the anchors are fixed.
     The p-value is one-sided: large effects are those that associate male-majority occupations with male anchors.
     It treats sentences as exchangeable, as WEAT does, also those about the same occupation.
     Both are undefined if X or Y is empty, or if all associations are equal.
@@ -98,10 +97,9 @@ def measure_embedding(
         texts: [n] sentences.
         occupations: [n], the occupation that each is about; sentences about balanced ones belong to neither set.
         embed: the encoder.
-        seed: decides resamples and sampled partitions.
-        resamples: bootstrap resamples.
+        seed: decides sampled partitions.
         partitions: the largest number of partitions that the permutation test looks at.
-        groups: [n], sentences whose prompts shared examples are resampled together.
+        groups: [n], sentences whose prompts shared examples are one unit.
 
     Returns:
         `embedding/effect_size`, `embedding/p_value`; n is the size of X ∪ Y.
@@ -116,7 +114,7 @@ def measure_embedding(
     values = associations(embed, [texts[index] for index in chosen])
     clusters = None if groups is None else [groups[index] for index in chosen]
     shared = derive(seed, "embedding")
-    effect = bootstrap_sums(_columns(values, male), _effect_size, seed=shared, resamples=resamples, clusters=clusters)
+    effect = estimate_sums(_columns(values, male), _effect_size, clusters=clusters)
     if effect.defined:
         p_value = permutation_p_value(values[male], values[~male], seed=shared, partitions=partitions)
         test = Estimate(p_value, math.nan, math.nan, len(values))
@@ -170,7 +168,6 @@ def _measure(sample: Sample, settings: None) -> list[Measurement]:
         sample.occupations,
         sample.encoder,
         seed=sample.seed,
-        resamples=sample.resamples,
         partitions=sample.partitions,
         groups=sample.groups,
     )

@@ -40,7 +40,7 @@ def measure_corpus(
         settings: the settings of those that have settings, by name; a metric's defaults where its name is missing.
         pairs: held-out pairs by metric, instead of the packaged ones (`fairloop.corpus.heldout`).
         device: where a metric runs a model of its own.
-        resamples: bootstrap resamples of each interval.
+        resamples: bootstrap resamples of the downstream intervals.
         partitions: the largest number of partitions that a permutation test looks at.
 
     Raises:

@@ -27,12 +27,12 @@ class Sample:
         occupations: [n], the occupation that each is about.
         gender: [n], "male", "female", "mixed" or "none".
         stereotype: [n], +1 (stereotypical), -1 (anti-stereotypical) or 0.
-        groups: [n], sentences whose prompts shared examples, which are resampled together; None: each by itself.
+        groups: [n], sentences whose prompts shared examples, which are one unit of the intervals; None: each by itself.
         embed: the encoder; None only for metrics that do not need one.
         pairs: held-out pairs that are asked about instead of the packaged ones of the metric.
         device: where a model of the metric's own runs.
         seed: decides resamples and sampled partitions.
-        resamples: bootstrap resamples of each interval.
+        resamples: bootstrap resamples of the downstream intervals.
         partitions: the largest number of partitions that a permutation test looks at.
     """
 

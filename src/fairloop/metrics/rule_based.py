@@ -7,36 +7,29 @@ mixed ones do not.
 """
 
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from fairloop.measures.catalogue import Declared
 from fairloop.measures.measurement import Measurement
 from fairloop.metrics.metric import Metric, Sample
-from fairloop.seeding import derive
-from fairloop.statistics.bootstrap import bootstrap_ratio
+from fairloop.statistics.intervals import estimate_mean, estimate_share
 
 
 def measure_rule_based(
-    gender: Sequence[str],
-    stereotype: Sequence[int],
-    *,
-    seed: int,
-    resamples: int = 2000,
-    groups: Sequence[Hashable] | None = None,
+    gender: Sequence[str], stereotype: Sequence[int], *, groups: Sequence[Hashable] | None = None
 ) -> list[Measurement]:
     """Measure labelled sentences.
 
-    All four measures are taken from the same resamples, and each is a ratio of two sums, so that
-    `rule/net_stereotype_rate` = `rule/gendered_share` × `rule/net_rate_among_gendered` holds in each of them.
-    The last two are undefined where nothing is gendered.
+    The net rate has Student's interval and the shares Wilson's, over groups (`statistics/intervals.py`); the net rate
+    among gendered sentences, which lies between -1 and 1, is taken as the share (1 + σ)/2. The last two are undefined
+    where nothing is gendered.
 
     Args:
         gender: [n], "male", "female", "mixed" or "none".
         stereotype: [n], +1 (stereotypical), -1 (anti-stereotypical) or 0.
-        seed: decides the resamples.
-        resamples: bootstrap resamples of the intervals.
-        groups: [n], sentences whose prompts shared examples: they are resampled together.
+        groups: [n], sentences whose prompts shared examples: they are one unit.
 
     Returns:
         `rule/net_stereotype_rate`, `rule/gendered_share`, `rule/net_rate_among_gendered`, `rule/male_share`.
@@ -48,24 +41,21 @@ def measure_rule_based(
     gendered = np.array([label in ("male", "female") for label in gender], dtype=np.float64)
     if np.any(sigma[gendered == 0]):
         raise ValueError("a sentence without one gender cannot follow or contradict a stereotype")
-    every = np.ones_like(sigma)
-    ratios = {
-        "rule/net_stereotype_rate": (sigma, every),
-        "rule/gendered_share": (gendered, every),
-        "rule/net_rate_among_gendered": (sigma, gendered),
-        "rule/male_share": (male, gendered),
+    share = estimate_share((1 + sigma) / 2 * gendered, gendered, clusters=groups)
+    among = share.scaled(2, -1)
+    if among.defined:
+        among = replace(among, value=float(sigma.sum() / gendered.sum()))  # what scaling would leave of it is rounded
+    estimates = {
+        "rule/net_stereotype_rate": estimate_mean(sigma, clusters=groups, bounds=(-1, 1)),
+        "rule/gendered_share": estimate_share(gendered, clusters=groups),
+        "rule/net_rate_among_gendered": among,
+        "rule/male_share": estimate_share(male, gendered, clusters=groups),
     }
-    shared = derive(seed, "rule_based")
-    return [
-        Measurement.of(name, bootstrap_ratio(*sums, seed=shared, resamples=resamples, clusters=groups))
-        for name, sums in ratios.items()
-    ]
+    return [Measurement.of(name, estimate) for name, estimate in estimates.items()]
 
 
 def _measure(sample: Sample, settings: None) -> list[Measurement]:
-    return measure_rule_based(
-        sample.gender, sample.stereotype, seed=sample.seed, resamples=sample.resamples, groups=sample.groups
-    )
+    return measure_rule_based(sample.gender, sample.stereotype, groups=sample.groups)
 
 
 METRIC = Metric(

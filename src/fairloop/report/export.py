@@ -14,9 +14,9 @@ CELL = ["study", "cell", "model", "mitigation", "level", "seed", "generation"]
 
 def cells_csv(cells: Iterable[Cell]) -> str:
     """Return every measure of every cell, one line per cell, generation and metric."""
-    header = [*CELL, "metric", "value", "low", "high", "n"]
+    header = [*CELL, "metric", "value", "low", "high", "n", "units"]
     lines = (
-        [*identity, "" if generation is None else str(generation), metric, *estimate_fields(one), str(one.n)]
+        [*identity, "" if generation is None else str(generation), metric, *estimate_fields(one), *_counts(one)]
         for cell in cells
         for identity in [identity_fields(cell)]
         for (metric, generation), one in cell.measures.items()
@@ -48,3 +48,7 @@ def identity_fields(cell: Cell) -> list[str]:
 def estimate_fields(estimate: Estimate) -> list[str]:
     """Return value and interval."""
     return [csv_field(float(value)) for value in (estimate.value, estimate.low, estimate.high)]
+
+
+def _counts(estimate: Estimate) -> list[str]:
+    return [str(estimate.n), "" if estimate.units is None else str(estimate.units)]

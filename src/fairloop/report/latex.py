@@ -27,6 +27,7 @@ _ESCAPED = {
     "…": r"\ldots{}",
     "·": r"\textperiodcentered{}",
     "†": r"\textdagger{}",
+    "‡": r"\textdaggerdbl{}",
     "×": r"$\times$",
     "±": r"$\pm$",
     "−": "$-$",

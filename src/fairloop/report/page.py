@@ -24,6 +24,7 @@ from fairloop.report.recursion.tables import (
     equilibrium_table,
     metric_tables,
     reduction_table,
+    seed_break_table,
 )
 from fairloop.report.samples import SampledCorpus, sample_corpora, visible
 from fairloop.report.table import Table, cells_table, number, unusable_table
@@ -36,8 +37,8 @@ MOST_SAMPLED = 60
 
 TRAJECTORIES = (
     "Net stereotype rate B by generation and its two factors. Bands: 95% intervals, over sentences (by groups that "
-    "share their examples) for a single cell, over cells (Student's t) from three cells on. Dotted line and hatching: "
-    "resting level B* and its 95% interval."
+    "share their examples) for a single cell, over cells (Student's t) from three cells on. Dotted line and hatching, "
+    "where the verdict is equilibrium: resting level B* and its 95% interval."
 )
 """The caption of the figure of conditions that are not compared with each other."""
 
@@ -140,7 +141,12 @@ def report_sections(
             "trajectories",
             "Trajectories and B*",
             ("bias_by_generation", "trajectories", "decomposition"),
-            [equilibrium_table(conditions), decomposition_table(conditions), change_table(conditions)],
+            [
+                equilibrium_table(conditions),
+                seed_break_table(conditions),
+                decomposition_table(conditions),
+                change_table(conditions),
+            ],
         ),
         ("mitigations", "Mitigations", ("reductions",), [reduction_table(one, in_full=True) for one in comparisons]),
         (

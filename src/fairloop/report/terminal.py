@@ -1,6 +1,5 @@
 """The report in the terminal: the tables that fit, and each equilibrium in words."""
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -18,8 +17,14 @@ from fairloop.report.page import other_studies
 from fairloop.report.read import Runs
 from fairloop.report.recursion.conditions import FACTORS, Condition, named, settle_or_disappear, verdict_in_words
 from fairloop.report.recursion.strategies import Comparison
-from fairloop.report.recursion.tables import change_table, correlation_table, metric_tables, reduction_table
-from fairloop.report.table import Table, number, unusable_table, with_interval
+from fairloop.report.recursion.tables import (
+    change_table,
+    correlation_table,
+    metric_tables,
+    reduction_table,
+    resting_level,
+)
+from fairloop.report.table import Table, signed, unusable_table, with_interval
 
 MOST_CELLS = 12
 """Up to this many cells in all the terminal shows each; above, the means of each level."""
@@ -55,9 +60,10 @@ def print_report(
     indent = 4 + max(map(len, map(named, FACTORS)))
     for condition in conditions:
         console.print(Text(_equilibrium_heading(condition), style="bold"))
-        for numbers, verdict in _equilibrium_lines(condition):
+        for numbers, more in _equilibrium_lines(condition):
             console.print(Text("  " + numbers))
-            console.print(Padding(Text(verdict), (0, 0, 0, indent)))
+            for text in more:
+                console.print(Padding(Text(text), (0, 0, 0, indent)))
         answer = settle_or_disappear(condition)
         if answer:
             console.print(Padding(Text(answer), (0, 0, 0, 2)))
@@ -82,21 +88,20 @@ def print_report(
 
 
 def _equilibrium_heading(condition: Condition) -> str:
-    first = condition.settlings[0].equilibrium if condition.settlings else None
-    counts = f" ({first.cells} cells, {first.transitions} transitions)" if first else ""
+    first = condition.settlings[0] if condition.settlings else None
+    counts = f" ({len(first.trajectories)} cells, {first.equilibrium.transitions} transitions each)" if first else ""
     return f"Equilibrium: {condition.label}{counts}"
 
 
-def _equilibrium_lines(condition: Condition) -> Iterator[tuple[str, str]]:
-    """Yield, for each measure, a line of numbers and the verdict in words."""
+def _equilibrium_lines(condition: Condition) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield, for each measure, its trend, then the verdict in words and the line among generated corpora."""
     width = max(map(len, map(named, FACTORS)))
     for settling in condition.settlings:
         found = settling.equilibrium
-        at = with_interval(found.level.value, found.level.low, found.level.high)
-        if math.isinf(found.level.low):
-            at = f"{number(found.level.value)} [unbounded]"
-        rho = with_interval(found.slope.value, found.slope.low, found.slope.high)
-        yield f"{settling.label:<{width}}  B* {at}  rho {rho}", verdict_in_words(settling)
+        rho = with_interval(found.line.slope.value, found.line.slope.low, found.line.slope.high)
+        line = () if found.line.resampled == "nothing" else (f"line: B* {resting_level(found)}  rho {rho}",)
+        trend = f"{settling.label:<{width}}  change a generation {signed(found.trend)}"
+        yield trend, (verdict_in_words(settling), *line)
 
 
 def _only_net_rate(condition: Condition) -> Condition:

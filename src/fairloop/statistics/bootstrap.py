@@ -1,4 +1,4 @@
-"""Confidence intervals by resampling: the percentile bootstrap and, for counts of distinct things, the jackknife.
+"""Confidence intervals by resampling: the percentile bootstrap, for many independent units (else `intervals`).
 
 Observations that depend on each other (sentences whose prompts share examples) are resampled together: give
 their cluster, and clusters instead of observations are drawn (Davison and Hinkley 1997, section 3.8).
@@ -134,32 +134,6 @@ def bootstrap(
         drawn = draw.integers(0, len(members), len(members))
         replicates[index] = statistic(np.concatenate([members[unit] for unit in drawn]))
     return Estimate(value, *percentile_interval(replicates, confidence), observations)
-
-
-def jackknife(value: float, left_out: ArrayLike, n: int, confidence: float = 0.95) -> Estimate:
-    """Return `value` with a Student interval from the jackknife's standard error.
-
-    For counts of distinct things the bootstrap is unsound: a resample repeats about a third of the observations
-    and so always holds fewer distinct things than the sample. The jackknife never repeats one, and its variance
-    is on average too large rather than too small (Efron and Stein 1981), so that the interval errs on the safe side.
-
-    Args:
-        value: the statistic of all observations.
-        left_out: [units], the statistic with each independent unit left out in turn; NaN where that is undefined.
-        n: the number of observations to report.
-        confidence: the coverage of the interval.
-    """
-    from scipy.special import stdtrit
-
-    if math.isnan(value):
-        return Estimate.undefined()
-    values = np.asarray(left_out, dtype=np.float64)
-    if len(values) < 2 or not np.isfinite(values).all():
-        return Estimate(value, math.nan, math.nan, n)
-    spread = values - values.mean()
-    error = math.sqrt((len(values) - 1) / len(values) * float(spread @ spread))
-    margin = float(stdtrit(len(values) - 1, (1 + confidence) / 2)) * error
-    return Estimate(value, value - margin, value + margin, n)
 
 
 def divide(numerators: Floats, denominators: Floats) -> Floats:

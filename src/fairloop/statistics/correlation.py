@@ -1,4 +1,8 @@
-"""Spearman's rank correlation with a bootstrap interval over clusters of observations."""
+"""Spearman's rank correlation with an interval over clusters of observations.
+
+The interval is the jackknife's on Fisher's scale, atanh of the correlation, with Student's t: resamples of few points
+repeat them, and the percentiles of what they give are too narrow (two points always correlate by +-1).
+"""
 
 import math
 from collections.abc import Hashable, Sequence
@@ -6,30 +10,32 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fairloop.seeding import random_generator
 from fairloop.statistics.bootstrap import cluster_numbers, divide
 from fairloop.statistics.estimate import Estimate
+from fairloop.statistics.intervals import jackknife
 
 Floats = NDArray[np.float64]
 
+FEWEST_CLUSTERS = 8
+"""Below this number of clusters a correlation has no interval: simulated coverage falls to 64% with five."""
+
+MANY_POINTS = 1000
+"""From this many points on each keeps its rank when a cluster is left out."""
+
+_NEARLY_ONE = 0.999
+
 
 def spearman(
-    x: ArrayLike,
-    y: ArrayLike,
-    *,
-    seed: int,
-    resamples: int = 2000,
-    clusters: Sequence[Hashable] | None = None,
-    confidence: float = 0.95,
+    x: ArrayLike, y: ArrayLike, *, clusters: Sequence[Hashable] | None = None, confidence: float = 0.95
 ) -> Estimate:
-    """Return Spearman's rank correlation of x [n] and y [n], ties by mid-ranks, with its percentile interval.
+    """Return Spearman's rank correlation of x [n] and y [n], ties by mid-ranks, with its interval over clusters.
 
-    Whole clusters are drawn with replacement. A resample is a weight for each observation, and the mid-rank of a value
-    is the weight below it plus half its own (and a half): all resamples are ranked at once, without being listed.
+    Leaving a cluster out is a weight for each observation, and the mid-rank of a value is the weight below it plus half
+    its own (and a half): all are ranked at once, without being listed.
 
     Returns:
-        n is the number of observations. Undefined (NaN) if x or y does not vary; without an interval for a single
-        cluster. Resamples in which x or y does not vary are left out.
+        n is the number of observations. Undefined (NaN) if x or y does not vary; without an interval below
+        `FEWEST_CLUSTERS` clusters, or if x or y does not vary without one of them.
     """
     columns = [np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)]
     n = len(columns[0])
@@ -42,15 +48,30 @@ def spearman(
     value = float(_weighted(columns, np.ones((1, n)))[0])
     numbers = np.arange(n) if clusters is None else cluster_numbers(clusters)
     units = int(numbers.max()) + 1
-    if math.isnan(value) or units < 2:
-        return Estimate(value, math.nan, math.nan, n)
-    drawn = random_generator(seed, "spearman").multinomial(units, np.full(units, 1 / units), size=resamples)
-    replicates = _weighted(columns, drawn[:, numbers].astype(np.float64))
-    replicates = replicates[np.isfinite(replicates)]
-    if len(replicates) == 0:
-        return Estimate(value, math.nan, math.nan, n)
-    low, high = np.quantile(replicates, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Estimate(value, float(low), float(high), n)
+    if math.isnan(value) or units < FEWEST_CLUSTERS:
+        return Estimate(value, math.nan, math.nan, n, units)
+    left_out = _left_out(columns, numbers, units) if n < MANY_POINTS else _left_out_keeping_ranks(columns, numbers)
+    scaled = jackknife(float(_fisher(value)), _fisher(left_out), n, confidence)
+    return Estimate(value, math.tanh(scaled.low), math.tanh(scaled.high), n, units)
+
+
+def _fisher(correlation: ArrayLike) -> Floats:
+    """Return atanh; a perfect correlation, whose scale is infinite, counts as nearly one."""
+    return np.asarray(np.arctanh(np.clip(correlation, -_NEARLY_ONE, _NEARLY_ONE)))
+
+
+def _left_out(columns: Sequence[Floats], numbers: NDArray[np.int64], units: int) -> Floats:
+    return _weighted(columns, (numbers[None, :] != np.arange(units)[:, None]).astype(np.float64))
+
+
+def _left_out_keeping_ranks(columns: Sequence[Floats], numbers: NDArray[np.int64]) -> Floats:
+    """Return Pearson's correlation of the ranks among all points, without each cluster in turn."""
+    from scipy.stats import rankdata
+
+    first, second = (rankdata(column) - (len(column) + 1) / 2 for column in columns)
+    table = np.column_stack([first, second, first * second, first**2, second**2, np.ones(len(first))])
+    sums = np.stack([np.bincount(numbers, weights=column) for column in table.T], axis=1)
+    return correlation_of_sums(sums.sum(axis=0) - sums)
 
 
 def correlation_of_sums(sums: Floats) -> Floats:
@@ -61,7 +82,7 @@ def correlation_of_sums(sums: Floats) -> Floats:
 
 
 def _weighted(columns: Sequence[Floats], weights: Floats) -> Floats:
-    """Return the correlation of the weighted mid-ranks for each row of `weights` [resamples, n]."""
+    """Return the correlation of the weighted mid-ranks for each row of `weights` [rows, n]."""
     total = weights.sum(axis=1, keepdims=True)
     first, second = (_mid_ranks(column, weights) - (total + 1) / 2 for column in columns)
     spread = (weights * first**2).sum(axis=1) * (weights * second**2).sum(axis=1)

@@ -1,35 +1,35 @@
-"""The level at which a recursion settles: a fixed point, its interval and a verdict.
+"""Does a recursion settle, fall or rise? Its dynamics among generated corpora, the seed's break apart, and a verdict.
 
-The bias of one generation follows from that of the generation before it,
+The step from the seed corpus to generation 1 is of another kind than all later ones: templates become a model's text,
+and generation 1 hardly depends on the seed's level. A line through all transitions takes this one break for a slow
+return to an equilibrium. So three things are kept apart:
 
-    B[g+1] = c + rho * B[g] + noise,
+- the **seed's break**, B[1] - B[0] of each initial level, and how much of the difference between levels generation 1
+  keeps (`kept_first`);
+- the **dynamics among generated corpora**, B[g+1] = c + rho B[g] for g >= 1 (`line`);
+- the **trend** left in them, and whether the levels have come together (`kept_last`).
 
-over all transitions of all cells that share a generator and a mitigation. The recursion comes to rest at the
-intrinsic level B* = c / (1 - rho).
+**Trend.** The mean change of B per generation in the later half of the generated corpora (at least the last five): a
+least-squares slope for each cell, then the mean of the levels' means, with Student's t and the variance of cells within
+their levels. Cells are independent, so that nothing is assumed of how generations hang together.
 
-**Interval.** Cells are few (3 levels x 3 seeds are nine), and drawing nine cells with replacement is known to give
-intervals that are too short. This module inverts the restricted wild cluster bootstrap-t of Cameron, Gelbach and
-Miller (2008, Review of Economics and Statistics 90:414-427): for a candidate value the line is fitted under the
-hypothesis that the candidate is true, the residuals of each *cell* keep or change their sign together, and the
-t statistic with a cluster-robust standard error is computed anew. A candidate belongs to the interval if its t is
-not among the most extreme 5% of these. Sign changes keep each cell's own noise level (the noise of a rate depends
-on the rate, and on the number of sentences), and all sign patterns are enumerated where they are few.
+**Kept.** The slope of a generation's B on the seed's B over cells: 1, all of the difference between levels is there; 0,
+none is. Its interval is that of least squares with heteroscedasticity-robust variance (HC3) and Student's t.
 
-For the ratio B* the hypothesis "B* = b" is the linear one that y - b = rho * (x - b) has no intercept. Inverting it
-gives the bootstrap analogue of Fieller's set, which stays valid where the denominator 1 - rho is uncertain: if
-rho = 1 cannot be excluded, nothing bounds B*, and the interval is the whole line (Dufour 1997, Econometrica
-65:1365-1387, shows that an interval that is always bounded cannot have its level).
+**Lack of fit.** If the recursion is the line, its residuals have no trend over generations: each cell's slope of
+residuals on g, Student's t over cells. Where that fails, B* is a number of a line that the data are not on.
 
-**Few cells.** The signs of fewer than six cells have fewer than 32 patterns that differ in |t|, so that 5% cannot be
-reached. Below that number the signs are drawn for each transition instead (the subcluster wild bootstrap of
-MacKinnon and Webb 2018, Econometrics Journal 21:114-135). That rests on the model's assumption that the noise of
-successive generations is independent, which cells would not need; `Equilibrium.resampled` says which was done.
+**Verdict.** No verdict if some cell has fewer than four transitions among generated corpora, or with fewer than three
+cells.
+*falling* or *rising*: the trend's 95% interval lies below or above zero. *equilibrium*: levels started on both sides of
+where they ended, came together (the 90% interval of `kept_last` lies within +-`KEPT_MARGIN`), and no trend is left (its
+90% interval lies within +-`TREND_MARGIN`: two one-sided tests at 5%, Schuirmann 1987), on a line that fits. Else
+*undecided*, with the reason.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import pairwise
 from typing import Literal
 
@@ -37,18 +37,27 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from fairloop.seeding import random_generator
 from fairloop.statistics.estimate import Estimate
-from fairloop.statistics.means import ratio_interval, ratio_of_means
+from fairloop.statistics.intervals import student_quantile
+from fairloop.statistics.line import Line, fit_line
 
 Array = npt.NDArray[np.float64]
-Verdict = Literal["equilibrium", "amplification", "undecided"]
+Verdict = Literal["equilibrium", "falling", "rising", "undecided"]
 
-FEWEST_CELLS = 6
-"""From this number on whole cells are resampled; below it, transitions."""
+FEWEST_TRANSITIONS = 4
+"""Transitions among generated corpora, in every cell, below which there is no verdict."""
 
-_RELATIVE_PRECISION = 5e-4
-_FURTHEST = 2.0**24
+FEWEST_TRENDS = 3
+"""Cells below which a trend has no interval, and so there is no verdict."""
+
+TREND_MARGIN = 0.01
+"""A change of B per generation within +-this counts as none."""
+
+MISFIT = 0.05
+"""Below this p-value the line does not fit."""
+
+KEPT_MARGIN = 0.25
+"""Levels have come together if less than this share of their initial difference is left."""
 
 
 @dataclass(frozen=True)
@@ -65,35 +74,37 @@ class Trajectory:
 
 
 @dataclass(frozen=True)
-class Equilibrium:
-    """The fitted recursion: its resting level B*, slope rho and intercept c, with intervals, and what they say.
+class SeedBreak:
+    """B[1] - B[0] of the cells that started at one level; `change.n` is their number."""
 
-    `n` of the estimates is the number of transitions. An interval from -inf to inf says that the data bound nothing;
-    nan says that the value is undefined.
-    """
-
-    level: Estimate
-    slope: Estimate
-    intercept: Estimate
-    verdict: Verdict
-    cells: int
-    transitions: int
-    resampled: Literal["cells", "transitions", "nothing"]
+    level: float
+    change: Estimate
 
 
 @dataclass(frozen=True)
-class RelativeChange:
-    """(B at the last generation - B at `since`) / B at `since`, of the cells that started at one level.
+class Equilibrium:
+    """What a recursion does among its generated corpora, and what that says.
 
-    `change.n` is the number of cells. `over` says what the interval is taken over: the cells, for a single cell its
-    sentences, or nothing (then it is nan).
+    Attributes:
+        line: B[g+1] = c + rho B[g] for g >= 1.
+        breaks: the step from the seed, levels ascending.
+        kept_first, kept_last: the share of the levels' difference that generation 1 and the last one keep.
+        trend: the mean change of B per generation in the later half; `n` is the number of cells.
+        misfit: p-value of "the line's residuals have no trend over generations"; NaN if that cannot be tested.
+        transitions: transitions among generated corpora in the cell that has the fewest.
+        verdict: see the module.
+        reason: why it is undecided; empty otherwise.
     """
 
-    level: float
-    since: int
-    until: int
-    change: Estimate
-    over: Literal["cells", "sentences", "nothing"] = "nothing"
+    line: Line
+    breaks: tuple[SeedBreak, ...]
+    kept_first: Estimate
+    kept_last: Estimate
+    trend: Estimate
+    misfit: float
+    transitions: int
+    verdict: Verdict
+    reason: str = ""
 
 
 def estimate_equilibrium(
@@ -104,225 +115,162 @@ def estimate_equilibrium(
     resamples: int = 1999,
     confidence: float = 0.95,
 ) -> Equilibrium:
-    """Fit B[g+1] = c + rho B[g] over all transitions and say whether the recursion settles.
+    """Say what B does among generated corpora.
 
     Args:
-        trajectories: one per cell; transitions with a missing end are left out.
+        trajectories: one per cell, the seed corpus first; what is missing (NaN) is left out.
         possible: the least and the greatest value that the metric can take; a bounded interval of B* ends there.
-        seed: decides the sign patterns where there are too many to enumerate.
-        resamples: number of sign patterns in that case.
+        seed, resamples: of the line's sign patterns.
         confidence: of the intervals.
-
-    Returns:
-        The verdict is *equilibrium* if the interval of rho lies inside (-1, 1) and the levels from below and from
-        above close in on B*; *amplification* if the interval of rho lies above 1; else *undecided*. With fewer than
-        two cells, or without any spread in B, everything but the counts is undefined and the verdict undecided.
     """
-    before, after, cell = _transitions(trajectories)
-    cells, transitions = len(np.unique(cell)), len(before)
-    if cells < 2 or transitions < 3 or np.ptp(before) < 1e-12:
-        undefined = Estimate(math.nan, math.nan, math.nan, transitions)
-        return Equilibrium(undefined, undefined, undefined, "undecided", cells, transitions, "nothing")
-    whole_cells = cells >= FEWEST_CELLS
-    cluster = np.unique(cell, return_inverse=True)[1] if whole_cells else np.arange(transitions)
-    test = _WildTest(before, after, cluster, signs=_sign_patterns(int(cluster.max()) + 1, resamples, seed))
-    rho, c = test.slope, test.intercept
-    scale = max(float(np.std(after)), 1e-6)
-    slope = _invert(test.slope_p_values, rho, scale / float(np.std(before)), 1 - confidence)
-    intercept = _invert(test.intercept_p_values, c, scale, 1 - confidence)
-    value = c / (1 - rho) if abs(1 - rho) > 1e-12 else math.nan
-    bounded = not slope[0] <= 1 <= slope[1]
-    level = _invert(test.level_p_values, value, scale, 1 - confidence) if bounded else (-math.inf, math.inf)
-    if bounded and possible[0] <= value <= possible[1]:
-        level = (max(level[0], possible[0]), min(level[1], possible[1]))
-    fitted = Estimate(value, *level, transitions)
-    verdict: Verdict = "undecided"
-    if slope[0] > 1:
-        verdict = "amplification"
-    elif slope[0] > -1 and slope[1] < 1 and _closes_in(trajectories, fitted, test.noise):
-        verdict = "equilibrium"
-    return Equilibrium(
-        level=fitted,
-        slope=Estimate(rho, *slope, transitions),
-        intercept=Estimate(c, *intercept, transitions),
-        verdict=verdict,
-        cells=cells,
-        transitions=transitions,
-        resampled="cells" if whole_cells else "transitions",
+    before, after, generation, cell = _transitions(trajectories)
+    line = fit_line(before, after, cell, possible=possible, seed=seed, resamples=resamples, confidence=confidence)
+    trend, certainly = _trend(trajectories, confidence), _trend(trajectories, 0.90)
+    kept_first, kept_last = (_kept(trajectories, at, confidence) for at in (1, -1))
+    transitions = int(np.bincount(cell, minlength=len(trajectories)).min()) if trajectories else 0
+    misfit = _misfit(line, before, after, generation, cell)
+    verdict, reason = _verdict(trajectories, line, trend, certainly, _kept(trajectories, -1, 0.90), misfit, transitions)
+    breaks = tuple(
+        _seed_break(trajectories, level, confidence) for level in sorted({one.level for one in trajectories})
     )
+    return Equilibrium(line, breaks, kept_first, kept_last, trend, misfit, transitions, verdict, reason)
 
 
-def relative_changes(
-    trajectories: Sequence[Trajectory], *, since: int = 0, confidence: float = 0.95
-) -> list[RelativeChange]:
-    """Return the relative change from generation `since` to the last one, per initial level, levels ascending.
-
-    The change of a level is that of the mean over its cells. Its interval is Fieller's (1954, Journal of the Royal
-    Statistical Society B 16:175-185) with Student's t over cells, which for a constant start (the seed corpus) is the
-    ordinary t interval; it is unbounded where the start cannot be told from zero. A single cell has the interval that
-    its sentences give: that of this recursion, without what another seed would have changed.
-    """
-    changes = []
-    for level in sorted({trajectory.level for trajectory in trajectories}):
-        members = [trajectory for trajectory in trajectories if trajectory.level == level]
-        until = max(len(member.values) for member in members) - 1
-        if until <= since:
-            continue
-        ends = [(one, (one.values[since], one.values[until])) for one in members if len(one.values) > until]
-        ends = [(one, pair) for one, pair in ends if all(map(math.isfinite, pair))]
-        if ends:
-            changes.append(_relative_change(ends, level, since, until, confidence))
-    return changes
-
-
-def _relative_change(
-    ends: Sequence[tuple[Trajectory, tuple[float, float]]], level: float, since: int, until: int, confidence: float
-) -> RelativeChange:
-    first, last = np.array([pair for _, pair in ends], dtype=float).T
-    ratio = ratio_of_means(first, last, confidence)
-    low, high = ratio.low, ratio.high
-    over: Literal["cells", "sentences", "nothing"] = "cells" if len(ends) > 1 and ratio.defined else "nothing"
-    errors = ends[0][0].errors
-    if len(ends) == 1 and len(errors) > until and ratio.defined:
-        # The seed corpus is what the recursion started from, and not a sample of anything.
-        variances = [0.0 if since == 0 else errors[since] ** 2, errors[until] ** 2]
-        if all(map(math.isfinite, variances)):
-            quantile = float(stats.norm.ppf((1 + confidence) / 2))
-            low, high = ratio_interval(float(first[0]), float(last[0]), np.diag(variances), quantile)
-            over = "sentences"
-    return RelativeChange(level, since, until, Estimate(ratio.value - 1, low - 1, high - 1, len(ends)), over)
-
-
-def _transitions(trajectories: Sequence[Trajectory]) -> tuple[Array, Array, npt.NDArray[np.int64]]:
-    before, after, cell = [], [], []
-    for index, trajectory in enumerate(trajectories):
-        values = trajectory.values
-        for now, then in pairwise(values):
-            if math.isfinite(now) and math.isfinite(then):
-                before.append(now)
-                after.append(then)
-                cell.append(index)
-    return np.array(before, dtype=float), np.array(after, dtype=float), np.array(cell, dtype=np.int64)
-
-
-@lru_cache(maxsize=8)
-def _sign_patterns(clusters: int, resamples: int, seed: int) -> Array:
-    """Return signs [patterns, clusters]; the first is the data as they are, and no pattern is another's opposite.
-
-    |t| does not change when all signs do, so the first cluster's sign stays +1. All patterns are listed if they are
-    at most `resamples`, else that many are drawn besides the first.
-    """
-    if clusters - 1 <= math.log2(resamples):
-        codes = np.arange(2 ** (clusters - 1))[:, None]
-        free = 1.0 - 2.0 * ((codes >> np.arange(clusters - 1)) & 1)
-    else:
-        drawn = random_generator(seed, "equilibrium", clusters).integers(0, 2, (resamples, clusters - 1))
-        free = np.vstack([np.ones(clusters - 1), 1.0 - 2.0 * drawn])
-    return np.hstack([np.ones((len(free), 1)), free])
-
-
-class _WildTest:
-    """Restricted wild bootstrap-t tests of hypotheses on the line through (before, after)."""
-
-    def __init__(self, before: Array, after: Array, cluster: npt.NDArray[np.int64], signs: Array) -> None:
-        self.x, self.y, self.signs = before, after, signs
-        self.member = (cluster[None, :] == np.arange(cluster.max() + 1)[:, None]).astype(float)
-        centred = before - before.mean()
-        self.slope = float(centred @ after / (centred @ centred))
-        self.intercept = float(after.mean() - self.slope * before.mean())
-        residual = after - self.intercept - self.slope * before
-        self.noise = math.sqrt(float(residual @ residual) / max(len(after) - 2, 1))
-
-    def slope_p_values(self, rhos: Array) -> Array:
-        """Test rho = r: y - r x on (1, x) has no slope."""
-        response = self.y - rhos[:, None] * self.x
-        return self._p_values(response, np.ones_like(response), np.broadcast_to(self.x, response.shape))
-
-    def intercept_p_values(self, intercepts: Array) -> Array:
-        """Test c = a: y - a on (x, 1) has no constant."""
-        response = self.y - intercepts[:, None]
-        return self._p_values(response, np.broadcast_to(self.x, response.shape), np.ones_like(response))
-
-    def level_p_values(self, levels: Array) -> Array:
-        """Test B* = b: y - b on (x - b, 1) has no constant."""
-        response = self.y - levels[:, None]
-        return self._p_values(response, self.x - levels[:, None], np.ones_like(response))
-
-    def _p_values(self, response: Array, kept: Array, tested: Array) -> Array:
-        """Return the p-value of "the coefficient of `tested` is zero" for each row; all arguments [rows, transitions].
-
-        Let u be the residuals under the hypothesis, a `tested` without its part along `kept` k (both of unit length),
-        and w a sign pattern. The statistic's numerator is the sum over clusters of w_c A_c with A_c = a_c'u_c, and the
-        score of cluster c, which the standard error is made of, is
-
-            w_c A_c - (a_c'k_c) sum_d w_d (k_d'u_d) - (a_c'a_c) sum_d w_d A_d.
-
-        Because w_c squared is one, the sum of the squared scores needs only products [clusters] x [clusters, patterns].
-        """
-        kept = kept / np.maximum(np.linalg.norm(kept, axis=1, keepdims=True), 1e-300)
-        residual = response - kept * (kept * response).sum(1, keepdims=True)
-        freed = tested - kept * (kept * tested).sum(1, keepdims=True)
-        freed = freed / np.maximum(np.linalg.norm(freed, axis=1, keepdims=True), 1e-300)
-        products = np.stack([freed * residual, kept * residual, freed * kept, freed * freed])
-        tested_sum, kept_sum, cross, square = products @ self.member.T
-        sums = np.stack([tested_sum, kept_sum, tested_sum * cross, tested_sum * square])
-        along_tested, along_kept, along_cross, along_square = sums @ self.signs.T
-        bottom = (
-            (tested_sum**2).sum(1, keepdims=True)
-            - 2 * along_kept * along_cross
-            - 2 * along_tested * along_square
-            + along_kept**2 * (cross**2).sum(1, keepdims=True)
-            + 2 * along_kept * along_tested * (cross * square).sum(1, keepdims=True)
-            + along_tested**2 * (square**2).sum(1, keepdims=True)
+def _verdict(
+    trajectories: Sequence[Trajectory],
+    line: Line,
+    trend: Estimate,
+    certainly: Estimate,
+    kept: Estimate,
+    misfit: float,
+    transitions: int,
+) -> tuple[Verdict, str]:
+    """Return the verdict, and the reason of one that is undecided; `certainly` and `kept` have 90% intervals."""
+    if transitions < FEWEST_TRANSITIONS:
+        return "undecided", (
+            f"{transitions} transition(s) among generated corpora; a verdict takes {FEWEST_TRANSITIONS}"
         )
-        top = along_tested**2
-        # A line without noise leaves rounding errors in place of residuals: there only its own values are possible.
-        floor = 1e-20 * max(float(np.square(self.y).sum()), 1e-12)
-        squared_t = np.where(top <= floor, 0.0, top / np.maximum(bottom, floor))
-        return np.asarray((squared_t >= squared_t[:, :1] * (1 - 1e-9)).mean(axis=1))
+    if math.isnan(trend.low):
+        return "undecided", f"{trend.n} cell(s); a verdict takes {FEWEST_TRENDS}, and two of one level"
+    if trend.high < 0:
+        return "falling", ""
+    if trend.low > 0:
+        return "rising", ""
+    if not _inside(certainly, TREND_MARGIN):
+        return "undecided", f"a trend of {TREND_MARGIN:g} a generation is not excluded"
+    if not _from_both_sides(trajectories):
+        return "undecided", "the levels did not start on both sides of where they ended"
+    if not _inside(kept, KEPT_MARGIN):
+        return "undecided", f"it is not shown that less than {KEPT_MARGIN:.0%} of the levels' difference is left"
+    if misfit < MISFIT:
+        return "undecided", "the line does not fit: its residuals have a trend over generations"
+    return "equilibrium", ""
 
 
-def _invert(p_values: Callable[[Array], Array], centre: float, scale: float, alpha: float) -> tuple[float, float]:
-    """Return the ends of the values around `centre` whose p-value exceeds `alpha`, infinite where there is no end."""
-    direction = np.array([-1.0, 1.0])
-    inside, outside = np.zeros(2), np.full(2, 0.25 * scale)
-    while True:
-        accepted = p_values(centre + direction * outside) > alpha
-        if not accepted.any():
-            break
-        if outside[accepted].min() > _FURTHEST * scale:
-            outside[accepted] = math.inf
-            break
-        inside = np.where(accepted, outside, inside)
-        outside = np.where(accepted, 2 * outside, outside)
-    bounded = np.isfinite(outside)
-    while np.any((outside - inside)[bounded] > _RELATIVE_PRECISION * scale + 1e-12 * abs(centre)):
-        middle = np.where(bounded, (inside + np.where(bounded, outside, 0.0)) / 2, inside)
-        accepted = p_values(centre + direction * middle) > alpha
-        inside = np.where(accepted & bounded, middle, inside)
-        outside = np.where(~accepted & bounded, middle, outside)
-    low, high = centre + direction * outside
-    return float(low), float(high)
+def _generated(trajectory: Trajectory) -> tuple[Array, Array]:
+    """Return the generations g >= 1 that are there, and their values."""
+    values = np.array(trajectory.values, dtype=float)
+    at = np.flatnonzero(np.isfinite(values))
+    at = at[at >= 1]
+    return at.astype(float), values[at]
 
 
-def _closes_in(trajectories: Sequence[Trajectory], level: Estimate, noise: float) -> bool:
-    """Say whether cells started on both sides of B*, and each side's mean came nearer to it.
+def _transitions(trajectories: Sequence[Trajectory]) -> tuple[Array, Array, Array, npt.NDArray[np.int64]]:
+    """Return (B[g], B[g+1], g, cell) of all transitions among generated corpora."""
+    rows = [
+        (now, then, generation, index)
+        for index, one in enumerate(trajectories)
+        for generation, (now, then) in enumerate(pairwise(one.values))
+        if generation >= 1 and math.isfinite(now) and math.isfinite(then)
+    ]
+    table = np.array(rows, dtype=float).reshape(-1, 4)
+    return table[:, 0], table[:, 1], table[:, 2], table[:, 3].astype(np.int64)
 
-    A start within the interval of B* may lie on either side. An end counts as near if its distance is what noise of
-    this standard deviation makes of a side that rests at B*: a level that starts at B* cannot come nearer.
-    """
-    ends = []
-    for trajectory in trajectories:
-        seen = [value for value in trajectory.values if math.isfinite(value)]
-        if len(seen) > 1:
-            ends.append((seen[0], seen[-1]))
-    first, last = np.array(ends).T
-    at_rest = (level.low <= first) & (first <= level.high)
-    for beyond in (first < level.value, first > level.value):
-        side = beyond if beyond.any() else at_rest
-        if not side.any():
-            return False
-        start, end = abs(first[side].mean() - level.value), abs(last[side].mean() - level.value)
-        if end >= start and end > 1.96 * noise / math.sqrt(side.sum()):
-            return False
-    return True
+
+def _trend(trajectories: Sequence[Trajectory], confidence: float) -> Estimate:
+    """Return the mean over levels of the mean slope of B on g; its variance is that of cells within levels."""
+    slopes: dict[float, list[float]] = {}
+    for one in trajectories:
+        at, values = _generated(one)
+        last = max(FEWEST_TRANSITIONS + 1, (len(at) + 1) // 2)
+        at, values = at[-last:], values[-last:]
+        if len(at) >= 2:
+            slopes.setdefault(one.level, []).append(float(np.polyfit(at, values, 1)[0]))
+    cells = sum(map(len, slopes.values()))
+    if not cells:
+        return Estimate.undefined()
+    value = float(np.mean([np.mean(level) for level in slopes.values()]))
+    freedom = cells - len(slopes)
+    if cells < FEWEST_TRENDS or freedom < 1:
+        return Estimate(value, math.nan, math.nan, cells)
+    within = sum(float(np.var(level)) * len(level) for level in slopes.values()) / freedom
+    error = math.sqrt(within * sum(1 / len(level) for level in slopes.values())) / len(slopes)
+    margin = student_quantile((1 + confidence) / 2, freedom) * error
+    return Estimate(value, value - margin, value + margin, cells)
+
+
+def _kept(trajectories: Sequence[Trajectory], at: int, confidence: float) -> Estimate:
+    """Return the slope over cells of B in generation `at` (-1: each cell's last) on the seed's B."""
+    pairs = []
+    for one in trajectories:
+        found, values = _generated(one)
+        if len(one.values) and math.isfinite(one.values[0]) and len(found):
+            if at == -1:
+                pairs.append((one.values[0], float(values[-1])))
+            elif found[0] == at:
+                pairs.append((one.values[0], float(values[0])))
+    x, y = np.array(pairs, dtype=float).reshape(-1, 2).T
+    if len(x) < 2 or np.ptp(x) < 1e-12:
+        return Estimate(math.nan, math.nan, math.nan, len(x))
+    centred = x - x.mean()
+    total = float(centred @ centred)
+    slope = float(centred @ y) / total
+    if len(x) < FEWEST_TRENDS:
+        return Estimate(slope, math.nan, math.nan, len(x))
+    residual = y - y.mean() - slope * centred
+    leverage = 1 / len(x) + centred**2 / total
+    if leverage.max() > 1 - 1e-9:
+        return Estimate(slope, math.nan, math.nan, len(x))
+    error = math.sqrt(float(np.sum((centred * residual / (1 - leverage)) ** 2))) / total
+    margin = student_quantile((1 + confidence) / 2, len(x) - 2) * error
+    return Estimate(slope, slope - margin, slope + margin, len(x))
+
+
+def _seed_break(trajectories: Sequence[Trajectory], level: float, confidence: float) -> SeedBreak:
+    changes = np.array(
+        [one.values[1] - one.values[0] for one in trajectories if one.level == level and len(one.values) > 1]
+    )
+    changes = changes[np.isfinite(changes)]
+    if not len(changes):
+        return SeedBreak(level, Estimate.undefined())
+    value, n = float(changes.mean()), len(changes)
+    if n < FEWEST_TRENDS or np.ptp(changes) == 0:
+        return SeedBreak(level, Estimate(value, math.nan, math.nan, n))
+    margin = student_quantile((1 + confidence) / 2, n - 1) * float(changes.std(ddof=1)) / math.sqrt(n)
+    return SeedBreak(level, Estimate(value, value - margin, value + margin, n))
+
+
+def _misfit(line: Line, before: Array, after: Array, generation: Array, cell: npt.NDArray[np.int64]) -> float:
+    """Return the p-value of "the residuals' mean slope on g over cells is zero" (Student's t)."""
+    if math.isnan(line.slope.value):
+        return math.nan
+    residual = after - line.intercept.value - line.slope.value * before
+    slopes = [
+        np.polyfit(generation[cell == one], residual[cell == one], 1)[0]
+        for one in np.unique(cell)
+        if np.sum(cell == one) >= 2
+    ]
+    if len(slopes) < FEWEST_TRENDS or np.ptp(slopes) < 1e-12:
+        return math.nan
+    return float(stats.ttest_1samp(slopes, 0.0).pvalue)
+
+
+def _from_both_sides(trajectories: Sequence[Trajectory]) -> bool:
+    """Say whether some level's seeds lie below the mean of where all cells ended, and some level's above."""
+    ends = [float(values[-1]) for one in trajectories for _, values in [_generated(one)] if len(values)]
+    starts = [one.values[0] for one in trajectories if one.values and math.isfinite(one.values[0])]
+    return min(starts) < float(np.mean(ends)) < max(starts)
+
+
+def _inside(estimate: Estimate, margin: float) -> bool:
+    return -margin < estimate.low and estimate.high < margin

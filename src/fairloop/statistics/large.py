@@ -4,21 +4,14 @@ Up to the stated sizes everything is exact, or resampled as elsewhere.
 """
 
 import math
-from collections.abc import Hashable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fairloop.statistics.bootstrap import bootstrap_sums
-from fairloop.statistics.correlation import correlation_of_sums, spearman
-from fairloop.statistics.estimate import Estimate
 from fairloop.statistics.paired import sign_flip_p_value
 
 MANY_PAIRS = 60
 """From this many pairs on the sign-flip distribution is taken as normal."""
-
-MANY_POINTS = 1000
-"""From this many points on ranks are not taken anew in each resample."""
 
 FEWEST, MOST = 200, 2000
 """Resamples of a bootstrap interval: as few as are enough where there are thousands of them, and otherwise."""
@@ -37,23 +30,6 @@ def flip_p_value(differences: ArrayLike) -> float:
         return sign_flip_p_value(column, seed=0)
     spread = math.sqrt(float(column @ column))
     return math.erfc(abs(float(column.sum())) / spread / math.sqrt(2)) if spread else 1.0
-
-
-def rank_correlation(
-    x: Sequence[float], y: Sequence[float], clusters: Sequence[Hashable], *, brief: bool = False
-) -> Estimate:
-    """Return Spearman's rank correlation with its bootstrap interval over clusters; `brief`: of few resamples.
-
-    For many points each keeps its rank in every resample: the correlation of ranks is then a function of sums.
-    """
-    if len(x) < MANY_POINTS:
-        return spearman(x, y, seed=0, clusters=clusters, resamples=FEWEST if brief else MOST)
-    from scipy.stats import rankdata
-
-    first, second = (rankdata(column) - (len(column) + 1) / 2 for column in (x, y))
-    columns = np.column_stack([first, second, first * second, first**2, second**2, np.ones(len(first))])
-    resamples = resamples_for(len(set(clusters)), brief=brief)
-    return bootstrap_sums(columns, correlation_of_sums, seed=0, resamples=resamples, clusters=clusters)
 
 
 def resamples_for(units: int, *, brief: bool = False) -> int:

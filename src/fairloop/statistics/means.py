@@ -1,13 +1,12 @@
 """Means and ratios of means of a few independent values, with intervals that hold for as few as they are."""
 
 import math
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from fairloop.statistics.estimate import Estimate
+from fairloop.statistics.intervals import student_quantile
 
 Floats = NDArray[np.float64]
 
@@ -16,23 +15,28 @@ FEWEST_FOR_SPREAD = 3
 
 
 def student_mean(values: ArrayLike, confidence: float = 0.95) -> Estimate:
-    """Return the mean of the finite `values` [n] with Student's interval; the interval is NaN for fewer than three."""
+    """Return the mean of the finite `values` [n] with Student's interval.
+
+    The interval is NaN for fewer than three values, and for equal ones: that three cells agree to the last digit is
+    chance, and no certainty.
+    """
     column = np.asarray(values, dtype=np.float64)
     column = column[np.isfinite(column)]
     n = len(column)
     if n == 0:
         return Estimate.undefined()
     mean = float(column.mean())
-    if n < FEWEST_FOR_SPREAD:
+    if n < FEWEST_FOR_SPREAD or column.std() <= 1e-12 * abs(mean):
         return Estimate(mean, math.nan, math.nan, n)
-    half = float(_quantile((1 + confidence) / 2, n - 1) * column.std(ddof=1) / math.sqrt(n))
+    half = student_quantile((1 + confidence) / 2, n - 1) * float(column.std(ddof=1)) / math.sqrt(n)
     return Estimate(mean, mean - half, mean + half, n)
 
 
 def ratio_of_means(first: ArrayLike, second: ArrayLike, confidence: float = 0.95) -> Estimate:
     """Return mean(second) / mean(first) of paired values [n] with Fieller's interval, Student's t over pairs.
 
-    Undefined (NaN, n pairs) if the mean of `first` is zero; without an interval for a single pair.
+    Undefined (NaN, n pairs) if the mean of `first` is zero; without an interval for fewer than three pairs, and where
+    all pairs are equal.
     """
     pairs = np.stack([np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)])
     n = pairs.shape[1]
@@ -41,16 +45,11 @@ def ratio_of_means(first: ArrayLike, second: ArrayLike, confidence: float = 0.95
     below, above = (float(mean) for mean in pairs.mean(axis=1))
     if abs(below) < 1e-12:
         return Estimate(math.nan, math.nan, math.nan, n)
-    if n < 2:
+    covariance = np.cov(pairs) / n if n >= FEWEST_FOR_SPREAD else np.zeros((2, 2))
+    if covariance.trace() <= 1e-24 * (below**2 + above**2):
         return Estimate(above / below, math.nan, math.nan, n)
-    quantile = _quantile((1 + confidence) / 2, n - 1)
-    return Estimate(above / below, *ratio_interval(below, above, np.cov(pairs) / n, quantile), n)
-
-
-@lru_cache(maxsize=1024)
-def _quantile(share: float, freedom: int) -> float:
-    """Return Student's quantile; a report asks for the same few thousands of times."""
-    return float(stats.t.ppf(share, freedom))
+    quantile = student_quantile((1 + confidence) / 2, n - 1)
+    return Estimate(above / below, *ratio_interval(below, above, covariance, quantile), n)
 
 
 def ratio_interval(below: float, above: float, covariance: Floats, quantile: float) -> tuple[float, float]:

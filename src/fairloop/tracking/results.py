@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from fairloop.measures.measurement import Measurement
 from fairloop.statistics.estimate import Estimate
 
-COLUMNS = ("generation", "metric", "value", "low", "high", "n")
+COLUMNS = ("generation", "metric", "value", "low", "high", "n", "units")
 
 
 Results = Mapping[int | None, Sequence[Measurement]]
@@ -29,7 +29,7 @@ def metrics_csv(results: Results) -> str:
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(COLUMNS)
     for generation, measured in _ordered(results):
-        numbers = (number(measured.value), number(measured.low), number(measured.high), number(measured.n))
+        numbers = map(number, (measured.value, measured.low, measured.high, measured.n, measured.units))
         writer.writerow(
             [
                 "" if generation is None else generation,
@@ -43,18 +43,21 @@ def metrics_csv(results: Results) -> str:
 def measurements_of(text: str) -> dict[int | None, list[Measurement]]:
     """Return the measures of a `metrics.csv` by generation, in its order; those of the whole cell under None.
 
+    A file that is older than its last column, `units`, is read as one that leaves it empty.
+
     Raises:
         ValueError: this is no such table; the message says where it is not.
     """
     lines = csv.reader(text.splitlines())
     found: dict[int | None, list[Measurement]] = {}
     try:
-        if tuple(next(lines, ())) != COLUMNS:
+        columns = tuple(next(lines, ()))
+        if columns not in (COLUMNS, COLUMNS[:-1]):
             raise ValueError(f"does not begin with {','.join(COLUMNS)}")
         for line in lines:
-            if len(line) != len(COLUMNS):
+            if len(line) != len(columns):
                 raise ValueError(f"line {lines.line_num} has {len(line)} fields")
-            generation, measured = _measured(line, lines.line_num)
+            generation, measured = _measured([*line, ""][: len(COLUMNS)], lines.line_num)
             found.setdefault(generation, []).append(measured)
     except csv.Error as error:
         raise ValueError(f"line {lines.line_num} is no line of a table ({error})") from None
@@ -64,8 +67,9 @@ def measurements_of(text: str) -> dict[int | None, list[Measurement]]:
 def _measured(line: Sequence[str], place: int) -> tuple[int | None, Measurement]:
     generation, metric, *numbers = line
     try:
-        value, low, high, n = (float(item) if item else math.nan for item in numbers)
-        estimate = Estimate(value, low, high, 0 if math.isnan(n) else int(n))
+        value, low, high, n, units = (float(item) if item else math.nan for item in numbers)
+        count, over = 0 if math.isnan(n) else int(n), None if math.isnan(units) else int(units)
+        estimate = Estimate(value, low, high, count, over)
         return int(generation) if generation else None, Measurement.of(metric, estimate)
     except ValueError:
         raise ValueError(f"line {place} holds something other than numbers") from None

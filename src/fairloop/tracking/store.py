@@ -6,7 +6,7 @@
         deciding.json        what of it decides the result, and the study's version: what the cell's name is a hash of
         environment.json     package versions, git revision, hardware
         stages/<nn>-<name>/  each finished stage's outputs and its stage.json
-        metrics.csv          generation,metric,value,low,high,n
+        metrics.csv          generation,metric,value,low,high,n,units
         result.json          {"metric@generation": number}
         status.json          running, complete or failed, with the reason; when complete, a seal of what the cell is
                              and of its result: every other file but environment.json

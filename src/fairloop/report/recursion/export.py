@@ -6,6 +6,8 @@ from fairloop.report.export import CELL, csv_field, csv_text, estimate_fields, i
 from fairloop.report.read import MITIGATED
 from fairloop.report.recursion.conditions import FACTORS, Condition, Settling
 from fairloop.report.recursion.strategies import Comparison
+from fairloop.statistics.equilibrium import SeedBreak
+from fairloop.statistics.estimate import Estimate
 
 _CONDITION = ["model", "mitigation", "settings"]
 
@@ -28,11 +30,21 @@ def trajectories_csv(conditions: Iterable[Condition]) -> str:
 
 
 def equilibrium_csv(conditions: Iterable[Condition]) -> str:
-    """Return the equilibrium estimates, one line per condition and measure."""
-    parts = ("level", "slope", "intercept")
-    header = [*_CONDITION, "metric", *(f"{part}{end}" for part in parts for end in ("", ":low", ":high"))]
-    header += ["verdict", "cells", "transitions", "resampled"]
-    return csv_text(header, (_equilibrium_line(one, settling) for one in conditions for settling in one.settlings))
+    """Return verdicts and what they rest on, one line per condition and measure.
+
+    `level`, `slope` and `intercept` are those of the line among generated corpora; `seed_break@b` is the step from the
+    seed corpus to generation 1 of the cells that started at level b. `transitions` counts all, `fewest_transitions`
+    those of the shortest cell.
+    """
+    conditions = list(conditions)
+    levels = sorted({one.level for condition in conditions for each in condition.settlings for one in _breaks(each)})
+    parts = ["trend", "level", "slope", "intercept", "kept_first", "kept_last"]
+    parts += [f"seed_break@{level:g}" for level in levels]
+    header = [*_CONDITION, "metric", "verdict", "reason"]
+    header += [f"{part}{end}" for part in parts for end in ("", ":low", ":high")]
+    header += ["misfit_p", "cells", "transitions", "fewest_transitions", "resampled"]
+    lines = (_equilibrium_line(one, settling, levels) for one in conditions for settling in one.settlings)
+    return csv_text(header, lines)
 
 
 def changes_csv(conditions: Iterable[Condition]) -> str:
@@ -122,11 +134,18 @@ def _names(condition: Condition) -> list[str]:
     return [condition.model, condition.mitigation, " ".join(condition.settings)]
 
 
-def _equilibrium_line(condition: Condition, settling: Settling) -> list[str]:
-    found = settling.equilibrium
-    numbers = [text for one in (found.level, found.slope, found.intercept) for text in estimate_fields(one)]
-    counts = [found.verdict, str(found.cells), str(found.transitions), found.resampled]
-    return [*_names(condition), settling.metric, *numbers, *counts]
+def _equilibrium_line(condition: Condition, settling: Settling, levels: Iterable[float]) -> list[str]:
+    found, line = settling.equilibrium, settling.equilibrium.line
+    breaks = {one.level: one.change for one in _breaks(settling)}
+    estimates = [found.trend, line.level, line.slope, line.intercept, found.kept_first, found.kept_last]
+    estimates += [breaks.get(level, Estimate.undefined()) for level in levels]
+    numbers = [text for one in estimates for text in estimate_fields(one)]
+    counts = [csv_field(found.misfit), str(len(settling.trajectories)), str(line.transitions), str(found.transitions)]
+    return [*_names(condition), settling.metric, found.verdict, found.reason, *numbers, *counts, line.resampled]
+
+
+def _breaks(settling: Settling) -> tuple[SeedBreak, ...]:
+    return settling.equilibrium.breaks
 
 
 def _level(level: float | None) -> str:

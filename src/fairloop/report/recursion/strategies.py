@@ -12,8 +12,9 @@ from fairloop.catalogue import catalogue
 from fairloop.report.read import MITIGATED, Cell
 from fairloop.report.recursion.conditions import Condition
 from fairloop.statistics.corrections import holm
+from fairloop.statistics.correlation import spearman
 from fairloop.statistics.estimate import Estimate
-from fairloop.statistics.large import flip_p_value, rank_correlation, resamples_for
+from fairloop.statistics.large import flip_p_value, resamples_for
 from fairloop.statistics.paired import bootstrapped_reduction, paired_reduction
 
 Floats = NDArray[np.float64]
@@ -115,7 +116,7 @@ class Correlation:
 
     `of` names the points: "as written", "after the mitigation", or "change against no mitigation" (after the
     mitigation, minus the control's at the same generation). `condition` is None for all strategies together.
-    `clusters` is the number of starts (level and seed) over which the interval is bootstrapped.
+    `clusters` is the number of starts (level and seed) that the interval is taken over.
     """
 
     of: str
@@ -344,5 +345,5 @@ def _correlate(of: str, each: Sequence[tuple[Condition, list[Point]]], brief: bo
     ]
     for condition, found in groups:
         starts = [start for start, _, _ in found]
-        estimate = rank_correlation([x for _, x, _ in found], [y for _, _, y in found], starts, brief=brief)
+        estimate = spearman([x for _, x, _ in found], [y for _, _, y in found], clusters=starts)
         yield Correlation(of, condition, estimate, len(set(starts)))

@@ -5,19 +5,28 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from fairloop.catalogue import catalogue
 from fairloop.report.read import MITIGATED, Cell, level_mean
-from fairloop.report.recursion.conditions import FACTORS, NET_RATE, Condition, verdict_in_words
+from fairloop.report.recursion.conditions import FACTORS, NET_RATE, PAPER_CHANGES, Condition
 from fairloop.report.recursion.strategies import DOWNSTREAM, UNLEARNED, Comparison, Reduction, learned_nothing
-from fairloop.report.table import Table, number, p_value_text, with_interval
+from fairloop.report.table import Table, number, p_value_text, signed, with_interval
+from fairloop.statistics.correlation import FEWEST_CLUSTERS
+from fairloop.statistics.equilibrium import MISFIT, Equilibrium
 from fairloop.statistics.estimate import Estimate
+from fairloop.statistics.intervals import FEWEST_UNITS
+
+UNDEFINED = "undefined"
+"""A change relative to what may be zero."""
+
+NO_REST = "‡"
+"""Marks a B* at which nothing rests."""
 
 _LEARNED_NOTHING = "a classifier learned nothing: its bias says nothing about the corpus"
 _MARKED = f"{UNLEARNED} In some of these pairs {_LEARNED_NOTHING}."
 
 
 def percent_change(change: Estimate) -> str:
-    """Return `+36% [+20, +52]`; the value alone where it has no interval."""
+    """Return `+36% [+20, +52]`; the value alone where it has no interval, one word where the start may be zero."""
     if math.isnan(change.value):
-        return "–"
+        return UNDEFINED
     if math.isnan(change.low):
         return f"{100 * change.value:+.0f}%"
     low, high = (
@@ -52,7 +61,7 @@ def metric_tables(condition: Condition, *, single: bool, in_full: bool = False) 
         rows = tuple(_metric_rows(groups, metrics, brief))
         if shown and rows:
             title = f"{name}: {condition.label}"
-            note = _interval_note(single)
+            note = _interval_note(single, condition.cells, shown)
             if any(row[2].endswith("after") for row in rows):
                 note += "; after: with the mitigation's change to the corpus"
             if any(UNLEARNED in text for row in rows for text in row):
@@ -79,24 +88,73 @@ def _is_secondary(metric: str) -> bool:
 
 
 def equilibrium_table(conditions: Sequence[Condition]) -> Table | None:
-    """Return B*, slope and verdict of every condition, for B and for its two factors."""
-    rows = []
-    for condition in conditions:
-        for settling in condition.settlings:
-            found = settling.equilibrium
-            level, slope = (with_interval(one.value, one.low, one.high) for one in (found.level, found.slope))
-            if math.isinf(found.level.low):
-                level = f"{number(found.level.value)} (unbounded)"
-            counts = f"{found.cells} / {found.transitions}"
-            rows.append((condition.label, settling.label, level, slope, counts, verdict_in_words(settling)))
+    """Return what each measure does among generated corpora, and the verdict."""
+    rows = tuple(
+        (
+            condition.label,
+            settling.label,
+            signed(found.trend),
+            resting_level(found),
+            with_interval(found.line.slope.value, found.line.slope.low, found.line.slope.high),
+            with_interval(found.kept_last.value, found.kept_last.low, found.kept_last.high),
+            f"{len(settling.trajectories)} / {found.transitions}",
+            f"undecided: {found.reason}" if found.verdict == "undecided" else found.verdict,
+        )
+        for condition in conditions
+        for settling in condition.settlings
+        for found in [settling.equilibrium]
+    )
     if not rows:
         return None
     note = (
-        "B of the next generation = c + rho x B; at rest B* = c / (1 - rho). 95% intervals: wild bootstrap over cells "
-        "(over transitions where there are fewer than six cells). Paper (Gemma-2-2b-it): 0.11 to 0.13."
+        "Among generated corpora (generation 1 on): the mean change a generation in the later half; the line B of the "
+        "next generation = c + rho x B, with B* = c / (1 - rho); the share of the levels' difference that is left at "
+        "the end. 95% intervals over cells. Transitions: those of the shortest cell. Paper (Gemma-2-2b-it): "
+        "0.11 to 0.13."
     )
-    columns = ("condition", "measure", "resting level B*", "slope rho", "cells / transitions", "verdict")
-    return Table("Equilibrium", columns, tuple(rows), 2, note)
+    if any(NO_REST in row[3] for row in rows):
+        note += f" {NO_REST} No resting level: the verdict is not equilibrium, or the line does not fit."
+    columns = (
+        "condition", "measure", "change a generation", "B* of the line", "slope rho", "difference left",
+        "cells / transitions", "verdict",
+    )  # fmt: skip
+    return Table("Equilibrium", columns, rows, 2, note)
+
+
+def resting_level(found: Equilibrium) -> str:
+    """Return B* of the line among generated corpora, marked where it is not where the measure rests."""
+    level = found.line.level
+    if math.isnan(level.value):
+        return "–"
+    if math.isinf(level.low) or math.isinf(level.high):
+        return f"{number(level.value)} [unbounded]{NO_REST}"
+    mark = "" if found.verdict == "equilibrium" and not found.misfit < MISFIT else NO_REST
+    return with_interval(level.value, level.low, level.high) + mark
+
+
+def seed_break_table(conditions: Sequence[Condition]) -> Table | None:
+    """Return the step from the seed corpus to generation 1 of each initial level, apart from all later ones."""
+    rows = tuple(
+        (
+            condition.label,
+            settling.label,
+            f"{one.level:g}",
+            signed(one.change),
+            with_interval(kept.value, kept.low, kept.high),
+            str(one.change.n),
+        )
+        for condition in conditions
+        for settling in condition.settlings
+        for kept in [settling.equilibrium.kept_first]
+        for one in settling.equilibrium.breaks
+        if one.change.defined
+    )
+    columns = ("condition", "measure", "level", "generation 1 minus seed", "difference left, all levels", "cells")
+    note = (
+        "The seed corpus is of templates, generation 1 a model's text: this step is of another kind than all later "
+        "ones. Difference left: the share of the levels' difference that generation 1 keeps. 95% intervals over cells."
+    )
+    return Table("The step from the seed corpus", columns, rows, 3, note) if rows else None
 
 
 def change_table(conditions: Sequence[Condition]) -> Table | None:
@@ -124,7 +182,9 @@ def change_table(conditions: Sequence[Condition]) -> Table | None:
     over = {change.over for one in conditions for settling in one.settlings for change in settling.from_seed}
     spans = [name for key, name in (("cells", "seeds"), ("sentences", "a single cell's sentences")) if key in over]
     note = f"95% intervals over {' or '.join(spans)}. " if spans else ""
-    return Table("Relative change", columns, tuple(rows), 2, f"{note}Paper: +36% from 0.1, -26% from 0.6.")
+    if any(UNDEFINED in row for row in rows):
+        note += f"{UNDEFINED}: the start cannot be told from zero. "
+    return Table("Relative change", columns, tuple(rows), 2, f"{note}{PAPER_CHANGES}")
 
 
 def decomposition_table(conditions: Sequence[Condition]) -> Table | None:
@@ -188,8 +248,9 @@ def correlation_table(comparison: Comparison, *, in_full: bool = False) -> Table
     )
     columns = ("points", "mitigation", "Spearman's rho", "n", "starts")
     note = (
-        "Points: cells and generations from 1 on; 95% bootstrap intervals over starts (level and seed). Paper: the "
-        "strategy with the lowest downstream bias has the higher embedding score."
+        "Points: cells and generations from 1 on; 95% intervals over starts (level and seed), from "
+        f"{FEWEST_CLUSTERS} starts on. Paper: the strategy with the lowest downstream bias has the higher embedding "
+        "score."
     )
     title = f"Embedding effect size and downstream bias: {comparison.model}"
     return Table(title, columns, rows, 2, note) if rows else None
@@ -243,9 +304,20 @@ def _shown(measure: Estimate, in_full: bool) -> str:
     return with_interval(measure.value, measure.low, measure.high)
 
 
-def _interval_note(single: bool) -> str:
-    return (
-        "95% intervals over sentences (by groups that share a prompt's examples)"
-        if single
-        else "means over cells, 95% intervals over cells (from three)"
-    )
+def _interval_note(single: bool, cells: Iterable[Cell], metrics: Collection[str]) -> str:
+    """Return what the intervals are over, how many independent groups there are, and why some are missing."""
+    if not single:
+        return "means over cells, 95% intervals over cells (from three)"
+    note = "95% intervals over sentences (by groups that share a prompt's examples)"
+    grouped = [
+        (metric, one.n, one.units)
+        for cell in cells
+        for (metric, _), one in cell.measures.items()
+        if metric in metrics and one.defined and one.units is not None and one.units < one.n
+    ]
+    counts = sorted({(n, units) for metric, n, units in grouped if metric == NET_RATE})
+    if counts:
+        note += f"; {', '.join(f'n = {n} in {units} groups' for n, units in counts)}"
+    if any(units < FEWEST_UNITS for _, _, units in grouped):
+        note += f"; no interval: fewer than {FEWEST_UNITS} independent groups"
+    return note

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fairloop.report.drawing import LINES, PAPER, REST, Drawing, drawn, share_limits, spread
 from fairloop.report.read import level_mean
-from fairloop.report.recursion.conditions import FACTORS, NET_RATE, PAPER_RANGE, Condition, named
+from fairloop.report.recursion.conditions import FACTORS, NET_RATE, PAPER_RANGE, Condition, named, rests
 from fairloop.statistics.equilibrium import Equilibrium
 
 if TYPE_CHECKING:
@@ -120,18 +120,16 @@ def _trajectory(
 
 
 def _resting_level(axes: "Axes", found: Equilibrium, name: str) -> None:
-    """Draw B* as a line with its interval as a hatched band; without a bounded interval only say so."""
-    if math.isnan(found.level.value):
-        return
-    if not (math.isfinite(found.level.low) and math.isfinite(found.level.high)):
-        note = f"{name}: no bounded 95% interval"
-    else:
-        axes.axhline(found.level.value, color=REST, lw=1.1, ls=(0, (1, 1.2)), zorder=2, label="resting level $B^*$")
+    """Draw B* as a line with its interval as a hatched band where the verdict is equilibrium; else say the verdict."""
+    level = found.line.level
+    note = found.verdict if found.verdict != "equilibrium" else f"{name} = {level.value:.3f}"
+    if rests(found):
+        axes.axhline(level.value, color=REST, lw=1.1, ls=(0, (1, 1.2)), zorder=2, label="resting level $B^*$")
         axes.axhspan(
-            found.level.low, found.level.high, facecolor="#f3f3f3", edgecolor="#b5b5b5", hatch="////", lw=0,
+            level.low, level.high, facecolor="#f3f3f3", edgecolor="#b5b5b5", hatch="////", lw=0,
             zorder=0, label="95% interval of $B^*$",
         )  # fmt: skip
-        note = f"{name} = {found.level.value:.3f} [{found.level.low:.2f}, {found.level.high:.2f}]"
+        note = f"{note} [{level.low:.2f}, {level.high:.2f}]"
     axes.annotate(
         note, (0.985, 0.975), xycoords="axes fraction", ha="right", va="top", fontsize=8.5, color=REST,
         bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5},
