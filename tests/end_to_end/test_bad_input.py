@@ -118,7 +118,7 @@ def test_a_missing_extra_says_what_to_install(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment(), capture_output=True, text=True)
     assert done.returncode == 2
     (line,) = done.stderr.strip().splitlines()
-    assert "pip install fairloop[embedded]" in line
+    assert "pip install 'fairloop[embedded]'" in line
     assert list(tmp_path.iterdir()) == []
 
 

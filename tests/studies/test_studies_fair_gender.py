@@ -387,6 +387,13 @@ def test_every_method_has_a_file_of_settings_that_names_each_of_them():
 # what a user may get wrong
 
 
+def test_a_plm_without_its_head_is_refused_before_pairs_are_written(tmp_path):
+    """A random head scored other numbers each time; found at the first measure, the generator would have written."""
+    with pytest.raises(UserError, match="no masked language model"):
+        run("embedded:all-minilm-l6-v2", tmp_path / "runs", "plm.kind=masked")
+    assert not list((tmp_path / "runs").glob("*/*/stages/*"))
+
+
 def test_too_few_pairs_left_says_which_filter_took_them(plm, tmp_path):
     with pytest.raises(UserError) as info:
         run(plm, tmp_path, "debias.alignment.rank=1")

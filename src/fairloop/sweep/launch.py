@@ -50,7 +50,7 @@ def check_plugins(overrides: Sequence[str]) -> None:
             continue
         package = PLUGINS.get(value.removeprefix("fairloop_").partition("_")[0])
         if package is not None and not _is_installed(f"hydra_plugins.{package}"):
-            raise UserError(f"{line}: needs pip install fairloop[sweep] (the package {package} is not installed)")
+            raise UserError(f"{line}: needs pip install 'fairloop[sweep]' (the package {package} is not installed)")
 
 
 def _is_installed(module: str) -> bool:
