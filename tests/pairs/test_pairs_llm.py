@@ -93,7 +93,7 @@ def test_unusable_answers_are_asked_again_a_bounded_number_of_times():
             return swap_gender(ask.request.occupation)
         if ask.request.item == 3:
             return "The weather is fine today."
-        return sentence(ask) if ask.attempt >= 1 else sentence(ask).replace("thought", "met a florist and thought")
+        return sentence(ask) if ask.number >= 1 else sentence(ask).replace("thought", "met a florist and thought")
 
     gathered = write_pairs(Scripted(slow), settings(attempts=4), seed=1)
     assert [row.pair.item for row in gathered.rows] == [item for item in range(40) if item != 3]
@@ -134,7 +134,7 @@ def test_copies_of_examples_and_of_each_other_are_refused():
     def copier(ask):
         if ask.request.form != SENTENCES:
             return swap_gender(ask.request.occupation)
-        return sentence(ask, number=1) if ask.attempt else swap_gender(ask.request.examples[0].text)
+        return sentence(ask, number=1) if ask.number else swap_gender(ask.request.examples[0].text)
 
     generator = Scripted(copier)
     gathered = write_pairs(generator, settings(pairs=12), seed=2)

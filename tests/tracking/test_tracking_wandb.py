@@ -373,7 +373,7 @@ def test_under_an_agent_the_run_is_the_agents_and_a_finished_cell_is_reported_to
     results = {**json.loads((cell.folder / "result.json").read_text()), "rule/net_stereotype_rate@7": 0.25}
     (cell.folder / "result.json").write_text(json.dumps(results))
     with (cell.folder / "metrics.csv").open("a") as stream:
-        stream.write("7,rule/net_stereotype_rate,0.25,0.125,,64\n")
+        stream.write("7,rule/net_stereotype_rate,0.25,0.125,,64,\n")
     run_under_agent(tmp_path, "agent-2", "t.wandb_run.track_finished(t.OFFLINE, cell, t.catalogue())")
     (second,) = [folder for folder in offline_runs(cell.folder) if folder.name.endswith("agent-2")]
     again = read_run(second)

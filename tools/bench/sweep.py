@@ -25,6 +25,7 @@ import yaml
 
 from fairloop import composition, console
 from fairloop.files import digest_file
+from fairloop.measures.measurement import Measurement
 from fairloop.seeding import random_generator
 from fairloop.sweep.jobs import Job, jobs_of
 from fairloop.sweep.plan import Plan
@@ -39,13 +40,6 @@ METRICS = (
     "embedding/effect_size", "downstream/bias", "downstream/accuracy", "downstream/tpr_gap", "downstream/flip_rate",
     "diversity/distinct_1", "diversity/distinct_2", "diversity/duplicates", "diversity/mean_length", "generation/yield",
 )  # fmt: skip
-
-
-class Measure:
-    """One value with its interval, as a study reports it."""
-
-    def __init__(self, metric: str, value: float) -> None:
-        self.metric, self.value, self.low, self.high, self.n = metric, value, value - 0.05, value + 0.05, 256
 
 
 def grid(cells: int) -> list[str]:
@@ -71,7 +65,11 @@ def write_cell(job: Job) -> None:
     results: dict[int | None, Any] = {}
     for generation in range(GENERATIONS + 1):
         level = 0.2 + (start - 0.2) * slope**generation
-        results[generation] = [Measure(metric, level + float(chance.normal(0, 0.02))) for metric in METRICS]
+        values = [level + float(chance.normal(0, 0.02)) for _ in METRICS]
+        results[generation] = [
+            Measurement(metric, value, value - 0.05, value + 0.05, 256)
+            for metric, value in zip(METRICS, values, strict=True)
+        ]
     (folder / "metrics.csv").write_text(metrics_csv(results))
     (folder / "result.json").write_text(result_json(results))
     (folder / "config.yaml").write_text(yaml.dump(job.cell.config, Dumper=yaml.CSafeDumper, sort_keys=False))
