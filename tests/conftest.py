@@ -5,6 +5,9 @@ import os
 
 import pytest
 
+# Another test of the same process may have imported openai, which wandb then mentions on the error stream.
+os.environ.setdefault("WANDB_DISABLE_WEAVE", "true")
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
