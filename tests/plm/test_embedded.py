@@ -13,6 +13,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundEr
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from fairloop.errors import Fault, UserError
+from fairloop.numerics import format_of
 from fairloop.plm import embedded, loading, locate
 
 
@@ -248,7 +249,7 @@ def test_without_network_loading_a_hub_model_gives_one_line(monkeypatch, tmp_pat
 @pytest.mark.embedded
 def test_the_packaged_generator_loads_and_knows_english():
     model, tokenizer = loading.load_causal_lm("embedded:gemma-3-270m")
-    assert model.dtype == torch.bfloat16
+    assert model.dtype == getattr(torch, format_of("auto", "cpu"))
     ids = torch.tensor([tokenizer("Monday, Tuesday, Wednesday,")["input_ids"]])
     assert tokenizer.decode(model(ids).logits[0, -1].argmax()).strip() == "Thursday"
 

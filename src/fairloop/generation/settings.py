@@ -56,7 +56,7 @@ class ModelSettings(GeneratorSettings):
         "auto", description="chat: the model's chat template; base: a list to continue; auto: chat if it has a template"
     )
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
-        "auto", description="number format of the weights; auto is bfloat16"
+        "auto", description="number format of the weights; auto: bfloat16 where the hardware has it, float32 elsewhere"
     )
     batch_size: int = Field(
         64,

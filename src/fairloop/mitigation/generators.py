@@ -23,6 +23,7 @@ def load_generator(model: "ModelSettings", adapted: Path | None, device: str = "
 
     from fairloop.errors import Fault
     from fairloop.generation.in_process import InProcessGenerator
+    from fairloop.numerics import format_of
     from fairloop.plm.loading import load_causal_lm, merge_adapter
     from fairloop.training.causal_lm import base_of
 
@@ -34,8 +35,8 @@ def load_generator(model: "ModelSettings", adapted: Path | None, device: str = "
         return InProcessGenerator.load(whole, device)
     if base != model.path:
         raise Fault(f"{adapted}: this adapter was trained for the model {base}, not for {model.path}")
-    # Merged in float32: rounding the sum once to bfloat16 is better than adding two rounded numbers.
+    # Merged in float32: rounding the sum once is better than adding two rounded numbers.
     network, tokenizer = load_causal_lm(model.path, revision=model.revision, dtype="float32", device=device)
-    dtype = torch.bfloat16 if model.dtype == "auto" else getattr(torch, model.dtype)
+    dtype = getattr(torch, format_of(model.dtype, device))
     merged = merge_adapter(network, adapted).requires_grad_(False).eval().to(dtype)
     return InProcessGenerator(merged, tokenizer, model)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fairloop.errors import FairloopError, Fault, UserError, first_line
+from fairloop.numerics import format_of
 from fairloop.plm.embedded import is_embedded
 from fairloop.plm.inference_time import attach
 from fairloop.plm.locate import resolve
@@ -134,13 +135,13 @@ def load_causal_lm(
     Args:
         path: see `resolve`.
         revision: Hub revision, or None for the newest.
-        dtype: `auto` is bfloat16; or `bfloat16`, `float16`, `float32`.
+        dtype: `bfloat16`, `float16`, `float32`, or `auto` (`numerics.format_of`).
         device: a torch device name.
         key: the configuration key of the path, for messages.
     """
     _require_device(device)
     tokenizer = _read("AutoTokenizer", _Source.of(path, revision, key))
-    precision: Any = "bfloat16" if dtype == "auto" else dtype
+    precision: Any = format_of(dtype, device)
     model = load_model(path, "causal", dtype=precision, device=device, revision=revision, key=key)
     return model.requires_grad_(False), tokenizer
 

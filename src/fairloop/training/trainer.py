@@ -13,6 +13,7 @@ import pytorch_lightning as pl
 import torch
 
 from fairloop.errors import Fault, UserError
+from fairloop.numerics import has_bfloat16
 from fairloop.training.checkpoints import BEST, LAST, Checkpoints, read_checkpoint
 from fairloop.training.data import TrainingData
 from fairloop.training.module import TrainingModule
@@ -111,9 +112,7 @@ def uses_bfloat16(settings: TrainerSettings) -> bool:
     """Return whether training computes in bfloat16: asked for, or `auto` on hardware with units for it."""
     if settings.precision != "auto":
         return settings.precision == "bfloat16"
-    if resolve_accelerator(settings) == "gpu":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
+    return has_bfloat16("cuda" if resolve_accelerator(settings) == "gpu" else "cpu")
 
 
 def fit(
