@@ -1,5 +1,8 @@
 """Number formats: `auto` asks the hardware, and everything that loads or trains asks the same function."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -18,3 +21,24 @@ def test_auto_is_bfloat16_only_where_the_processor_has_units_for_it(monkeypatch,
 def test_a_named_format_is_taken_whatever_the_hardware_has(monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
     assert numerics.format_of("bfloat16", "cpu") == "bfloat16"
+
+
+def test_the_fingerprint_names_capability_format_libraries_and_a_computation():
+    found = numerics.fingerprint()
+    assert found["capability"]["cpu"] == torch.backends.cpu.get_cpu_capability()
+    assert found["auto"]["cpu"] == numerics.format_of("auto", "cpu")
+    assert found["packages"]["torch"] == torch.__version__
+    assert numerics.summary().endswith(found["checksum"])
+
+
+def test_the_checksum_sees_another_rounding(monkeypatch):
+    before = numerics._computed("cpu")
+    softmax = torch.softmax
+    monkeypatch.setattr(torch, "softmax", lambda values, dim: softmax(values.double(), dim).float())
+    assert numerics._computed("cpu") != before
+
+
+def test_a_process_without_torch_has_no_fingerprint_and_does_not_load_it():
+    code = "import sys; from fairloop import numerics; print(numerics.fingerprint(), 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["{}", "False"]

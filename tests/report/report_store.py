@@ -29,6 +29,7 @@ def make_cell(
     state="complete",
     reason="",
     sealed=True,
+    numerics=(),
     mitigated=False,
     texts=None,
     name=None,
@@ -72,7 +73,7 @@ def make_cell(
             rows += [(generation, prefix + metric, *numbers) for metric, numbers in measures.items()]
         if generation:
             rows.append((generation, "generation/yield", 0.93, None, None, 300))
-    write_cell(folder, config, [row for row in rows if row[1] not in drop], state, reason, sealed)
+    write_cell(folder, config, [row for row in rows if row[1] not in drop], state, reason, sealed, numerics)
     if texts is not None:
         for generation in range(generations + 1):
             make_corpus(
@@ -81,7 +82,7 @@ def make_cell(
     return folder
 
 
-def write_cell(folder, config, rows, state="complete", reason="", sealed=True):
+def write_cell(folder, config, rows, state="complete", reason="", sealed=True, numerics=()):
     """Write the files of a cell: its configuration and its measures (generation, metric, value, low, high, n)."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
@@ -96,6 +97,7 @@ def write_cell(folder, config, rows, state="complete", reason="", sealed=True):
         for file in ("metrics.csv", "result.json")
     }
     status = {"status": state, "reason": reason, "study": config["study"]["name"], "cell": folder.name}
+    status |= {"numerics": list(numerics)} if numerics else {}
     (folder / "status.json").write_text(json.dumps(status | ({"seal": seal} if sealed else {})))
 
 

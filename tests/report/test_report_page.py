@@ -189,3 +189,15 @@ def test_visible_text_keeps_what_can_be_seen(text):
     assert visible(shown) == shown
     if text.isascii() and text.isprintable() and len(text) <= 600:
         assert shown == text
+
+
+def test_cells_that_were_computed_with_different_hardware_are_told_apart(tmp_path):
+    make_cell(tmp_path, seed=0, numerics=["AMX bfloat16, 1a2b3c4d"])
+    make_cell(tmp_path, seed=1, numerics=["AVX2 float32, 5e6f7a8b"])
+    make_cell(tmp_path, seed=2)
+    runs = read_runs(tmp_path)
+    text = " ".join(Reader(render_page(runs, conditions(runs.cells), None)).text)
+    assert "AMX bfloat16, 1a2b3c4d" in text
+    assert "equal in distribution, not to the byte" in text
+    alike = read_runs(tmp_path, [cell.folder for cell in runs.cells if cell.seed != "0"])
+    assert "Computed with" not in render_page(alike, conditions(alike.cells), None)

@@ -38,6 +38,18 @@ def status(job, **record):
     (job.cell.folder / "status.json").write_text(json.dumps({"started": "", "reason": "", **record}))
 
 
+def test_the_plan_says_that_complete_cells_were_not_computed_alike(tmp_path, capsys):
+    found = jobs(tmp_path, "seed=0,1,2")
+    for job, numerics in zip(found, ("AMX bfloat16", "AVX2 float32", "AVX2 float32"), strict=True):
+        write_cell(job)
+        path = job.cell.folder / "status.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "numerics": [numerics]}))
+    Plan.of(found[1:]).say()
+    assert "not computed alike" not in capsys.readouterr().out
+    Plan.of(found).say()
+    assert "not to the byte: 2 with AVX2 float32; 1 with AMX bfloat16" in " ".join(capsys.readouterr().out.split())
+
+
 def test_the_plan_counts_every_state(tmp_path, capsys):
     found = jobs(tmp_path, "seed=0,1,2,3,4,5")
     write_cell(found[0])

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from fairloop.tracking.store import SHARED_FOLDER, Cell
+from fairloop import numerics
+from fairloop.tracking.store import SHARED_FOLDER, Cell, read_status
 
 # python -c SCRIPT RUNS_DIR SEED DELAY: one cell whose first stage every seed shares.
 SCRIPT = """
@@ -133,3 +134,15 @@ def test_a_waiting_process_takes_over_from_a_killed_one(tmp_path):
     # What the killed process left half written is gone.
     (home,) = (tmp_path / SHARED_FOLDER).iterdir()
     assert sorted(path.name for path in home.iterdir()) == ["lock", "stage"]
+
+
+def test_a_shared_stage_from_another_processor_is_named_and_both_are_recorded(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(numerics, "summary", lambda: "AMX bfloat16")
+    first, _ = study(tmp_path, 1)
+    monkeypatch.setattr(numerics, "summary", lambda: "AVX2 float32")
+    with caplog.at_level("WARNING", logger="fairloop.tracking"):
+        second, _ = study(tmp_path, 2)
+    (line,) = [one.message for one in caplog.records]
+    assert "stage corpus was computed with AMX bfloat16, here it would be AVX2 float32" in line
+    assert read_status(first.folder).numerics == ("AMX bfloat16",)
+    assert read_status(second.folder).numerics == ("AMX bfloat16", "AVX2 float32")

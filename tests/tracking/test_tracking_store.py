@@ -92,7 +92,7 @@ def test_layout(tmp_path):
     assert status.started <= status.ended
     environment = json.loads((cell.folder / "environment.json").read_text())
     assert "pydantic" in environment["packages"]
-    assert set(environment) == {"git", "hardware", "packages", "platform", "python"}
+    assert set(environment) == {"git", "hardware", "numerics", "packages", "platform", "python"}
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "deciding.json"])

@@ -27,7 +27,7 @@ from fairloop.report.recursion.tables import (
     seed_break_table,
 )
 from fairloop.report.samples import SampledCorpus, sample_corpora, visible
-from fairloop.report.table import Table, cells_table, number, unusable_table
+from fairloop.report.table import Table, cells_table, number, numerics_table, unusable_table
 
 MOST_CONDITIONS, MOST_COMPARISONS = 40, 8
 """So many conditions, and comparisons of mitigations, have tables; the CSV files have all."""
@@ -100,6 +100,7 @@ def render_page(
             views=views,
             unsampled=len(runs.cells) - len(views),
             trimmed="Of each cell the page holds the headline measures; cells.csv has all." if trimmed else "",
+            computed=numerics_table(runs.cells),
             unusable=unusable_table(runs),
             data=data,
             script=code,

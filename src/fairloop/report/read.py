@@ -39,6 +39,7 @@ class Cell:
             in which they were written; what is undefined is nan.
         result: its `result.json`.
         recorded: what decides its result, as the cell itself wrote it down; empty for a cell that is older than that.
+        numerics: what its stages were computed with (`numerics.summary`); empty for a cell that is older than that.
     """
 
     folder: Path
@@ -47,6 +48,7 @@ class Cell:
     measures: dict[tuple[str, int | None], Estimate]
     result: dict[str, float] = field(default_factory=dict)
     recorded: dict[str, Any] = field(default_factory=dict, repr=False)
+    numerics: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -286,7 +288,8 @@ def read_cell(folder: Path) -> Cell:
     config = _config(folder / "config.yaml")
     result = {name: _number(value) for name, value in _json(folder / "result.json").items()}
     recorded = _json(folder / DECIDING_FILE) if (folder / DECIDING_FILE).exists() else {}
-    cell = Cell(folder, _study(config, folder), config, _measures(folder / "metrics.csv"), result, recorded)
+    measures = _measures(folder / "metrics.csv")
+    cell = Cell(folder, _study(config, folder), config, measures, result, recorded, status.numerics)
     if edited := _edited(cell, record):
         raise _NotUsableError(f"config.yaml was changed after the cell was finished: {edited}")
     return cell

@@ -1,6 +1,7 @@
 """A table of the report: built once as plain text cells, shown in the terminal, in the page and as CSV."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -63,6 +64,15 @@ def cells_table(cells: Sequence[Cell]) -> Table:
         for cell in cells
     )
     return Table("Cells of other studies", ("study", "cell", "seed", "results"), rows, 4)
+
+
+def numerics_table(cells: Sequence[Cell]) -> Table | None:
+    """Return what the cells were computed with; None if all with the same, or if none says."""
+    count = Counter(" and ".join(cell.numerics) for cell in cells if cell.numerics)
+    rows = tuple((what, str(times)) for what, times in count.most_common())
+    note = "Cells of different rows are equal in distribution, not to the byte: what computes them rounds differently."
+    columns = ("processor, number format, libraries, checksum", "cells")
+    return Table("Computed with", columns, rows, 1, note) if len(rows) > 1 else None
 
 
 def unusable_table(runs: Runs) -> Table | None:

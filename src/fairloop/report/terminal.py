@@ -24,7 +24,7 @@ from fairloop.report.recursion.tables import (
     reduction_table,
     resting_level,
 )
-from fairloop.report.table import Table, signed, unusable_table, with_interval
+from fairloop.report.table import Table, numerics_table, signed, unusable_table, with_interval
 
 MOST_CELLS = 12
 """Up to this many cells in all the terminal shows each; above, the means of each level."""
@@ -82,7 +82,8 @@ def print_report(
     for found in debiased:
         for table in debiasing_tables(found):
             print_table(_one_condition_less(table) if table.labels == 2 else table, console)
-    for extra in (*other_studies(runs.cells, debiased=any(one.effects for one in debiased)), unusable_table(runs)):
+    others = other_studies(runs.cells, debiased=any(one.effects for one in debiased))
+    for extra in (*others, numerics_table(runs.cells), unusable_table(runs)):
         if extra:
             print_table(extra, console)
 

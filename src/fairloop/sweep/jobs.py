@@ -36,10 +36,8 @@ class Job:
 
     def status(self) -> Status:
         """Return what the store says of the cell now; a complete one whose files were altered counts as absent."""
-        if is_complete(self.cell.folder):
-            return Status("complete")
         status = read_status(self.cell.folder)
-        return Status("absent") if status.state == "complete" else status
+        return status if status.state != "complete" or is_complete(self.cell.folder) else Status("absent")
 
 
 def jobs_of(lines: Sequence[Sequence[str]]) -> list[Job]:

@@ -57,6 +57,12 @@ class Plan:
         if count["running"]:
             parts.append(f"{count['running']} at work in another process")
         console.say(f"{cells} in {self.jobs[0].configuration.runs_dir}: {', '.join(parts)}")
+        numerics = Counter("; ".join(status.numerics) for status in self.statuses if status.numerics)
+        if len(numerics) > 1:
+            found = "; ".join(f"{count} with {what}" for what, count in numerics.most_common())
+            console.say(
+                f"the complete cells were not computed alike, equal in distribution but not to the byte: {found}"
+            )
         for job, status in self.given_up[:MOST_LISTED]:
             console.say(
                 f"failed, not tried again (retry_failed=false): {job.cell.study}/{job.cell.key}: {status.reason}"

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from fairloop import numerics
 from fairloop.files import (
     canonical_json,
     clean_aside,
@@ -46,6 +47,7 @@ class Stage:
         notes: what the computation reported beside its outputs (timings, counts); decides nothing.
         fresh: whether this process computed it just now (False: it was finished before).
         outputs: SHA-256 of each output by its path within the folder.
+        numerics: what it was computed with (`numerics.summary`); empty for a stage that is older than that record.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Stage:
     notes: dict[str, Any] = field(default_factory=dict)
     fresh: bool = False
     outputs: dict[str, str] = field(default_factory=dict)
+    numerics: str = ""
 
 
 def stage_identity(name: str, inputs: Sequence[Stage], settings: dict[str, Any] | None) -> dict[str, Any]:
@@ -100,6 +103,7 @@ def obtain(
             "outputs": outputs,
             "seconds": round(time.perf_counter() - started, 3),
             "notes": notes or {},
+            "numerics": numerics.summary(),
         }
         write_json(aside / STAGE_FILE, {**record, "checksum": _checksum(record)})
     return _stage(folder, record, fresh=True)
@@ -210,4 +214,5 @@ def _stage(folder: Path, record: dict[str, Any], *, fresh: bool) -> Stage:
         notes=record["notes"],
         fresh=fresh,
         outputs=record["outputs"],
+        numerics=record.get("numerics", ""),
     )

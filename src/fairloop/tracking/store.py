@@ -27,6 +27,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from fairloop import numerics
 from fairloop.errors import Fault, UserError
 from fairloop.files import (
     canonical_json,
@@ -82,12 +83,14 @@ class Status:
         reason: why it failed, in one line; empty otherwise.
         started: when the last process began, ISO 8601 in UTC; empty if never.
         ended: when it completed or failed; empty otherwise.
+        numerics: what its stages were computed with (`numerics.summary`), once it is complete.
     """
 
     state: State
     reason: str = ""
     started: str = ""
     ended: str = ""
+    numerics: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, record: dict[str, Any]) -> "Status":
@@ -97,7 +100,7 @@ class Status:
         state, reason = record["status"], record.get("reason") or ""
         if state == "failed" and reason == INTERRUPTED:
             state = "interrupted"
-        return cls(state, reason, record.get("started", ""), record.get("ended", ""))
+        return cls(state, reason, record.get("started", ""), record.get("ended", ""), tuple(record.get("numerics", ())))
 
 
 def read_status(folder: Path) -> Status:
@@ -131,6 +134,7 @@ class Cell:
     _position: int = field(default=0, init=False, repr=False)
     _scratch: Path | None = field(default=None, init=False, repr=False)
     _finished: bool = field(default=False, init=False, repr=False)
+    _numerics: set[str] = field(default_factory=set, init=False, repr=False)
 
     @classmethod
     def open(
@@ -211,7 +215,20 @@ class Cell:
             scratch, self._scratch = self._scratch, None
         if stage.fresh or not shared:  # a stage that another process computes again has its checkpoints there
             shutil.rmtree(scratch, ignore_errors=True)
+        self._note_numerics(stage)
         return stage
+
+    def _note_numerics(self, stage: Stage) -> None:
+        """Keep what a stage was computed with; say so once if that is not what this process computes with."""
+        here = numerics.summary()
+        if stage.numerics and here and stage.numerics not in self._numerics | {here}:
+            _log.warning(
+                "stage %s was computed with %s, here it would be %s: equal in distribution, not to the byte",
+                stage.name,
+                stage.numerics,
+                here,
+            )
+        self._numerics |= {stage.numerics} - {""}
 
     def scratch(self) -> Path:
         """Return the running stage's folder that survives a kill, for checkpoints that its next attempt goes on from.
@@ -265,6 +282,7 @@ class Cell:
 
     def _begin(self) -> None:
         self._position, self._finished = 0, False
+        self._numerics.clear()
         clean_aside(self.folder)
         clean_aside(self.folder / "stages")
         record = _read_record(self.folder)
@@ -286,8 +304,12 @@ class Cell:
     def _complete(self) -> None:
         if not self._finished:
             raise RuntimeError(f"study {self.study} ended without write_results")
+        from fairloop.tracking.environment import environment
+
         shutil.rmtree(self.folder / "scratch", ignore_errors=True)
-        self._write_status("complete", ended=_now(), seal=_seal(self.folder))
+        # The fingerprint is known only now: it takes torch, which the first stage that needs it loads.
+        write_json(self.folder / "environment.json", {**environment(), "numerics": numerics.fingerprint()})
+        self._write_status("complete", ended=_now(), seal=_seal(self.folder), numerics=sorted(self._numerics))
 
     def _fail(self, error: BaseException, *, is_new: bool) -> None:
         if isinstance(error, UserError) and is_new and not any(self.folder.glob("stages/*/")):
