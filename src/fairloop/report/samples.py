@@ -1,5 +1,6 @@
 """Sample sentences of each generation, from the corpora that a cell's stages keep. The text is data, never markup."""
 
+import json
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -10,6 +11,9 @@ import numpy as np
 
 SENTENCES = 8
 """How many sentences of a corpus are shown."""
+
+REJECTED = 3
+"""How many rejected texts of a reason are shown; the cell keeps more."""
 
 _LONGEST = 600
 # Control characters but tab and line feed, and the marks that reverse the direction of what follows.
@@ -38,7 +42,10 @@ class Sample:
 
 @dataclass(frozen=True)
 class SampledCorpus:
-    """Some sentences of one stage's table: a corpus, or pairs (`kind`). `problem` says why there are none."""
+    """Some sentences of one stage's table: a corpus, or pairs (`kind`). `problem` says why there are none.
+
+    `rejected`: the first texts of the generator that could not be used, by reason.
+    """
 
     stage: str
     generation: int | None
@@ -47,6 +54,7 @@ class SampledCorpus:
     problem: str = ""
     kind: str = "Corpus"
     unit: str = "sentences"
+    rejected: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 def sample_corpora(cell: Path, count: int = SENTENCES) -> list[SampledCorpus]:
@@ -84,7 +92,16 @@ def _sample(path: Path, count: int, spans: Spans | None) -> SampledCorpus:
         )
         for row in rows
     )
-    return SampledCorpus(stage, rows[0]["generation"] if rows else None, len(table), samples)
+    generation = rows[0]["generation"] if rows else None
+    return SampledCorpus(stage, generation, len(table), samples, rejected=_rejected(path.parent / "rejected.json"))
+
+
+def _rejected(path: Path) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    try:
+        kept = json.loads(path.read_bytes())
+        return tuple((visible(reason), tuple(map(visible, texts[:REJECTED]))) for reason, texts in kept.items())
+    except (OSError, ValueError, AttributeError, TypeError):
+        return ()  # an older cell has none; a damaged file is named where the cell is read
 
 
 def _sample_pairs(path: Path, count: int, spans: Spans | None) -> SampledCorpus:

@@ -69,6 +69,13 @@ def run(configuration: Configuration, cell: Cell, tracker: Tracker) -> None:
     tracker.finish("complete", json.loads((cell.folder / "result.json").read_text()))
 
 
+def rejected_texts(folder: Path) -> list[dict[str, str]]:
+    """Return the kept texts that a written stage could not use, each with its reason; none of a stage without them."""
+    path = folder / REJECTED_FILE
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    return [{"reason": reason, "text": text} for reason, texts in kept.items() for text in texts]
+
+
 class Recursion(Script):
     """The stages of the study for one cell; models are loaded when the first stage needs them."""
 
@@ -142,7 +149,8 @@ class Recursion(Script):
         made_from = [source.folder / CORPUS_FILE] if source is not None else []
         if "generator" in self.trained:
             made_from.append(self.report_weights("generator", generation))
-        self.tracker.log_generation(generation, measured, load_corpus(corpus).to_list(), corpus, made_from)
+        rejected = rejected_texts(written.folder) if source is not None else []
+        self.tracker.log_generation(generation, measured, load_corpus(corpus).to_list(), corpus, made_from, rejected)
         if changed is not written:
             metadata = {"generation": generation}
             self.tracker.log_dataset("mitigated-corpus", changed.folder / CORPUS_FILE, metadata, alias, [corpus])

@@ -62,8 +62,9 @@ class Tracker:
         sentences: Sequence[Mapping[str, Any]] = (),
         corpus: Path | None = None,
         made_from: Sequence[Path] = (),
+        rejected: Sequence[Mapping[str, Any]] = (),
     ) -> None:
-        """Log a generation's measures with their intervals, a table of sentences, and its corpus as an artifact."""
+        """Log a generation: measures with intervals, tables of sentences and of rejected texts, its corpus."""
 
     def log_scores(
         self,
@@ -228,6 +229,7 @@ class WandbTracker(Tracker):
         sentences: Sequence[Mapping[str, Any]] = (),
         corpus: Path | None = None,
         made_from: Sequence[Path] = (),
+        rejected: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         """Log a generation; see `Tracker`."""
 
@@ -235,8 +237,9 @@ class WandbTracker(Tracker):
             if self._is_logged(f"generation/{generation}", generation):
                 return
             row = numbers(measurements, self.catalogue)
-            if sentences:
-                row["sentences"] = table([{"generation": generation, **sentence} for sentence in sentences])
+            for name, rows in (("sentences", sentences), ("rejected", rejected)):
+                if rows:
+                    row[name] = table([{"generation": generation, **one} for one in rows])
             self._define(row, "generation")
             self._run.log({"generation": generation, **row})
             self._note(f"generation/{generation}")
