@@ -23,3 +23,10 @@ def pytest_collection_modifyitems(items):
         for item in items:
             if item.get_closest_marker("embedded"):
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(autouse=True)
+def nothing_settled():
+    """Forget what a refusing W&B service left to the further cells of a command: tests share a process."""
+    yield
+    os.environ.pop("FAIRLOOP_WANDB_OFFLINE", None)

@@ -41,6 +41,7 @@ from fairloop.sweep.search import (
 )
 from fairloop.sweep.table import print_cells
 from fairloop.tracking.wandb_run import track_finished
+from fairloop.tracking.wandb_service import SETTLED, settle_offline
 from fairloop.tracking.wandb_sweep import log_sweep
 
 REPORT_FOLDER = "report"
@@ -78,6 +79,8 @@ def command(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         console.warn("fairloop: interrupted; the same command goes on after the last finished stage")
         return 130
+    finally:
+        os.environ.pop(SETTLED, None)
 
 
 def run_one(overrides: Sequence[str]) -> int:
@@ -109,6 +112,7 @@ def run_sweep(overrides: Sequence[str], params: dict[str, Any] | None) -> int:
                 else (f"{launcher.share.cells} cells at once" if launcher.share.cells > 1 else "1 cell at a time")
             )
             console.say(f"{at_once}, {launcher.share.threads} processor threads each")
+        settle_offline(plan.jobs[0].configuration.tracking.mode, plan.jobs[0].configuration.runs_dir)
         failures = run_cells(launcher, plan.missing, run_job, run_waiting_job)
     else:
         plan.say()
@@ -129,6 +133,7 @@ def run_search(search: Search) -> int:
         )
         more = prepare(study, search)
         if more:
+            settle_offline(search.base.tracking.mode, search.base.runs_dir)
             try:
                 run_sweeper([*search.overrides, *more], run_trial)
             except FairloopError:

@@ -15,6 +15,7 @@ the files of finished stages: upload an offline run before its cell is moved or 
 
 import json
 import logging
+import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -32,7 +33,11 @@ from fairloop.tracking.settings import TrackingSettings
 from fairloop.tracking.store import RESULT_FILES, SEALED_FILES, Cell
 from fairloop.tracking.wandb_artifacts import Artifacts, debiased_model, use
 from fairloop.tracking.wandb_service import (
+    NOT_USED,
+    OFFLINE_ASKED,
+    SETTLED,
     agents_run,
+    end_streams,
     in_one_line,
     is_first_rank,
     quiet_settings,
@@ -171,7 +176,7 @@ def _tracker(
     if not is_first_rank():
         return Tracker()  # the process of rank 0 tracks the cell
     if settings.mode == "none":
-        _log.info("Weights & Biases: not used (tracking.mode=none)")
+        _log.log(logging.DEBUG if SETTLED in os.environ else logging.INFO, "Weights & Biases: %s", NOT_USED)
         return Tracker()
     if agents_run() is not None:
         if _agents_cell not in ([], [cell.key]):
@@ -207,15 +212,23 @@ class WandbTracker(Tracker):
 
     def start(self, why_offline: str | None) -> None:
         """Begin or resume the run, offline for the reason given; a service that refuses makes it offline too."""
+        # What was asked for goes without saying; what was not is worth the user's attention, once in a command.
+        level = logging.INFO if why_offline == OFFLINE_ASKED else logging.WARNING
+        if SETTLED in os.environ:
+            level = logging.DEBUG
         if why_offline is None:
+            before = set(self._folder.glob("run-*"))
             try:
                 self._begin("online")
                 _log.info("Weights & Biases: online, %s", self._run.url)
                 return
             except Exception as error:
                 why_offline = f"the service refused: {in_one_line(error)}"
-        # What was asked for goes without saying; what was not is worth the user's attention.
-        level = logging.INFO if why_offline == "tracking.mode=offline" else logging.WARNING
+                end_streams()
+                for half_begun in set(self._folder.glob("run-*")) - before:
+                    shutil.rmtree(half_begun, ignore_errors=True)
+                os.environ[SETTLED] = why_offline  # it would take as long to refuse the next cell
+                level = logging.WARNING
         self._guarded(lambda: self._begin("offline"), begun=False)
         if self._run is not None:
             _log.log(

@@ -1,29 +1,89 @@
 """The W&B service: where it is, whether it can be reached, and what every run of Fairloop is begun with."""
 
+import base64
+import json
+import logging
 import os
 import socket
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
 
 SERVICE = "https://api.wandb.ai"
-REACH_SECONDS = 3.0
+REACH_SECONDS = 5.0
 INIT_SECONDS = 30.0
 FINISH_SECONDS = 120.0
+OFFLINE_ASKED = "tracking.mode=offline"
+NOT_USED = "not used (tracking.mode=none)"
+MOST_ANSWERED = 65_536
+
+SETTLED = "FAIRLOOP_WANDB_OFFLINE"
+"""The environment variable that tells the cells of a command, in any process, why their runs are offline."""
+
+_log = logging.getLogger("fairloop.tracking")
+
+
+def settle_offline(mode: str, runs_dir: str) -> None:
+    """Find out once, for all cells of a command, whether their runs are offline, and say so in one line."""
+    if agents_run() is not None:
+        return
+    reason = NOT_USED if mode == "none" else reason_to_stay_offline(mode)
+    if reason is None:
+        return
+    os.environ[SETTLED] = reason
+    if reason == NOT_USED:
+        _log.info("Weights & Biases: %s", NOT_USED)
+        return
+    places = f"{runs_dir}/*/*/wandb {runs_dir}/.sweeps/wandb"
+    level = logging.INFO if reason == OFFLINE_ASKED else logging.WARNING
+    _log.log(level, "Weights & Biases: offline (%s); upload with: wandb sync %s", reason, places)
 
 
 def reason_to_stay_offline(mode: str) -> str | None:
-    """Return why a run is logged offline, None if it can be online. Asks the network for three seconds at most."""
+    """Return why a run is logged offline, None if it can be online. Asks the network for five seconds at most.
+
+    The service is asked who the user is: one that answers and refuses (a wrong key, an error, a page of a proxy) would
+    otherwise be found only after half a minute in each cell.
+    """
     if mode == "offline":
-        return "tracking.mode=offline"
+        return OFFLINE_ASKED
     if mode == "auto" and os.environ.get("WANDB_MODE") in ("offline", "dryrun", "disabled"):
         return f"WANDB_MODE={os.environ['WANDB_MODE']}"
+    if SETTLED in os.environ:
+        return os.environ[SETTLED]
     address = service_address()
-    if not _has_key(address):
+    key = _key_of(address)
+    if key is None and not os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return "no API key"
     if not _is_reachable(address):
         return f"{address} cannot be reached"
-    return None
+    return None if key is None else _refusal(address, key)
+
+
+def _refusal(address: str, key: str) -> str | None:
+    """Return why the service takes no run from the owner of a key, None if it says who that is."""
+    query = json.dumps({"query": "query Viewer { viewer { id } }", "variables": {}}).encode()
+    credentials = base64.b64encode(f"api:{key}".encode()).decode()
+    headers = {"Authorization": f"Basic {credentials}", "Content-Type": "application/json", "User-Agent": "fairloop"}
+    try:
+        request = Request(f"{address}/graphql", query, headers)
+        with urlopen(request, timeout=REACH_SECONDS) as answer:
+            body = answer.read(MOST_ANSWERED)
+    except HTTPError as error:
+        return f"{address} refused: HTTP {error.code}" + (", is the API key right?" if error.code in (401, 403) else "")
+    except TimeoutError:
+        return f"{address} did not answer within {REACH_SECONDS:g} s"
+    except (OSError, HTTPException, ValueError) as error:
+        silent = isinstance(getattr(error, "reason", None), TimeoutError)
+        return f"{address} did not answer" + (f" within {REACH_SECONDS:g} s" if silent else f": {in_one_line(error)}")
+    try:
+        data = json.loads(body)["data"]
+        return None if data["viewer"] else f"{address} does not know the API key"
+    except (ValueError, LookupError, TypeError):
+        return f"{address} did not answer as W&B does"
 
 
 def service_address() -> str:
@@ -71,14 +131,21 @@ def quiet_settings() -> Any:
     )
 
 
+def end_streams() -> None:
+    """End W&B's service process, and with it the stream that a refused `init` left open: it would hold the run's id."""
+    import wandb
+
+    wandb.teardown()
+
+
 def in_one_line(error: BaseException) -> str:
     """Return an error's message as one line."""
     return (" ".join(str(error).split()) or type(error).__name__)[:300]
 
 
-def _has_key(address: str) -> bool:
-    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
-        return True
+def _key_of(address: str) -> str | None:
+    if os.environ.get("WANDB_API_KEY"):
+        return os.environ["WANDB_API_KEY"]
     import netrc
 
     places = [os.environ["NETRC"]] if os.environ.get("NETRC") else ["~/.netrc", "~/_netrc"]
@@ -88,8 +155,8 @@ def _has_key(address: str) -> bool:
         except (OSError, netrc.NetrcParseError):
             continue
         if found and found[2]:
-            return True
-    return False
+            return found[2]
+    return None
 
 
 def _is_reachable(address: str) -> bool:

@@ -6,6 +6,7 @@ nothing new to tell is not logged again. As with a cell's run, no error of W&B f
 
 import json
 import logging
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from fairloop.tracking.settings import TrackingSettings
 from fairloop.tracking.store import KEY_LENGTH, Cell, read_status
 from fairloop.tracking.wandb_run import remove_unsynced
 from fairloop.tracking.wandb_service import (
+    SETTLED,
     agents_run,
     in_one_line,
     is_first_rank,
@@ -90,7 +92,8 @@ def _log_sweep(settings: TrackingSettings, cells: Sequence[Cell], catalogue: Cat
         run.finish()
     write_json(known, said)
     if why_offline is not None:
-        _log.info("Weights & Biases: the sweep's table; upload with: wandb sync %s", folder / "wandb")
+        level = logging.DEBUG if SETTLED in os.environ else logging.INFO  # the command has named the folder already
+        _log.log(level, "Weights & Biases: the sweep's table; upload with: wandb sync %s", folder / "wandb")
 
 
 def _begin(settings: TrackingSettings, cells: Sequence[Cell], folder: Path, run_id: str, *, online: bool) -> Any:
