@@ -1,6 +1,7 @@
 """Evaluate: one pre-trained language model on one benchmark, by its published protocol (docs/methods.md, section 9)."""
 
 import json
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from fairloop.studies.measuring import ITEMS_FILE, OUTCOME_FILE, measure_plm
 from fairloop.studies.script import Script
 from fairloop.tracking.store import Cell
 from fairloop.tracking.wandb_run import Tracker
+
+MOST_SKIPPED = 3
+"""So many items that were not scored are named in the terminal; the cell keeps them all."""
 
 
 def run(configuration: Configuration, cell: Cell, tracker: Tracker) -> None:
@@ -32,12 +36,19 @@ def run(configuration: Configuration, cell: Cell, tracker: Tracker) -> None:
     scores = cell.stage("scores", compute)
     measured = read_measures(scores)
     outcome = json.loads((scores.folder / OUTCOME_FILE).read_text())
-    for line in [*outcome["notes"], *(f"skipped: {item['item']}: {item['reason']}" for item in outcome["skipped"])]:
+    for line in [*outcome["notes"], *skipped_lines(outcome["skipped"], scores.folder / OUTCOME_FILE)]:
         console.say(line)
     tracker.use_model(configuration.plm.path)
     tracker.log_scores(measured, _rows(scores.folder / ITEMS_FILE), outcome["skipped"])
     cell.write_results({None: measured})
     tracker.finish("complete", json.loads((cell.folder / "result.json").read_text()))
+
+
+def skipped_lines(skipped: Sequence[Mapping[str, str]], kept: Path) -> list[str]:
+    """Return a line for each of the first items that were not scored, and one that says where the others stand."""
+    lines = [f"skipped: {item['item']}: {item['reason']}" for item in skipped[:MOST_SKIPPED]]
+    more = len(skipped) - len(lines)
+    return [*lines, f"skipped: {more} more, in {kept}"] if more else lines
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
