@@ -1,6 +1,7 @@
 """The flags of `fairloop`: in any place and order, Fairloop's own answers, and sweeps expanded as Hydra does."""
 
 import itertools
+import time
 
 import pytest
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -74,3 +75,49 @@ def test_a_sweep_is_expanded_as_hydras_own_sweeper_does(overrides):
             expected = [[f"seed={seed}", *line] for seed in (7, 8) for line in expected]
         key = lambda line: sorted(line)  # noqa: E731 - shuffle() draws anew, and params come first
         assert sorted(map(key, found)) == sorted(map(key, expected))
+
+
+HARMFUL = {
+    "an empty range": ("seed=range(5,0)", "seed=range(5,0): has no values"),
+    "a range without steps": ("seed=range(0,1,0)", "seed=range(0,1,0): has no values"),
+    "a pattern of no group": ("seed=glob(*)", "seed=glob(*): has no values"),
+    "a range of too many": ("seed=range(0,200000)", "more than 20000 values"),
+    "an endless range": ("seed=range(0,1000000000000)", "more than 20000 values"),
+    "a long key": ("a" * 100_000 + "=1", "100002 characters; an override has at most 20000"),
+    "a deep dictionary": ("seed=" + "{a:" * 200 + "1" + "}" * 200, "an override has at most 100 brackets"),
+    "many digits": ("seed=" + "9" * 5000, "not of the form key=value"),
+    "an escape sequence": ("a\x1b[31m=1", "a\\x1b[31m=1: not of the form key=value"),
+}
+
+
+@pytest.mark.parametrize(("override", "says"), HARMFUL.values(), ids=HARMFUL.keys())
+def test_a_harmful_override_gets_one_line_at_once(override, says, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    began = time.monotonic()
+    assert command(["-m", override, "tracking=none"]) == 2
+    assert time.monotonic() - began < 20
+    out, err = capsys.readouterr()
+    assert out == ""
+    (line,) = err.splitlines()
+    assert says in line
+    assert len(line) < 2200
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_product_of_too_many_cells_is_refused_before_it_is_made(capsys):
+    assert command(["-m", "seed=range(0,2000)", "initial_bias.level=range(0,2000)"]) == 2
+    assert "4000000 cells; one command takes at most 20000" in capsys.readouterr().err
+
+
+def test_a_pattern_stands_for_the_choices_of_its_group():
+    with composition.composer():
+        found = composition.expand_sweep(["initial_bias=glob(*)", "seed=range(0,2)"], None)
+        assert sorted(found) == sorted(
+            [f"initial_bias={name}", f"seed={seed}"] for name in composition.options_of("initial_bias") for seed in "01"
+        )
+
+
+def test_a_runs_dir_that_no_file_system_takes(capsys):
+    assert command(["runs_dir=/tmp/" + "x" * 300, "tracking=none"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("fairloop: runs_dir=")

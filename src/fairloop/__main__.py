@@ -1,5 +1,7 @@
 """`python -m fairloop` is the command `fairloop`."""
 
-from fairloop.app import main
+import sys
 
-main()
+from fairloop.app import command
+
+sys.exit(command())

@@ -48,11 +48,7 @@ REPORT_FOLDER = "report"
 REPORT_STAMP = ".cells"  # names the cells that the report was made of, and their state
 
 
-def main() -> None:
-    """Entry point of `fairloop`; exits with 0, 1 (a fault), 2 (a mistake) or 130 (interrupted)."""
-    sys.exit(command(sys.argv[1:]))
-
-
+@console.entry("fairloop", "interrupted; the same command goes on after the last finished stage")
 def command(arguments: Sequence[str]) -> int:
     """Run one command and return its exit status."""
     try:
@@ -73,12 +69,6 @@ def command(arguments: Sequence[str]) -> int:
             if is_grid(own.sweeper):
                 return run_sweep(flags.overrides, own.sweeper.params)
             return run_search(read_search(flags.overrides, own.sweeper.params))
-    except FairloopError as error:
-        console.warn(f"fairloop: {error}")
-        return error.exit_status
-    except KeyboardInterrupt:
-        console.warn("fairloop: interrupted; the same command goes on after the last finished stage")
-        return 130
     finally:
         os.environ.pop(SETTLED, None)
 
@@ -266,9 +256,9 @@ def _check_surroundings(jobs: Sequence[Job]) -> None:
 
 def _check_writable(runs_dir: str) -> None:
     ancestor = Path(runs_dir).absolute()
-    while not ancestor.exists() and ancestor != ancestor.parent:
-        ancestor = ancestor.parent
     try:
+        while not ancestor.exists() and ancestor != ancestor.parent:
+            ancestor = ancestor.parent
         if os.path.lexists(ancestor) and not ancestor.is_dir():
             raise NotADirectoryError
         with tempfile.TemporaryFile(dir=ancestor):

@@ -5,6 +5,7 @@ Nothing here imports torch, so that a wrong override is answered at once.
 
 import argparse
 import itertools
+import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,12 @@ from fairloop.errors import UserError, first_line
 from fairloop.settings import known_keys, suggestion
 
 CONFIG_NAME = "config"
+
+MOST_CELLS = 20_000
+"""Cells of one command: planning them takes minutes, and their store is large."""
+
+LONGEST_OVERRIDE = 20_000
+MOST_BRACKETS = 100
 UNREADABLE = "the configuration could not be read"
 
 _SWITCH: dict[str, Any] = {"action": "store_true"}
@@ -171,12 +178,29 @@ def expand_sweep(overrides: Sequence[str], sweeper_params: dict[str, Any] | None
         if not override.is_sweep_override():
             values[key] = [f"{key}={override.get_value_element_as_str()}"]
         elif override.is_discrete_sweep():
-            values[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+            values[key] = [f"{key}={value}" for value in _swept(override)]
         else:
             raise UserError(
                 f"{override.input_line}: a range of real numbers is searched, with hydra/sweeper=fairloop_optuna"
             )
+    cells = math.prod(map(len, values.values()))
+    if cells > MOST_CELLS:
+        raise UserError(f"{' '.join(overrides)}: {cells} cells; one command takes at most {MOST_CELLS}")
     return [list(line) for line in itertools.product(*values.values())]
+
+
+def _swept(override: Override) -> list[str]:
+    """Return the values of a swept key; a range or a pattern without one is a UserError, and so is one of too many."""
+    line = override.input_line
+    try:
+        found = list(itertools.islice(override.sweep_string_iterator(), MOST_CELLS + 1))
+    except (IndexError, ValueError, HydraException) as error:
+        raise UserError(f"{line}: has no values ({first_line(error, 'an empty range')})") from error
+    if not found:
+        raise UserError(f"{line}: has no values")
+    if len(found) > MOST_CELLS:
+        raise UserError(f"{line}: more than {MOST_CELLS} values; one command takes at most so many cells")
+    return found
 
 
 def compose_multirun(overrides: Sequence[str]) -> DictConfig:
@@ -203,9 +227,13 @@ def parse_overrides(lines: Sequence[str], loader: Any = None) -> list[Override]:
     parser = OverridesParser.create(config_loader=loader)
     parsed = []
     for line in lines:
+        if len(line) > LONGEST_OVERRIDE:
+            raise UserError(f"{line[:40]}…: {len(line)} characters; an override has at most {LONGEST_OVERRIDE}")
+        if line.count("{") + line.count("[") + line.count("(") > MOST_BRACKETS:
+            raise UserError(f"{line[:40]}…: an override has at most {MOST_BRACKETS} brackets")
         try:
             parsed += parser.parse_overrides([line])
-        except HydraException as error:
+        except (HydraException, ValueError) as error:
             raise UserError(f"{line}: not of the form key=value (quote special characters: key='\"a b!\"')") from error
     return parsed
 

@@ -1,10 +1,13 @@
 """What a command prints while it works: one line per event, and live progress with the time left."""
 
 import logging
+import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import wraps
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -17,6 +20,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Column
+
+from fairloop.errors import FairloopError
 
 OnProgress = Callable[[int, int], None]
 
@@ -33,6 +38,79 @@ stdout = Console(soft_wrap=True, highlight=False)
 if stdout.width < WIDTH:
     stdout.width = WIDTH
 stderr = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def entry(name: str, interrupted: str = "interrupted") -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Make a function of the words of a command line the command `name`, which returns the exit status.
+
+    A mistake is one line and status 2, a fault 1, Ctrl-C 130. A standard stream that is closed, that its reader left
+    (`| head`) or that cannot be written (a full disk) is lost without the work being lost.
+    """
+
+    def decorate(command: Callable[..., int]) -> Callable[..., int]:
+        @wraps(command)
+        def run(arguments: Sequence[str] | None = None, **more: Any) -> int:
+            if arguments is None:  # a process of its own; in another one the streams are its own business
+                _guard_streams(name)
+                arguments = sys.argv[1:]
+            try:
+                status = command(list(arguments), **more)
+                sys.stdout.flush()
+                return status or int(getattr(sys.stdout, "lost", False))
+            except SystemExit as stop:  # argparse has said what is wrong
+                return stop.code if isinstance(stop.code, int) else 0
+            except FairloopError as error:
+                warn(f"{name}: {error}")
+                return error.exit_status
+            except OSError as error:
+                where = f"{error.filename}: " if error.filename else ""
+                warn(f"{name}: {FairloopError(f'{where}{error.strerror or error}')}")
+                return 1
+            except KeyboardInterrupt:
+                warn(f"{name}: {interrupted}")
+                return 130
+
+        return run
+
+    return decorate
+
+
+class _Guarded:
+    """A standard stream that may go: what can no longer be written is dropped, and one line says so."""
+
+    def __init__(self, stream: Any, name: str) -> None:
+        self._stream, self._name, self.lost = stream, name, False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        self._attempt(lambda: self._stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        self._attempt(self._stream.flush)
+
+    def _attempt(self, action: Callable[[], Any]) -> None:
+        try:
+            action()
+        except OSError as error:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+            if not isinstance(error, BrokenPipeError) and self._stream.fileno() == 1:
+                self.lost = True
+                warn(f"{self._name}: the output cannot be written ({error.strerror}); the work goes on")
+
+
+def _guard_streams(name: str) -> None:
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:  # closed: the next file that is opened would take its number, and what is meant for it
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout = _Guarded(sys.stdout or open(1, "w"), name)  # noqa: SIM115 - for the life of the process
+    sys.stderr = _Guarded(sys.stderr or open(2, "w"), name)  # noqa: SIM115
 
 
 def say(text: str) -> None:

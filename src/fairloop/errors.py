@@ -4,6 +4,16 @@ A user's mistake ends a command with status 2 and one line that names the key, t
 allowed; a fault of the surroundings (a full disk, a damaged file, no network) ends it with status 1.
 """
 
+LONGEST = 2000
+"""Characters of the one line; of a longer one the middle is left out."""
+
+
+def printable(text: str) -> str:
+    """Return a text that a terminal takes for text: control characters are spelled out, a very long one is cut."""
+    if len(text) > LONGEST:
+        text = f"{text[: LONGEST // 2]} … {text[-LONGEST // 4 :]}"
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
 
 class FairloopError(Exception):
     """One line for the user, and the exit status of the command."""
@@ -11,7 +21,7 @@ class FairloopError(Exception):
     exit_status = 1
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.split()))
+        super().__init__(printable(" ".join(message.split())))
 
 
 class Fault(FairloopError):

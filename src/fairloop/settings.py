@@ -9,13 +9,25 @@ import typing
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
+
+LARGEST = 10**12
+"""No setting is a larger number."""
 
 
 class Settings(BaseModel):
     """A frozen group of settings; unknown keys and wrong types are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=(), allow_inf_nan=False)
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _is_no_extreme(cls, value: Any) -> Any:
+        """Refuse numbers that overflow somewhere behind the schema's own limits."""
+        if isinstance(value, int | float) and not -LARGEST <= value <= LARGEST:
+            raise PydanticCustomError("extreme", "extreme")
+        return value
 
     def deciding(self) -> dict[str, Any]:
         """Return the settings that decide a result, as plain data: what a cell's name is the hash of.
@@ -83,7 +95,10 @@ def mistake(error: ValidationError, root: type[Settings], prefix: str = "") -> s
         )
     if first["type"] == "missing":
         return f"{dotted}: missing; allowed: {allowed(parent, leaf)}{more}"
-    return f"{dotted}={_shown(first['input'])}: allowed is {allowed(parent, leaf)}{more}"
+    words = allowed(parent, leaf)
+    if first["type"] in ("extreme", "finite_number"):
+        words = words.replace("number", f"number (finite, at most {LARGEST:.0e} in size)", 1)
+    return f"{dotted}={_shown(first['input'])}: allowed is {words}{more}"
 
 
 def _locate(location: tuple[int | str, ...], root: type[Settings]) -> tuple[type[Settings], str, list[str]]:
@@ -171,5 +186,7 @@ def suggestion(given: str, known: Sequence[str]) -> str:
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, int) and value.bit_length() > 1000:
+        return f"a whole number of about {value.bit_length() * 3 // 10} digits"
     text = "null" if value is None else str(value)
     return text if len(text) <= 80 else text[:77] + "..."

@@ -5,10 +5,12 @@ import sys
 from collections.abc import Sequence
 
 from fairloop.benchmarks.data import DataFile, DataSet, digest, fetch, names
-from fairloop.errors import FairloopError, Fault, UserError
+from fairloop.console import entry
+from fairloop.errors import Fault, UserError
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@entry("fairloop-data")
+def main(arguments: Sequence[str]) -> int:
     """Fetch and verify; return the exit status: 0 if everything is there, 1 if something is missing or damaged."""
     parser = argparse.ArgumentParser(
         prog="fairloop-data",
@@ -17,12 +19,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("benchmarks", nargs="*", metavar="benchmark", help=f"{', '.join(names())}; none is all of them")
     parser.add_argument("--check", action="store_true", help="fetch nothing: only verify what is there")
     options = parser.parse_args(arguments)
-    try:
-        chosen = _chosen(options.benchmarks)
-        complete = [_provide(dataset, check=options.check) for dataset in chosen]
-    except FairloopError as error:
-        sys.stderr.write(f"{error}\n")
-        return error.exit_status
+    chosen = _chosen(options.benchmarks)
+    complete = [_provide(dataset, check=options.check) for dataset in chosen]
     return 0 if all(complete) else 1
 
 

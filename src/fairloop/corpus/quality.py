@@ -13,9 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fairloop.console import entry
 from fairloop.corpus.annotation import person_gender
 from fairloop.corpus.schema import GENDERS
-from fairloop.errors import FairloopError, Fault, UserError
+from fairloop.errors import Fault, UserError
 
 GENDERED = "gendered"
 """The row that sums male and female up: found, and found right."""
@@ -99,7 +100,8 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     return rows
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@entry("fairloop-labels")
+def main(arguments: Sequence[str]) -> int:
     """Print precision and recall for each file and label; return the exit status."""
     parser = argparse.ArgumentParser(
         prog="fairloop-labels", description="Precision and recall of the gender labels, with 95%% intervals."
@@ -107,20 +109,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("files", nargs="+", type=Path, help="CSV files of sentences with text, occupation and gender")
     parser.add_argument("--missed", action="store_true", help="print every sentence whose label is not that by hand")
     options = parser.parse_args(arguments)
-    try:
-        sys.stdout.write(f"{'sentences':34}{'label':>10}{'precision':>24}{'recall':>24}{'n':>6}\n")
-        for path in options.files:
-            rows = read_rows(path)
-            for label, measured in quality(rows).items():
-                line = f"{path.stem:34}{label:>10}{measured.precision!s:>24}{measured.recall!s:>24}"
-                sys.stdout.write(f"{line}{measured.recall.n:6d}\n")
-            if options.missed:
-                for row in rows:
-                    if (label := person_gender(row["text"], row["occupation"])) != row["gender"]:
-                        sys.stdout.write(f"  {row['gender']}, found {label} ({row['occupation']}): {row['text']}\n")
-    except FairloopError as error:
-        sys.stderr.write(f"{error}\n")
-        return error.exit_status
+    sys.stdout.write(f"{'sentences':34}{'label':>10}{'precision':>24}{'recall':>24}{'n':>6}\n")
+    for path in options.files:
+        rows = read_rows(path)
+        for label, measured in quality(rows).items():
+            line = f"{path.stem:34}{label:>10}{measured.precision!s:>24}{measured.recall!s:>24}"
+            sys.stdout.write(f"{line}{measured.recall.n:6d}\n")
+        if options.missed:
+            for row in rows:
+                if (label := person_gender(row["text"], row["occupation"])) != row["gender"]:
+                    sys.stdout.write(f"  {row['gender']}, found {label} ({row['occupation']}): {row['text']}\n")
     return 0
 
 

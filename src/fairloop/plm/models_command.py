@@ -13,6 +13,7 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from fairloop.console import entry
 from fairloop.errors import FairloopError, Fault
 from fairloop.plm.embedded import (
     MODELS,
@@ -26,7 +27,8 @@ from fairloop.plm.embedded import (
 )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@entry("fairloop-models")
+def main(arguments: Sequence[str]) -> int:
     """Fetch, verify and convert; return the exit status: 0 if every model is there."""
     parser = argparse.ArgumentParser(
         prog="fairloop-models",
@@ -34,13 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("models", nargs="*", metavar="model", help=f"{', '.join(MODELS)}; none is all of them")
     options = parser.parse_args(arguments)
-    try:
-        chosen = [embedded_model(name.replace("_", "-"), "model") for name in options.models or MODELS]
-        for model in chosen:
-            sys.stdout.write(f"{PREFIX}{model.name}: {fetch(model)}\n")
-    except FairloopError as error:
-        sys.stderr.write(f"{error}\n")
-        return error.exit_status
+    chosen = [embedded_model(name.replace("_", "-"), "model") for name in options.models or MODELS]
+    for model in chosen:
+        sys.stdout.write(f"{PREFIX}{model.name}: {fetch(model)}\n")
     return 0
 
 

@@ -1,22 +1,18 @@
 """The command `fairloop-report`: compare the finished cells of a run store, or two cells or sweeps with each other."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
-from fairloop.errors import FairloopError, UserError
+from fairloop.console import entry
+from fairloop.errors import UserError
 
 PROJECT = "wandb:"  # before ENTITY/PROJECT: the runs are copied from Weights & Biases
 
 
-def main() -> None:
-    """Entry point of `fairloop-report`; exits with 0, 1 (a fault) or 2 (a mistake)."""
-    sys.exit(command(sys.argv[1:]))
-
-
+@entry("fairloop-report")
 def command(arguments: Sequence[str]) -> int:
     """Run the command and return its exit status."""
     parser = argparse.ArgumentParser(
@@ -41,29 +37,22 @@ def command(arguments: Sequence[str]) -> int:
         action="append",
         help="only this cell (its folder's name or the beginning); repeatable",
     )
-    try:
-        options = parser.parse_args(arguments)
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    try:
-        if options.group and not options.source.startswith(PROJECT):
-            raise UserError.of("--group", options.group, f"goes with {PROJECT}ENTITY/PROJECT")
-        if options.source.startswith(PROJECT):
-            from fairloop.report.wandb.read import copy_project
+    options = parser.parse_args(arguments)
+    if options.group and not options.source.startswith(PROJECT):
+        raise UserError.of("--group", options.group, f"goes with {PROJECT}ENTITY/PROJECT")
+    if options.source.startswith(PROJECT):
+        from fairloop.report.wandb.read import copy_project
 
-            options.source = str(copy_project(options.source.removeprefix(PROJECT), options.group))
-        if options.other is not None:
-            if options.cell:
-                raise UserError.of("--cell", options.cell[0], "goes with one RUNS_DIR; name the two cells as A and B")
-            show_difference(options.source, options.other, options.out)
-        else:
-            from fairloop.report.read import find_cells
+        options.source = str(copy_project(options.source.removeprefix(PROJECT), options.group))
+    if options.other is not None:
+        if options.cell:
+            raise UserError.of("--cell", options.cell[0], "goes with one RUNS_DIR; name the two cells as A and B")
+        show_difference(options.source, options.other, options.out)
+    else:
+        from fairloop.report.read import find_cells
 
-            cells = find_cells(options.source, options.cell) if options.cell else None
-            show_report(options.source, options.out, cells)
-    except FairloopError as error:
-        Console(stderr=True, soft_wrap=True, highlight=False).print(f"fairloop-report: {error}", markup=False)
-        return error.exit_status
+        cells = find_cells(options.source, options.cell) if options.cell else None
+        show_report(options.source, options.out, cells)
     return 0
 
 

@@ -146,7 +146,10 @@ def fit(
         trainer = build_trainer(
             settings, folder, max_steps=data.total_steps, callbacks=callbacks, accumulate=module.parts
         )
-        trainer.fit(module, datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True)
+        try:
+            trainer.fit(module, datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True)
+        except SystemExit as stop:  # what Lightning makes of Ctrl-C
+            raise KeyboardInterrupt from stop
     if module.optimization.schedule.keep == "best" and best.exists():
         module.load_state_dict(read_checkpoint(best, owner)["state_dict"], strict=False)
     return FitResult(last, best if best.exists() else None, trainer.global_step)

@@ -1,22 +1,18 @@
 """The command `fairloop-pairs`: show pairs of a Fair-Gender cell for inspection, and write them as an HTML page."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
-from fairloop.errors import FairloopError, UserError
+from fairloop.console import entry
+from fairloop.errors import UserError
 
 FILE = "pairs.parquet"
 
 
-def main() -> None:
-    """Entry point of `fairloop-pairs`; exits with 0, 1 (a fault) or 2 (a mistake)."""
-    sys.exit(command(sys.argv[1:]))
-
-
+@entry("fairloop-pairs")
 def command(arguments: Sequence[str], console: Console | None = None) -> int:
     """Run the command and return its exit status."""
     parser = argparse.ArgumentParser(
@@ -26,15 +22,8 @@ def command(arguments: Sequence[str], console: Console | None = None) -> int:
     parser.add_argument("path", metavar="PATH", help=f"the folder of a Fair-Gender cell, or a {FILE}")
     parser.add_argument("--count", type=int, default=100, metavar="N", help="how many pairs (default: 100)")
     parser.add_argument("--out", metavar="FILE", help="the page (default: pairs.html beside the table)")
-    try:
-        options = parser.parse_args(arguments)
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    try:
-        show_pairs(options.path, options.out, options.count, console)
-    except FairloopError as error:
-        Console(stderr=True, soft_wrap=True, highlight=False).print(f"fairloop-pairs: {error}", markup=False)
-        return error.exit_status
+    options = parser.parse_args(arguments)
+    show_pairs(options.path, options.out, options.count, console)
     return 0
 
 

@@ -1,18 +1,13 @@
 """The command `fairloop-wandb`: a report and a saved view of a sweep on Weights & Biases."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 
 from fairloop import console
-from fairloop.errors import FairloopError
+from fairloop.console import entry
 
 
-def main() -> None:
-    """Entry point of `fairloop-wandb`; exits with 0, 1 (a fault) or 2 (a mistake)."""
-    sys.exit(command(sys.argv[1:]))
-
-
+@entry("fairloop-wandb")
 def command(arguments: Sequence[str]) -> int:
     """Run the command and return its exit status."""
     from fairloop.report.wandb.report import LAYOUTS, save
@@ -25,18 +20,11 @@ def command(arguments: Sequence[str]) -> int:
     parser.add_argument("--study", choices=tuple(LAYOUTS), default="recursion", help="what the runs are (recursion)")
     parser.add_argument("--report", action="store_true", help="save the report; both without --report and --view")
     parser.add_argument("--view", action="store_true", help="save the view of the project's workspace")
-    try:
-        options = parser.parse_args(arguments)
-    except SystemExit as stop:
-        return int(stop.code or 0)
+    options = parser.parse_args(arguments)
     both = not (options.report or options.view)
-    try:
-        addresses = save(
-            options.project, options.study, options.group, view=options.view or both, report=options.report or both
-        )
-    except FairloopError as error:
-        console.warn(f"fairloop-wandb: {error}")
-        return error.exit_status
+    addresses = save(
+        options.project, options.study, options.group, view=options.view or both, report=options.report or both
+    )
     for address in addresses:
         console.say(address)
     return 0
