@@ -20,6 +20,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, flag_override
 
 from fairloop import __version__, composition, console
+from fairloop.benchmarks.registry import provide
 from fairloop.catalogue import catalogue
 from fairloop.errors import FairloopError, UserError, first_line
 from fairloop.files import digest_text, write_text
@@ -89,10 +90,10 @@ def run_one(overrides: Sequence[str]) -> int:
 def run_sweep(overrides: Sequence[str], params: dict[str, Any] | None) -> int:
     """Run every cell of a grid that is missing in the store; inside `composition.composer()`."""
     plan = Plan.of(jobs_of(composition.expand_sweep(overrides, params)))
-    _check_surroundings(plan.missing)
     failures: list[Outcome] = []
     if plan.missing:
         launcher = Launcher.of(_of_the_command(overrides), len(plan.missing), plan.jobs[0].configuration.gpu_share)
+        _check_surroundings(plan.missing, local=launcher.share.here)
         plan.say()
         console.say(estimate(plan.missing, plan.having("complete")).line(launcher.share.cells))
         if launcher.share.threads is not None:
@@ -245,13 +246,21 @@ def _chooses(line: str, *keys: str) -> bool:
     return line.lstrip("+~").startswith(tuple(f"{key}{end}" for key in keys for end in "=./"))
 
 
-def _check_surroundings(jobs: Sequence[Job]) -> None:
-    """Refuse what would fail later: a run store that can't be written, packages or weights that are not here."""
+def _check_surroundings(jobs: Sequence[Job], *, local: bool = True) -> None:
+    """Refuse what would fail later: a run store that can't be written; packages, weights, data, keys that are not here.
+
+    `local`: the cells run on this machine, so its devices count.
+    """
     for runs_dir in {job.configuration.runs_dir for job in jobs}:
         _check_writable(runs_dir)
-    missing = [job for job in jobs if not job.cell.complete]
-    for key, (path, revision) in {model for job in missing for model in job.configuration.models.items()}:
+    missing = [job.configuration for job in jobs if not job.cell.complete]
+    for key, (path, revision) in {model for one in missing for model in one.models.items()}:
         require(path, revision, key)
+    for one in missing:
+        one.check_surroundings(local=local)
+    benchmarks = {repr(found): found for one in missing for found in one.study.measured_by(one).values()}
+    for settings in benchmarks.values():
+        provide(settings)
 
 
 def _check_writable(runs_dir: str) -> None:

@@ -247,17 +247,32 @@ def _hydra_line(error: Exception, overrides: Sequence[str]) -> str:
         group, option = found.groups()
         options = re.search(r"Available options in '[^']+':\n((?:\t.+\n?)+)", text)
         names = options.group(1).split() if options else options_of(group)
-        return f"{group}={option}: no such choice{suggestion(option, names)}; allowed: {', '.join(sorted(names))}"
+        # Hydra's plugins bring launchers of their own, which know nothing of a cell's share of the machine.
+        names = [name for name in names if not group.startswith("hydra/") or name in (*options_of(group), "basic")]
+        hint = suggestion(option, names) or _elsewhere(group, option)
+        return f"{group}={option}: no such choice{hint}; allowed: {', '.join(sorted(names))}"
     if found := re.search(r"Could not override '([^']+)'", text):
         key = found.group(1)
         given = next((line for line in overrides if line.lstrip("+~").startswith(key + "=")), key)
-        return f"{given}: unknown key{suggestion(key, known_keys(Configuration))}; `fairloop --help` lists every key"
+        known = [name for name in known_keys(Configuration) if name != key]  # another study may have it
+        return f"{given}: unknown key{suggestion(key, known)}; `fairloop --help` lists every key"
     if found := re.search(r"Ambiguous value for argument '([^']+)'", text):
         return f"{found.group(1)}: several values make a sweep, which needs the flag -m"
     if "Config group override must be" in text:
         null = next((line for line in overrides if line.endswith("=null")), "a config group")
         return f"{null}: a config group needs one of its choices; `fairloop --help` lists them"
     return first_line(text, UNREADABLE)
+
+
+_OTHER_NAMES = {"mitigation=cda": "mitigation=augment adds counterfactuals, debias=cda debiases a PLM by them"}
+
+
+def _elsewhere(group: str, option: str) -> str:
+    """Return a hint at another group that has such a choice, or at what the field calls this one; else nothing."""
+    groups = (path.name for path in conf_dir().iterdir() if path.is_dir() and path.name != group)
+    found = [f"{other}={option}" for other in sorted(groups) if option in options_of(other)]
+    hint = _OTHER_NAMES.get(f"{group}={option}") or " or ".join(found)
+    return f" (did you mean {hint}?)" if hint else ""
 
 
 def options_of(group: str) -> list[str]:

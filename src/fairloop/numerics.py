@@ -5,10 +5,19 @@ numbers soon differs.
 """
 
 import hashlib
+import shutil
 import sys
 from functools import cache
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
+
+
+def may_have_gpu() -> bool:
+    """Tell whether the driver of a GPU is here, without loading torch; where it is, torch may still find no GPU."""
+    return any(Path(place).exists() for place in ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")) or bool(
+        shutil.which("nvidia-smi")
+    )
 
 
 def has_bfloat16(device: str) -> bool:

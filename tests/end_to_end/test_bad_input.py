@@ -7,6 +7,10 @@ import time
 import pytest
 from command import SMALL, cells, environment, fairloop
 
+from fairloop.app import command
+
+LPBS = ["study=evaluate", "plm=minilm", "benchmark=lpbs"]
+
 MISTAKES = {
     "unknown model": (["model=gema_3_270m"], ["model=gema_3_270m", "gemma_3_270m", "gemma_2_2b_it"]),
     "unknown study": (["study=recursions"], ["study=recursions", "recursion"]),
@@ -67,19 +71,63 @@ MISTAKES = {
     "wrong key to print": (["--cfg", "job", "sed=1"], ["sed=1", "seed"]),
     "interval in a grid": (["-m", "model.temperature=interval(0,1)"], ["model.temperature=interval(0,1)", "optuna"]),
     "interpolation": (["runs_dir=${nowhere}"], ["nowhere"]),
+    "another group's choice": (["model=gpt2"], ["model=gpt2", "did you mean plm=gpt2?"]),
+    "another name of the field": (["mitigation=cda"], ["mitigation=cda", "mitigation=augment", "debias=cda"]),
+    "unknown launcher": (["-m", "hydra/launcher=nope", "seed=0,1"], ["hydra/launcher=nope", "fairloop_slurm"]),
+    "another study's key": (["study=metric_calibration", "study.resamples=9"], ["study.resamples=9", "unknown key"]),
+    "unknown device": ([*LPBS, "plm.device=tpu"], ["plm.device=tpu", "cuda:0,cuda:1"]),
+    "no GPU for a PLM": ([*LPBS, "plm.device=cuda"], ["plm.device=cuda", "no GPU"]),
+    "no GPU to train": (["trainer.accelerator=gpu"], ["trainer.accelerator=gpu", "no GPU"]),
+    "no GPU, by the preset": (["trainer=gpu", "mitigation=contrastive"], ["trainer.accelerator=gpu", "no GPU"]),
+    "no data folder": ([*LPBS[:2], "benchmark=crows_pairs", "benchmark.data=/nope"], ["benchmark.data=/nope"]),
+    "no text file": ([*LPBS[:2], "benchmark=perplexity", "benchmark.text=/nope"], ["benchmark.text=/nope"]),
+    "no GLUE folder": ([*LPBS[:2], "benchmark=glue", "benchmark.data=/nope"], ["benchmark.data=/nope"]),
+    "no neutral text": (["study=fair_gender", "plm=minilm", "study.neutral=/nope"], ["study.neutral=/nope"]),
+    "no key": (
+        ["model=openai_server", "model.path=m", "model.api_key_env=NOT_SET_ANYWHERE"],
+        ["model.api_key_env=NOT_SET_ANYWHERE", "not set"],
+    ),
+}
+
+# Status 1: the same command may work later. Nothing listens at the Hub's address in the tests, and nothing is fetched.
+NOT_HERE = {
+    "a PLM of the Hub": (["study=evaluate", "plm=bert_base", "benchmark=lpbs"], ["plm.path=google-bert", "plm=minilm"]),
+    "a generator of the Hub": (["model=gemma_2_2b_it"], ["model.path=google/gemma-2-2b-it", "model=gemma_3_270m"]),
+    "a benchmark's data": ([*LPBS[:2], "benchmark=crows_pairs"], ["crows_pairs_anonymized.csv", "benchmark.data="]),
+    "GLUE": ([*LPBS[:2], "benchmark=glue"], ["glue", "benchmark.data="]),
 }
 
 
 @pytest.mark.parametrize(("arguments", "named"), MISTAKES.values(), ids=MISTAKES.keys())
-def test_a_mistake_gets_one_line_and_status_2_and_writes_nothing(arguments, named, tmp_path):
-    done = fairloop(*arguments, cwd=tmp_path, env={"FAIRLOOP_CACHE": str(tmp_path / "cache")})
-    lines = done.stderr.strip().splitlines()
-    assert done.returncode == 2, done.stderr
-    assert len(lines) == 1, done.stderr
-    assert lines[0].startswith("fairloop: ")
+def test_a_mistake_gets_one_line_and_status_2_and_writes_nothing(arguments, named, tmp_path, monkeypatch, capsys):
+    assert answer(arguments, named, tmp_path, monkeypatch, capsys) == 2
+
+
+@pytest.mark.parametrize(("arguments", "named"), NOT_HERE.values(), ids=NOT_HERE.keys())
+def test_what_is_not_here_is_found_before_work(arguments, named, tmp_path, monkeypatch, capsys):
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    assert answer([*arguments, "tracking=none"], named, tmp_path, monkeypatch, capsys) == 1
+
+
+def answer(arguments, named, tmp_path, monkeypatch, capsys):
+    """Run a command that must end in one line, with nothing written or printed; return its status."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FAIRLOOP_CACHE", str(tmp_path / "cache"))
+    status = command(arguments)
+    out, err = capsys.readouterr()
+    (line,) = err.strip().splitlines()
+    assert line.startswith("fairloop: ")
     for part in named:
-        assert part in lines[0]
-    assert done.stdout == ""
+        assert part in line
+    assert out == ""
+    assert list(tmp_path.iterdir()) == []
+    return status
+
+
+def test_a_mistake_in_a_process_of_its_own(tmp_path):
+    done = fairloop("seed=-1", cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -30,7 +30,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BeforeValidator, Field
 
-from fairloop.benchmarks.glue_data import GLUE_TASKS, GlueData, digest_rows, given_files, read
+from fairloop.benchmarks.glue_data import GLUE_TASKS, GlueData, digest_rows, given_files, provide, read
 from fairloop.benchmarks.result import Benchmark, BenchmarkResult, Task, skipped_measurement
 from fairloop.benchmarks.settings import BenchmarkSettings
 from fairloop.errors import Fault, UserError
@@ -345,4 +345,12 @@ MEASURES = (
     Declared("glue/*", goal="maximize"),
 )
 
-BENCHMARK = Benchmark(GlueSettings, ("masked", "causal", "encoder"), None, run, MEASURES, given=_given)
+
+def _provide(settings: GlueSettings) -> None:
+    for name in settings.tasks:
+        provide(GLUE_TASKS[name], settings.data)
+
+
+BENCHMARK = Benchmark(
+    GlueSettings, ("masked", "causal", "encoder"), None, run, MEASURES, given=_given, provide=_provide
+)

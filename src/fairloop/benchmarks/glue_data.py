@@ -15,8 +15,6 @@ and listed. Test sets are not read: their labels are not public.
 """
 
 import json
-import urllib.error
-import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,12 +23,12 @@ from typing import Any
 from fairloop.benchmarks.data import DataSet, read_json_lines, read_text
 from fairloop.benchmarks.result import Skipped
 from fairloop.errors import Fault, UserError, first_line
+from fairloop.plm.locate import no_answer
 
 HUB_ID = "nyu-mll/glue"
 REVISION = "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"
 HIGHEST_SCORE = 5.0
 
-_PROBE_SECONDS = 10
 _TSV_NAMES = {"train": "train", "validation": "dev"}
 _COLA_COLUMNS = ("source", "label", "mark", "sentence")
 #: What stands in place of a label where there is none.
@@ -141,6 +139,15 @@ def read(task: GlueTask, given: str | None) -> GlueData:
     return _collect(task, tables, str(found["train"][0].parent))
 
 
+def provide(task: GlueTask, given: str | None) -> None:
+    """Have a task's data on this machine; raises as `read`, of which it reads nothing that is here."""
+    splits = ("train", *task.validation)
+    if given is not None:
+        _in_given(task, Path(given).expanduser(), splits)
+    elif not all(_files(task, DataSet("glue").cached, splits).values()):
+        _from_hub(task, splits)
+
+
 def given_files(task: GlueTask, given: str) -> list[Path]:
     """Return the files of a task in the given folder, as `read` reads them; raises as it does."""
     found = _in_given(task, Path(given).expanduser(), ("train", *task.validation))
@@ -228,8 +235,9 @@ def _from_hub(task: GlueTask, splits: Sequence[str]) -> dict[str, list[tuple[Pat
     bars = datasets.is_progress_bar_enabled()
     datasets.disable_progress_bars()
     try:
-        if not constants.HF_HUB_OFFLINE:
-            _probe(constants.ENDPOINT)  # datasets itself tries for half a minute
+        # datasets itself tries for half a minute
+        if not constants.HF_HUB_OFFLINE and (silence := no_answer(constants.ENDPOINT)):
+            raise ConnectionError(silence)
         loaded = datasets.load_dataset(HUB_ID, task.name, revision=REVISION)
         return {split: [(f"{HUB_ID}/{task.name}/{split}", loaded[split].to_dict())] for split in splits}
     except Exception as error:
@@ -243,14 +251,6 @@ def _from_hub(task: GlueTask, splits: Sequence[str]) -> dict[str, list[tuple[Pat
     finally:
         if bars:
             datasets.enable_progress_bars()
-
-
-def _probe(address: str) -> None:
-    try:
-        with urllib.request.urlopen(address, timeout=_PROBE_SECONDS):
-            return
-    except urllib.error.HTTPError:
-        return  # an answer, whatever it says
 
 
 def _collect(task: GlueTask, tables: Mapping[str, Sequence[tuple[Path | str, Table]]], where: str) -> GlueData:

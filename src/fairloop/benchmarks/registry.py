@@ -72,6 +72,22 @@ def contents(settings: "BenchmarkSettings") -> dict[str, str]:
     return read
 
 
+def provide(settings: "BenchmarkSettings") -> None:
+    """Have a benchmark's data on this machine, fetched if need be, before anything is computed; without torch.
+
+    Raises:
+        UserError: the given folder does not exist or lacks the files.
+        Fault: a checksum is wrong, or the publisher cannot be reached.
+    """
+    from fairloop.benchmarks.data import find
+
+    chosen = benchmark(settings.name)
+    if chosen.provide is not None:
+        chosen.provide(settings)
+    elif chosen.dataset is not None:
+        find(chosen.dataset, settings.data, verify=settings.verify)
+
+
 def measure(
     plm: "LanguageModel",
     settings: "BenchmarkSettings",

@@ -95,6 +95,7 @@ class Benchmark:
         measures: What it measures, as rows of the catalogue; one of them at least is a headline. The number of
             skipped items is declared for every benchmark.
         given: The files that its settings make it read from a data folder of the user; None: those of `dataset`.
+        provide: Has what it reads on this machine, for a benchmark whose data is no `dataset`; raises as `data.find`.
     """
 
     settings: type[BenchmarkSettings]
@@ -103,6 +104,7 @@ class Benchmark:
     run: Callable[[Task, Any], BenchmarkResult]
     measures: tuple[Declared, ...]
     given: Callable[[Any], list[Path]] | None = None
+    provide: Callable[[Any], object] | None = None
 
     @property
     def declared(self) -> tuple[Declared, ...]:

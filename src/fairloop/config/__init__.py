@@ -12,8 +12,9 @@ from fairloop.config.choices import Choices, InitialBiasSettings
 from fairloop.config.study import Models, StudySettings, studies
 from fairloop.debias.settings import MethodSettings
 from fairloop.errors import FairloopError, UserError
-from fairloop.generation.server_settings import ServerSettings, settings_class
+from fairloop.generation.server_settings import ServerSettings, api_key, settings_class
 from fairloop.generation.settings import ModelSettings
+from fairloop.numerics import may_have_gpu
 from fairloop.plm.locate import fingerprint
 from fairloop.plm.settings import PlmSettings
 from fairloop.settings import Settings, mistake
@@ -55,6 +56,18 @@ class Configuration(Choices):
         loaded = self.generates and not isinstance(self.model, ServerSettings)
         generator = {"model.path": (self.model.path, self.model.revision)} if loaded else {}
         return {**self.study.models(self), **generator}
+
+    def check_surroundings(self, *, local: bool) -> None:
+        """Refuse a key that is not set and, if the cell runs on this machine (`local`), a GPU where there is none."""
+        if self.generates and isinstance(self.model, ServerSettings):
+            api_key(self.model)
+        asked = {"trainer.accelerator": self.trainer.accelerator == "gpu"}
+        if "plm" in self.study.reads:
+            asked["plm.device"] = "cuda" in self.plm.device
+        for key, wanted in asked.items():
+            if local and wanted and not may_have_gpu():
+                value = self.trainer.accelerator if key.startswith("trainer") else self.plm.device
+                raise UserError.of(key, value, "no GPU on this machine; use cpu or auto")
 
     def deciding(self) -> dict[str, Any]:
         """Return what decides the cell's result.

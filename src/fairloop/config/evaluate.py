@@ -3,6 +3,7 @@
 from typing import ClassVar, Literal
 
 from fairloop.benchmarks.registry import benchmark, contents
+from fairloop.benchmarks.settings import BenchmarkSettings
 from fairloop.config.choices import Choices
 from fairloop.config.study import Models, StudySettings, plm_model, refuse_kind
 
@@ -25,6 +26,10 @@ class EvaluateSettings(StudySettings):
     def contents(self, cell: Choices) -> dict[str, str]:
         """The benchmark's data, where it is not the publisher's."""
         return {f"benchmark.{key}": digest for key, digest in contents(cell.benchmark).items()}
+
+    def measured_by(self, cell: Choices) -> dict[str, BenchmarkSettings]:
+        """The one benchmark."""
+        return {cell.benchmark.name: cell.benchmark}
 
     def names(self, cell: Choices) -> dict[str, str]:
         """PLM and benchmark."""

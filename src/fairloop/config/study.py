@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
+from fairloop.benchmarks.settings import BenchmarkSettings
 from fairloop.config.choices import Choices
 from fairloop.errors import UserError
 from fairloop.files import digest_file
@@ -64,6 +65,10 @@ class StudySettings(Settings):
 
     def contents(self, cell: Choices) -> dict[str, str]:
         """Return what names the contents of the files that the cell reads, by the configuration key of their path."""
+        return {}
+
+    def measured_by(self, cell: Choices) -> dict[str, BenchmarkSettings]:
+        """Return the benchmarks that the cell measures a PLM with, by their names."""
         return {}
 
     def names(self, cell: Choices) -> dict[str, str]:

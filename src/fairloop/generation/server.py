@@ -12,7 +12,6 @@ import asyncio
 import email.utils
 import json
 import logging
-import os
 import re
 import time
 from collections import deque
@@ -30,7 +29,7 @@ from fairloop.files import canonical_json, digest_text, writing
 from fairloop.generation.answers import answer_end
 from fairloop.generation.prompts import base_prompt, chat_messages, plain
 from fairloop.generation.requests import Attempt, Completion
-from fairloop.generation.server_settings import ENGINES, ServerSettings
+from fairloop.generation.server_settings import ENGINES, ServerSettings, api_key
 from fairloop.seeding import derive
 
 JOURNAL_FILE = "completions.jsonl"
@@ -97,7 +96,7 @@ class ServerGenerator:
         self.settings = settings
         self.scratch = scratch
         self.usage = Usage()
-        self._key = _api_key(settings)
+        self._key = api_key(settings)
 
     def complete(self, queue: deque[Attempt]) -> Iterator[Completion]:
         """Write a text for every attempt: see `Generator.complete`. They come in the order of the queue.
@@ -137,17 +136,6 @@ class ServerGenerator:
 
 async def _result(task: "asyncio.Task[Completion]") -> Completion:
     return await task
-
-
-def _api_key(settings: ServerSettings) -> str | None:
-    if settings.api_key_env is None:
-        return None
-    key = os.environ.get(settings.api_key_env, "").strip()
-    if not key:
-        raise UserError.of("model.api_key_env", settings.api_key_env, "this environment variable is not set")
-    if not key.isascii() or not key.isprintable():
-        raise UserError.of("model.api_key_env", settings.api_key_env, "this environment variable holds no usable key")
-    return key
 
 
 # --- what is asked --------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ does because the same weights write other texts in another engine: number format
 order of the samplers differ. So a cell written by a server never passes for one written in this process.
 """
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
+from fairloop.errors import UserError
 from fairloop.files import canonical_json
 from fairloop.generation.settings import GeneratorSettings, ModelSettings
 from fairloop.settings import incidental
@@ -165,3 +167,19 @@ def _require_url(url: str) -> None:
         raise ValueError(f"model.url={url}: allowed is an address such as http://localhost:8000/v1")
     if parts.path.rstrip("/").endswith("/completions"):
         raise ValueError(f"model.url={url}: without the end /completions, which model.style chooses")
+
+
+def api_key(settings: ServerSettings) -> str | None:
+    """Return the key of a server from the environment; None if it asks for none.
+
+    Raises:
+        UserError: the variable is not set, or holds no usable key.
+    """
+    if settings.api_key_env is None:
+        return None
+    key = os.environ.get(settings.api_key_env, "").strip()
+    if not key:
+        raise UserError.of("model.api_key_env", settings.api_key_env, "this environment variable is not set")
+    if not key.isascii() or not key.isprintable():
+        raise UserError.of("model.api_key_env", settings.api_key_env, "this environment variable holds no usable key")
+    return key

@@ -14,7 +14,7 @@ from fairloop.errors import FairloopError, Fault, UserError, first_line
 from fairloop.numerics import format_of
 from fairloop.plm.embedded import is_embedded
 from fairloop.plm.inference_time import attach
-from fairloop.plm.locate import resolve
+from fairloop.plm.locate import hub_out_of_reach, resolve
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 Head = Literal["masked", "causal", "none", "next_sentence", "classifier"]
@@ -250,10 +250,7 @@ def explain(error: BaseException, path: str, revision: str | None = None, key: s
     if Path(path).expanduser().is_dir() or is_embedded(path):
         return Fault(f"cannot load the model in {path}: {type(error).__name__}: {first_line(error)[:200]}")
     if caused_by(LocalEntryNotFoundError, OfflineModeIsEnabled, ConnectionError) or "couldn't connect" in text.lower():
-        return Fault(
-            f"cannot reach huggingface.co for {path}, and it is not in the local cache: check the network, give a "
-            f"folder as {key}, or use the packaged model=gemma_3_270m"
-        )
+        return hub_out_of_reach(path, key)
     if "safetensors" in text:
         return UserError.of(key, path, "it has no safetensors weights; other formats are not loaded")
     return Fault(f"cannot load {path}: {type(error).__name__}: {first_line(error)[:200]}")

@@ -5,7 +5,7 @@ import json
 from functools import lru_cache
 from pathlib import Path
 
-from fairloop.errors import UserError
+from fairloop.errors import Fault, UserError, first_line
 from fairloop.plm.embedded import (
     convert_gguf,
     embedded_model,
@@ -117,8 +117,48 @@ def require(path: str, revision: str | None = None, key: str = "path") -> None:
         require_embedded(path, key)
     elif Path(path).expanduser().is_dir() and revision is None:
         _model_folder(Path(path).expanduser(), key)
-    else:
-        resolve(path, revision, key)
+    elif isinstance(resolve(path, revision, key), str):
+        _require_hub(path, revision, key)
+
+
+def _require_hub(path: str, revision: str | None, key: str) -> None:
+    """Refuse a model of the Hub that is not in the local cache if the Hub cannot be reached: loading tries for long."""
+    from huggingface_hub import constants, try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        if isinstance(try_to_load_from_cache(path, "config.json", revision=revision), str):
+            return
+    except HFValidationError:
+        return  # the loader says what is wrong with the name
+    if constants.HF_HUB_OFFLINE or no_answer(constants.ENDPOINT):
+        raise hub_out_of_reach(path, key)
+
+
+PROBE_SECONDS = 10.0
+
+
+def no_answer(address: str) -> str:
+    """Return why an address does not answer, or nothing if it does, whatever it says."""
+    import urllib.error
+    import urllib.request
+
+    try:
+        with urllib.request.urlopen(address, timeout=PROBE_SECONDS):
+            return ""
+    except urllib.error.HTTPError:
+        return ""
+    except (OSError, ValueError) as error:
+        return first_line(getattr(error, "reason", error), type(error).__name__)
+
+
+def hub_out_of_reach(path: str, key: str) -> Fault:
+    """Return the line for a model that is neither in the cache nor to be had."""
+    packaged = {"plm": "plm=minilm", "model": "model=gemma_3_270m"}.get(key.partition(".")[0])
+    return Fault(
+        f"{key}={path}: cannot reach huggingface.co, and it is not in the local cache: check the network, or give a "
+        f"folder as {key}" + (f", or use the packaged {packaged}" if packaged else "")
+    )
 
 
 def torch_device(accelerator: str) -> str:

@@ -23,5 +23,7 @@ class PlmSettings(Settings):
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="Number format of weights and activations")
     batch_tokens: int = incidental(2048, ge=1, description="Padded tokens in one batch")
     device: str = incidental(
-        "auto", description="auto (every GPU, else the processor), cpu, cuda, cuda:1, cuda:0,cuda:1"
+        "auto",
+        pattern=r"^(auto|cpu|mps|cuda(:\d+)?(, *cuda:\d+)*)$",
+        description="auto (every GPU, else the processor), cpu, cuda, cuda:1, cuda:0,cuda:1",
     )

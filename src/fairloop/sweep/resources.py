@@ -27,11 +27,13 @@ class Share:
         cells: how many cells are worked on at the same time; None if a scheduler decides.
         threads: processor threads for each; None leaves it to torch (one cell at a time, or a scheduler's limit).
         waves: whether the launcher starts all it is given at once, so that it must be given `cells` at a time.
+        here: whether the cells run on this machine.
     """
 
     cells: int | None
     threads: int | None
     waves: bool = False
+    here: bool = True
 
 
 def share_of(launcher: DictConfig, jobs: int) -> Share:
@@ -50,11 +52,11 @@ def share_of(launcher: DictConfig, jobs: int) -> Share:
         cells = max(1, min(jobs, cores() // threads if threads else cores()))
         return Share(cells, threads or max(1, cores() // cells), waves=True)
     if name == "SlurmLauncher":
-        return Share(launcher.array_parallelism, launcher.cpus_per_task)
+        return Share(launcher.array_parallelism, launcher.cpus_per_task, here=False)
     if name in ("RayLauncher", "RayAWSLauncher"):
         threads = max(1, math.ceil(launcher.ray.remote.get("num_cpus") or 1))
         if launcher.ray.init.get("address"):
-            return Share(None, threads)
+            return Share(None, threads, here=False)
         return Share(max(1, min(jobs, (launcher.ray.init.get("num_cpus") or cores()) // threads)), threads)
     return Share(1, None)
 
