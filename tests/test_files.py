@@ -180,3 +180,31 @@ def test_killed_writer_leaves_the_old_or_the_new_file(tmp_path):
     (tmp_path / f"{files.ASIDE}file").write_text("half")
     files.clean_aside(tmp_path)
     assert [item.name for item in tmp_path.iterdir()] == ["data"]
+
+
+STRANGE = "a\u2028b\u2029c\x85d\x0be\x0cf\x1cg\rh"
+
+
+def test_a_line_ends_with_a_line_feed_and_with_nothing_else():
+    assert files.lines_of(f"{STRANGE}\r\n{STRANGE}\n\nlast") == [STRANGE, STRANGE, "", "last"]
+    assert files.lines_of("one\n") == ["one"]
+
+
+def test_csv_fields_keep_what_python_takes_for_ends_of_lines():
+    header, rows = files.csv_rows(f'text,n\r\n"{STRANGE}\n2",1\r\nplain \u2028,2\n')
+    assert header == ["text", "n"]
+    assert [row["text"] for row in rows] == [f"{STRANGE}\n2", "plain \u2028"]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('text,n\na,1\n"b,2\nc,3\n', "line 3: not CSV"),  # in a small file it swallowed the rows behind it in silence
+        ('text,n\n"' + "b,2\n" * 50_000, "line 2: not CSV"),
+        ("text,n\na,1\nb\n", "line 3 has 1 fields, the header 2"),
+    ],
+    ids=["small", "over 128 KiB", "short"],
+)
+def test_quotes_that_do_not_close_are_named_by_their_line(text, says):
+    with pytest.raises(ValueError, match=says):
+        files.csv_rows(text)

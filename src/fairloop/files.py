@@ -4,8 +4,10 @@ Everything is written aside under a name that begins with `ASIDE`, flushed to th
 that is killed leaves at most such a name behind; `clean_aside` removes them when no other process can be writing.
 """
 
+import csv
 import errno
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -18,6 +20,36 @@ from typing import Any
 from fairloop.errors import Fault
 
 ASIDE = ".aside-"
+
+
+def lines_of(text: str) -> list[str]:
+    """Return the lines of a text: they end with `\\n` or `\\r\\n`, and a sentence may hold any other character."""
+    return text.replace("\r\n", "\n").removesuffix("\n").split("\n")
+
+
+def csv_rows(text: str) -> tuple[list[str], list[dict[str, str]]]:
+    """Return the header and the rows of a CSV text, each a dictionary by the header's names.
+
+    Raises:
+        ValueError: quotes that do not close, or a row of another length than the header; the line says where.
+    """
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    header: list[str] = []
+    rows = []
+    began = 1
+    try:
+        for cells in reader:
+            if not header:
+                header = cells
+            elif cells and len(cells) != len(header):
+                raise ValueError(f"line {began} has {len(cells)} fields, the header {len(header)}")
+            elif cells:
+                rows.append(dict(zip(header, cells, strict=True)))
+            began = reader.line_num + 1
+    except csv.Error as error:
+        raise ValueError(f"line {began}: not CSV ({error})") from error
+    return header, rows
+
 
 # What the surroundings can do to a writer. Other errors of the system are left to the caller, who knows what they mean.
 _SURROUNDINGS = {

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import urllib.error
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -170,7 +171,7 @@ def test_without_a_network_one_line_says_which_file_to_put_where(tmp_path, monke
     def unreachable(*_, **__):
         raise urllib.error.URLError("no route to host")
 
-    monkeypatch.setattr(glue_data.urllib.request, "urlopen", unreachable)
+    monkeypatch.setattr(urllib.request, "urlopen", unreachable)
     with pytest.raises(Fault, match=r"cannot load rte of nyu-mll/glue from the Hub \(no route to host\)") as caught:
         read(GLUE_TASKS["rte"], None)
     folder = tmp_path / "benchmarks" / "glue" / "rte"

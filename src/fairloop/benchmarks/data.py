@@ -1,6 +1,5 @@
 """Find a benchmark's data: a given folder, then the local cache, then the publisher; and read it with clear errors."""
 
-import csv
 import functools
 import hashlib
 import json
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fairloop.errors import Fault, UserError
-from fairloop.files import canonical_json, digest_text, write_bytes
+from fairloop.files import canonical_json, csv_rows, digest_text, lines_of, write_bytes
 from fairloop.plm.embedded import cache_folder
 
 _TIMEOUT_SECONDS = 30
@@ -91,7 +90,7 @@ def packaged(file: str) -> tuple[dict[str, str], ...]:
         {"dataset": folder.name, **row}
         for folder in sorted(folders, key=lambda one: one.name)
         if (folder / file).is_file()
-        for row in csv.DictReader((folder / file).read_text(encoding="utf-8").splitlines())
+        for row in csv_rows((folder / file).read_text(encoding="utf-8"))[1]
     )
 
 
@@ -239,11 +238,13 @@ def read_text(path: Path) -> str:
 
 def read_csv(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     """Read a CSV file that must have the given columns, and a value for each in every row."""
-    reader = csv.DictReader(read_text(path).splitlines(keepends=True))
-    missing = [column for column in columns if column not in (reader.fieldnames or [])]
+    try:
+        header, rows = csv_rows(read_text(path))
+    except ValueError as error:
+        raise Fault(f"{path}: {error}") from error
+    missing = [column for column in columns if column not in header]
     if missing:
-        raise Fault(f"{path}: column {missing[0]} is missing; it has {', '.join(reader.fieldnames or [])}")
-    rows = list(reader)
+        raise Fault(f"{path}: column {missing[0]} is missing; it has {', '.join(header)}")
     if not rows:
         raise Fault(f"{path}: it has a header and no rows")
     for number, row in enumerate(rows):
@@ -264,7 +265,7 @@ def read_json(path: Path) -> Any:
 def read_json_lines(path: Path, keys: Sequence[str]) -> list[dict[str, Any]]:
     """Read JSON lines, each an object with the given keys; a `Fault` names the file and the line."""
     rows = []
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
+    for number, line in enumerate(lines_of(read_text(path)), start=1):
         if not line.strip():
             continue
         try:

@@ -18,6 +18,7 @@ from fairloop.benchmarks.data import read_text
 from fairloop.benchmarks.result import Benchmark, BenchmarkResult, Skipped, Task, skipped_measurement
 from fairloop.benchmarks.settings import BenchmarkSettings
 from fairloop.errors import UserError
+from fairloop.files import lines_of
 from fairloop.lexicon import neutral_sentences
 from fairloop.measures.catalogue import Declared, Item, ItemScore
 from fairloop.measures.measurement import Measurement
@@ -80,7 +81,9 @@ def _lines(text: str | None) -> list[str]:
     path = Path(text).expanduser()
     if not path.is_file():
         raise UserError.of("benchmark.text", path, "there is no such file")
-    return [line.strip() for line in read_text(path).splitlines() if line.strip()]
+    if path.suffix.lower() in (".csv", ".parquet"):
+        raise UserError.of("benchmark.text", path, "a text file with a sentence in each line, no table")
+    return [line.strip() for line in lines_of(read_text(path)) if line.strip()]
 
 
 def _of_line(row: Item, metric: str) -> tuple[float, float]:
@@ -102,4 +105,6 @@ MEASURES = (
     Declared("perplexity/tokens", "tokens that were scored", "tokens", count=True),
 )
 
-BENCHMARK = Benchmark(PerplexitySettings, ("masked", "causal"), None, run, MEASURES)
+BENCHMARK = Benchmark(
+    PerplexitySettings, ("masked", "causal"), None, run, MEASURES, provide=lambda settings: _lines(settings.text)
+)

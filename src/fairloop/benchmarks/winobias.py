@@ -32,6 +32,7 @@ from fairloop.benchmarks.result import Benchmark, BenchmarkResult, Skipped, Task
 from fairloop.benchmarks.sentence_pairs import SentencePair, pair_scores
 from fairloop.benchmarks.settings import BenchmarkSettings
 from fairloop.errors import Fault
+from fairloop.files import lines_of
 from fairloop.measures.catalogue import Declared, Item, ItemScore
 from fairloop.measures.measurement import Measurement
 from fairloop.statistics.bootstrap import bootstrap_mean
@@ -119,7 +120,7 @@ def read(folder: Path, split: str) -> tuple[list[WinoPair], list[Skipped]]:
 
 
 def _lines(path: Path) -> list[str]:
-    lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
+    lines = [line.strip() for line in lines_of(read_text(path)) if line.strip()]
     for number, line in enumerate(lines, start=1):
         if not re.match(r"\d+\s", line) or not _MARKED.search(line):
             raise Fault(f"{path}: line {number} is not a number and a sentence with [marks]")

@@ -19,6 +19,7 @@ from fairloop.pairs.settings import PairSettings
 from fairloop.settings import incidental, mistake
 
 HELD_OUT_NEUTRAL = "study.held_out_neutral"
+FEWEST_NEUTRAL = 2  # one to learn from, one to watch
 
 
 class FairGenderSettings(StudySettings):
@@ -99,8 +100,8 @@ class FairGenderSettings(StudySettings):
         for key, path in files.items():
             if not Path(path).is_file():
                 raise UserError.of(key, path, "there is no such file")
-        if SENTENCES in files:
-            check_sentences(files[SENTENCES])  # before a cell is there that the broken row would end
+        for key, path in files.items():  # before a cell is there that a broken row would end
+            check_sentences(path, key, FEWEST_NEUTRAL if key == "study.neutral" else 1)
 
     def unread(self, cell: Choices, group: str, *, in_sweep: bool) -> str:
         """As of every study; `benchmark` counts if it is in the list, and `model` in a sweep that asks a generator.

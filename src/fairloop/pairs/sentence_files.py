@@ -8,11 +8,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from fairloop.errors import UserError
+from fairloop.errors import UserError, first_line
+from fairloop.files import lines_of
 from fairloop.generation.screening import clean
 from fairloop.lexicon import TargetKind
 
 KEY = "debias.swap_file"
+MOST_ROWS, MOST_CHARACTERS = 1_000_000, 200_000_000
 _SHOWN = 5
 """Broken rows that the error line names."""
 _COLUMNS = {"text", "target", "target_kind", "counterpart"}
@@ -39,26 +41,31 @@ class _Broken(Exception):
     """What is wrong with a row."""
 
 
-def read_sentences(path: str) -> list[GivenSentence]:
+def read_sentences(path: str, key: str = KEY, fewest: int = 1) -> list[GivenSentence]:
     """Read every sentence of a file.
 
     `.txt`: a sentence in each line, empty lines are passed over. `.csv`: the column `text`, and if wanted `target`,
     `target_kind` (occupation, trait, activity) and `counterpart`. `.parquet`: the same columns, or a corpus of
     the recursion, whose `occupation` is the target.
 
+    Args:
+        path: the file.
+        key: the configuration key that names it, for messages.
+        fewest: how many sentences it must hold.
+
     Raises:
         UserError: there is no such file, it is of another form, or rows are broken: one line names them all by number,
-            the first ones with what is wrong.
+            the first ones with what is wrong; or it holds too few sentences.
     """
     file = Path(path).expanduser()
     reader = _READERS.get(file.suffix.lower())
     if reader is None:
-        raise UserError.of(KEY, path, f"a file whose name ends in {', '.join(sorted(_READERS))}")
+        raise UserError.of(key, path, f"a file whose name ends in {', '.join(sorted(_READERS))}")
     if not file.is_file():
-        raise UserError.of(KEY, path, "there is no such file")
+        raise UserError.of(key, path, "there is no such file")
     broken: list[str] = []
     sentences = []
-    for place, row in reader(file):
+    for place, row in reader(file, key):
         try:
             sentences.append(_sentence(row))
         except _Broken as error:
@@ -66,22 +73,28 @@ def read_sentences(path: str) -> list[GivenSentence]:
     if broken:
         more = f"; and {len(broken) - _SHOWN} more" if len(broken) > _SHOWN else ""
         rows = "1 broken row" if len(broken) == 1 else f"{len(broken)} broken rows"
-        raise UserError(f"{KEY}={path}: {rows}: {'; '.join(broken[:_SHOWN])}{more}")
-    if not sentences:
-        raise UserError.of(KEY, path, "it holds no sentence")
+        raise UserError(f"{key}={path}: {rows}: {'; '.join(broken[:_SHOWN])}{more}")
+    if len(sentences) < fewest:
+        held = f"only {len(sentences)} of the {fewest} sentences that are needed" if sentences else "no sentence"
+        raise UserError.of(key, path, f"it holds {held}")
     return sentences
 
 
-def check_sentences(path: str) -> None:
+def texts_of(path: str, key: str) -> list[str]:
+    """Return the texts alone; raises as `read_sentences`."""
+    return [sentence.text for sentence in read_sentences(path, key)]
+
+
+def check_sentences(path: str, key: str = KEY, fewest: int = 1) -> None:
     """Raise what `read_sentences` raises; a file that did not change is read once, however many cells name it."""
     file = Path(path).expanduser()
     found = file.stat() if file.is_file() else None
-    _checked(path, *((found.st_size, found.st_mtime_ns) if found else (0, 0)))
+    _checked(path, key, fewest, *((found.st_size, found.st_mtime_ns) if found else (0, 0)))
 
 
 @lru_cache(maxsize=8)
-def _checked(path: str, size: int, changed: int) -> None:
-    read_sentences(path)
+def _checked(path: str, key: str, fewest: int, size: int, changed: int) -> None:
+    read_sentences(path, key, fewest)
 
 
 Row = dict[str, Any] | _Broken
@@ -104,15 +117,15 @@ def _sentence(row: Row) -> GivenSentence:
     )
 
 
-def _lines(file: Path) -> Iterator[tuple[str, Row]]:
-    for number, line in enumerate(_text(file).splitlines(), start=1):
+def _lines(file: Path, key: str) -> Iterator[tuple[str, Row]]:
+    for number, line in enumerate(lines_of(_text(file)), start=1):
         if line.strip():
             yield f"line {number}", {"text": line}
 
 
-def _csv_rows(file: Path) -> Iterator[tuple[str, Row]]:
+def _csv_rows(file: Path, key: str) -> Iterator[tuple[str, Row]]:
     reader = csv.reader(io.StringIO(_text(file), newline=""), strict=True)
-    header = _checked_header(file, next(reader, []))
+    header = _checked_header(file, next(reader, []), key)
     while True:
         line = reader.line_num + 1
         try:
@@ -130,26 +143,48 @@ def _csv_rows(file: Path) -> Iterator[tuple[str, Row]]:
             yield f"line {line}", dict(zip(header, cells, strict=True))
 
 
-def _parquet_rows(file: Path) -> Iterator[tuple[str, Row]]:
+def _parquet_rows(file: Path, key: str) -> Iterator[tuple[str, Row]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(file)
+        metadata = pq.read_metadata(file)
+        names = metadata.schema.to_arrow_schema().names
+        wanted = [name for name in names if name in _COLUMNS or name == "occupation"]
+        _checked_header(file, wanted, key)
+        # A few kilobytes can stand for gigabytes: texts that repeat are read once, and counted before they are copied.
+        table = (
+            pq.read_table(file, columns=wanted, read_dictionary=["text"]) if metadata.num_rows <= MOST_ROWS else None
+        )
     except (OSError, pa.ArrowException) as error:
-        raise UserError.of(KEY, file, f"cannot be read as Parquet ({error})") from error
-    wanted = [name for name in table.column_names if name in _COLUMNS or name == "occupation"]
-    _checked_header(file, wanted)
+        raise UserError.of(key, file, f"cannot be read as Parquet ({first_line(error)})") from error
+    if table is None or _characters(table.column("text")) > MOST_CHARACTERS:
+        raise UserError.of(key, file, f"at most {MOST_ROWS} rows and {MOST_CHARACTERS} characters")
     for number, row in enumerate(table.select(wanted).to_pylist(), start=1):
         occupation = row.pop("occupation", None)
         yield f"row {number}", {"target": occupation} | row
 
 
-def _checked_header(file: Path, header: list[str]) -> list[str]:
+def _characters(texts: Any) -> int:
+    """Return how many bytes of text a column of a dictionary or of plain texts stands for."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    total = 0
+    for chunk in texts.chunks:
+        if pa.types.is_dictionary(chunk.type):
+            lengths = pc.binary_length(chunk.dictionary.cast(pa.large_string())).take(chunk.indices)
+        else:
+            lengths = pc.binary_length(chunk.cast(pa.large_string()))
+        total += pc.sum(lengths).as_py() or 0
+    return total
+
+
+def _checked_header(file: Path, header: list[str], key: str) -> list[str]:
     names = [name.strip().removeprefix("\ufeff") for name in header]
     if "text" not in names or len(set(names)) < len(names):
         raise UserError.of(
-            KEY, file, f"the columns are {', '.join(names) or 'none'}: one must be named text, none twice"
+            key, file, f"the columns are {', '.join(names) or 'none'}: one must be named text, none twice"
         )
     return names
 
@@ -158,7 +193,7 @@ def _text(file: Path) -> str:
     return file.read_bytes().decode("utf-8", "replace")
 
 
-_READERS: dict[str, Callable[[Path], Iterator[tuple[str, Row]]]] = {
+_READERS: dict[str, Callable[[Path, str], Iterator[tuple[str, Row]]]] = {
     ".txt": _lines,
     ".csv": _csv_rows,
     ".parquet": _parquet_rows,

@@ -4,7 +4,6 @@ Only scores that are a ratio of two sums over items (a mean is one) and are foun
 the tables do not reproduce is left to its reported interval.
 """
 
-import csv
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairloop.catalogue import catalogue
+from fairloop.files import csv_rows
 from fairloop.measures.catalogue import Declared, ItemScore
 from fairloop.report.read import Cell
 from fairloop.statistics.bootstrap import bootstrap_sums
@@ -119,12 +119,12 @@ def _terms(path: Path | None, declared: Declared) -> dict[Hashable, tuple[float,
     if path is None or score is None:
         return {}
     try:
-        rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+        rows = csv_rows(path.read_text(encoding="utf-8"))[1]
         found: dict[Hashable, tuple[float, float, str]] = {}
         for row in rows:
             terms = score.terms(row, declared.pattern)
             if terms is not None:
                 found[tuple(row[name] for name in score.item)] = (*terms, row[declared.paired_by])
-    except (OSError, ValueError, KeyError, csv.Error):
+    except (OSError, ValueError, KeyError):
         return {}
     return found

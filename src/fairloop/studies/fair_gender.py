@@ -33,6 +33,7 @@ from fairloop.files import digest_file, files_below, write_json, write_text
 from fairloop.lexicon import neutral_sentences
 from fairloop.measures.measurement import Measurement
 from fairloop.pairs.pair import PairRow, coverage, kept, load_pairs, pair_counts, reasons, save_pairs
+from fairloop.pairs.sentence_files import texts_of
 from fairloop.pairs.settings import PairSettings
 from fairloop.seeding import random_generator
 from fairloop.studies.measures import read_measures
@@ -315,7 +316,8 @@ class FairGender(Script):
     @cached_property
     def neutral(self) -> tuple[list[str], list[str]]:
         """Neutral sentences to learn from, and to watch during the training."""
-        held_in = list(_sentences(self.study.neutral) or neutral_sentences("heldin"))
+        path = self.study.neutral
+        held_in = list(neutral_sentences("heldin") if path is None else texts_of(path, "study.neutral"))
         order = random_generator(self.seed, "neutral-watched").permutation(len(held_in)).tolist()
         watched = max(1, round(self.study.watched * len(held_in)))
         return [held_in[n] for n in order[watched:]], [held_in[n] for n in order[:watched]]
@@ -325,13 +327,6 @@ class FairGender(Script):
         """What decides these sentences."""
         path = self.study.neutral
         return {"watched": self.study.watched, "file": path and digest_file(Path(path))}
-
-
-def _sentences(path: str | None) -> list[str]:
-    if path is None:
-        return []
-    lines = Path(path).read_text(encoding="utf-8").splitlines()
-    return [" ".join(line.split()) for line in lines if line.strip()]
 
 
 def _flat(row: PairRow) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from fairloop.files import write_text, writing
+from fairloop.files import lines_of, write_text, writing
 
 CURVES_FILE = "curves.jsonl"
 
@@ -46,7 +46,7 @@ class Curves:
 
 def read_curves(path: Path) -> Iterator[tuple[str, int, dict[str, float]]]:
     """Yield the points in the order in which they were reported; none if there is no such file."""
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+    for line in lines_of(path.read_text(encoding="utf-8")) if path.exists() else ():
         try:
             curve, step, values = json.loads(line)
         except ValueError:

@@ -74,10 +74,11 @@ def table(rows: Sequence[Mapping[str, Any]]) -> Any:
 def csv_table(path: Path) -> Any:
     """Return a CSV file as a table: a column whose every field is a number or empty is one of numbers."""
     import csv
+    import io
 
     import wandb
 
-    header, *rows = csv.reader(path.read_text(encoding="utf-8").splitlines())
+    header, *rows = csv.reader(io.StringIO(path.read_text(encoding="utf-8"), newline=""))
     columns = [_typed(column) for column in zip(*rows[:MOST_ROWS], strict=True)]
     return wandb.Table(columns=header, data=[list(row) for row in zip(*columns, strict=True)])
 

@@ -39,6 +39,7 @@ from fairloop.benchmarks.data import DataSet, read_text
 from fairloop.benchmarks.result import Benchmark, BenchmarkResult, Task, skipped_measurement
 from fairloop.benchmarks.settings import BenchmarkSettings
 from fairloop.errors import Fault
+from fairloop.files import lines_of
 from fairloop.measures.catalogue import Declared, Item, ItemScore
 from fairloop.measures.measurement import Measurement
 from fairloop.statistics.bootstrap import bootstrap_mean, bootstrap_sums, divide
@@ -111,7 +112,7 @@ def read(folder: Path) -> list[WinoSentence]:
     shares = dict(_shares(folder / OCCUPATIONS))
     path = folder / SENTENCES
     sentences = []
-    for number, line in enumerate(read_text(path).splitlines()[1:], start=2):
+    for number, line in enumerate(lines_of(read_text(path))[1:], start=2):
         name, _, sentence = line.partition("\t")
         parts = _NAME.fullmatch(name.strip())
         if parts is None or not sentence.strip():
@@ -138,7 +139,7 @@ def read(folder: Path) -> list[WinoSentence]:
 
 
 def _shares(path: Path) -> Iterator[tuple[str, float]]:
-    header, *lines = (line.split("\t") for line in read_text(path).splitlines() if line.strip())
+    header, *lines = (line.split("\t") for line in lines_of(read_text(path)) if line.strip())
     try:
         columns = header.index("occupation"), header.index("bls_pct_female")
         for line in lines:
