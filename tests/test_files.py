@@ -208,3 +208,29 @@ def test_csv_fields_keep_what_python_takes_for_ends_of_lines():
 def test_quotes_that_do_not_close_are_named_by_their_line(text, says):
     with pytest.raises(ValueError, match=says):
         files.csv_rows(text)
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("x: No space left on device")])
+def test_the_disk_that_is_full_is_named(tmp_path, monkeypatch, error):
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    monkeypatch.setenv("FAIRLOOP_CACHE", str(cache))
+    room, full = files.shutil.disk_usage, [""]
+
+    def usage(place):
+        return room(place)._replace(free=0 if str(place).startswith(full[0]) else 10**10)
+
+    monkeypatch.setattr(files.shutil, "disk_usage", usage)
+    for full[0], named in ((str(cache), cache), (str(tmp_path / "runs"), tmp_path / "runs" / "stage")):
+        (tmp_path / "runs").mkdir(exist_ok=True)
+        with (
+            pytest.raises(Fault, match="the disk is full") as caught,
+            files.computing_into(tmp_path / "runs" / "stage"),
+        ):
+            raise error
+        assert f"cannot write {named}: " in str(caught.value)
+
+
+def test_a_file_that_the_error_names_is_the_one_that_is_named(tmp_path):
+    with pytest.raises(Fault, match=r"cannot write /other/disk/file: the disk is full"), files.computing_into(tmp_path):
+        raise OSError(28, "No space left on device", "/other/disk/file")

@@ -77,7 +77,8 @@ def command(arguments: Sequence[str]) -> int:
 def run_one(overrides: Sequence[str]) -> int:
     """Run the one cell of a command without a sweep; inside `composition.composer()`."""
     plan = Plan.of(jobs_of([list(overrides)]))
-    _check_surroundings(plan.jobs)
+    if plan.missing:
+        _check_surroundings(plan.missing)
     plan.say()
     outcome = Outcome(plan.jobs[0].cell.folder, "done")
     if plan.missing:
@@ -311,6 +312,11 @@ def _show_report(runs_dir: Path, cells: Sequence[Path]) -> None:
         return
     from fairloop.report.cli import show_report
 
+    if not os.access(runs_dir, os.W_OK):
+        folder = tempfile.mkdtemp(prefix="fairloop-report-")
+        console.warn(f"fairloop: {runs_dir} cannot be written: the report is in {folder}")
+        show_report(runs_dir, folder, cells=cells, console=console.stdout)
+        return
     show_report(runs_dir, cells=cells, console=console.stdout)
     if page.exists():
         write_text(stamp, state())

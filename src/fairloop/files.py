@@ -11,6 +11,7 @@ import io
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -74,6 +75,11 @@ def explain(error: OSError, path: Path | str) -> Fault | None:
     return Fault(f"cannot write {path}: {reason}") if reason else None
 
 
+def cache_folder() -> Path:
+    """Return the folder for what can be made again: `FAIRLOOP_CACHE`, or `~/.cache/fairloop`."""
+    return Path(os.environ.get("FAIRLOOP_CACHE") or Path.home() / ".cache" / "fairloop")
+
+
 @contextmanager
 def writing(path: Path | str) -> Iterator[None]:
     """Turn what the surroundings do to a writer of `path` into a `Fault` of one line that names the path."""
@@ -88,18 +94,33 @@ def writing(path: Path | str) -> Iterator[None]:
 
 @contextmanager
 def computing_into(folder: Path) -> Iterator[None]:
-    """Turn a full disk into a `Fault` that names the folder, whichever library met it while it wrote there.
+    """Turn a full disk into a `Fault` that names what is on it, whichever library met it while it wrote.
 
+    A computation also writes into the cache and into the temporary folder, which may lie on other disks.
     Only the disk: other errors of a computation, which also reads, are not about this folder.
     """
     try:
         yield
     except Exception as error:
         if isinstance(error, OSError) and error.errno in _DISK:
-            raise Fault(f"cannot write {folder}: {_SURROUNDINGS[error.errno]}") from error
+            raise Fault(f"cannot write {error.filename or _fullest(folder)}: {_SURROUNDINGS[error.errno]}") from error
         if os.strerror(errno.ENOSPC) in str(error):  # torch and safetensors wrap the system's error in their own
-            raise Fault(f"cannot write {folder}: {_SURROUNDINGS[errno.ENOSPC]}") from error
+            raise Fault(f"cannot write {_fullest(folder)}: {_SURROUNDINGS[errno.ENOSPC]}") from error
         raise
+
+
+def _fullest(folder: Path) -> Path:
+    """Return which of a computation's places has the least room left: the given folder unless another is fuller."""
+    return min(folder, cache_folder(), Path(tempfile.gettempdir()), key=_room)
+
+
+def _room(place: Path) -> int:
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    try:
+        return shutil.disk_usage(place).free
+    except OSError:
+        return sys.maxsize
 
 
 def write_bytes(path: Path, data: bytes) -> None:

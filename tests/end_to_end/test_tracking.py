@@ -7,7 +7,7 @@ import pytest
 from command import cells, fairloop
 from wandb_reader import offline_runs, read_run
 
-from fairloop.plm.embedded import cache_folder
+from fairloop.files import cache_folder
 
 pytestmark = [pytest.mark.embedded, pytest.mark.timeout(900)]
 

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fairloop.errors import Fault, UserError
-from fairloop.files import canonical_json, csv_rows, digest_text, lines_of, write_bytes
-from fairloop.plm.embedded import cache_folder
+from fairloop.files import cache_folder, canonical_json, csv_rows, digest_text, lines_of, write_bytes
 
 _TIMEOUT_SECONDS = 30
 

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fairloop.errors import FairloopError, Fault, UserError
+from fairloop.files import cache_folder
 from fairloop.plm.gguf import unpack
 
 PREFIX = "embedded:"
@@ -121,11 +122,6 @@ def embedded_model(path: str, key: str = "path") -> EmbeddedModel:
     if name not in MODELS:
         raise UserError.of(key, path, "packaged models are " + ", ".join(PREFIX + known for known in MODELS))
     return MODELS[name]
-
-
-def cache_folder() -> Path:
-    """Return the folder for what can be made again: `FAIRLOOP_CACHE`, or `~/.cache/fairloop`."""
-    return Path(os.environ.get("FAIRLOOP_CACHE") or Path.home() / ".cache" / "fairloop")
 
 
 def locate_embedded(path: str) -> Path:

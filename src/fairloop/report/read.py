@@ -18,7 +18,7 @@ from fairloop.mitigation.compose import name_of
 from fairloop.statistics.estimate import Estimate
 from fairloop.statistics.means import student_mean
 from fairloop.tracking.results import measurements_of
-from fairloop.tracking.store import Status, broken, cell_key
+from fairloop.tracking.store import Status, broken, cell_key, sound_record
 
 _GROUP = re.compile(r"^(?=[^\s#-])", re.MULTILINE)
 
@@ -277,7 +277,9 @@ class _NotUsableError(Exception):
 
 def read_cell(folder: Path) -> Cell:
     """Read one cell's folder; a cell that is not finished or is damaged raises with the reason."""
-    record = _json(folder / "status.json")
+    record = sound_record(_json(folder / "status.json"), needs_seal=False)
+    if not record:
+        raise _NotUsableError("damaged: status.json is not what the study wrote")
     status = Status.of(record)
     if status.state != "complete":
         reason = "" if status.reason == status.state else _one_line(status.reason)

@@ -187,7 +187,7 @@ def _examine(folder: Path) -> tuple[dict[str, Any], str | None]:
         agreed = record.pop("checksum") == _checksum(record)
     except FileNotFoundError:
         return {}, f"{path} is missing"
-    except (OSError, ValueError, AttributeError, KeyError, TypeError):
+    except (OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError):
         return {}, f"{path} cannot be read"
     if not agreed:
         return {}, f"{path} was altered: its checksum does not agree"

@@ -280,11 +280,27 @@ class Cell:
         finally:
             lock.release()
 
+    def _clear_the_way(self) -> None:
+        """Remove what lies where the cell keeps its own: a folder in place of a file, a file or a link of a folder."""
+        for name in (STATUS_FILE, "environment.json", *SEALED_FILES):
+            if (self.folder / name).is_dir():
+                _log.warning("%s is a folder; it is removed", self.folder / name)
+                remove_folder(self.folder / name)
+        for place in (
+            self.folder / "stages",
+            *(self.folder / "stages").glob("*"),
+            self.folder.parents[1] / SHARED_FOLDER,
+        ):
+            if os.path.lexists(place) and not place.is_dir():
+                _log.warning("%s is no folder; it is removed", place)
+                place.unlink()
+
     def _begin(self) -> None:
         self._position, self._finished = 0, False
         self._numerics.clear()
         clean_aside(self.folder)
         clean_aside(self.folder / "stages")
+        self._clear_the_way()
         record = _read_record(self.folder)
         for name in broken(self.folder, record):
             if not name.startswith("stages/"):  # a stage names its own broken files when it is asked for
@@ -346,8 +362,7 @@ def broken(folder: Path, record: dict[str, Any], *, by_content: bool = False) ->
     `by_content`: of the files in the cell's folder itself, by their checksums whatever their size and time of change;
     for who reads them all anyway.
     """
-    seals = record.get("seal")
-    seals = seals if isinstance(seals, dict) else {}
+    seals = record.get("seal", {})
     names = [name for name in sorted(seals) if not (by_content and "/" in name)]
     return [name for name in names if not _is_intact(f"{folder}/{name}", seals[name], by_content=by_content)]
 
@@ -367,9 +382,26 @@ def _read_record(folder: Path) -> dict[str, Any]:
     try:
         with open(f"{folder}/{STATUS_FILE}", "rb") as stream:  # noqa: PTH123
             record = json.loads(stream.read())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
-    return record if isinstance(record, dict) and "status" in record else {}
+    return sound_record(record)
+
+
+def sound_record(record: Any, *, needs_seal: bool = True) -> dict[str, Any]:
+    """Return what a `status.json` holds if it has the shape in which a cell leaves it, else an empty record.
+
+    `needs_seal`: a cell that is `complete` without the seal of its files is not believed: nothing says what they were.
+    """
+    shape = {"status": str, "reason": str, "started": str, "ended": str, "numerics": list, "seal": dict}
+    if not isinstance(record, dict) or record.get("status") not in ("running", "complete", "failed"):
+        return {}
+    if not all(isinstance(record[name], kind) for name, kind in shape.items() if name in record):
+        return {}
+    if not all(isinstance(one, str) for one in record.get("numerics", ())):
+        return {}
+    if needs_seal and record["status"] == "complete" and not set(RESULT_FILES) <= set(record.get("seal", ())):
+        return {}
+    return record
 
 
 def _is_locked(folder: Path) -> bool:
