@@ -1,6 +1,8 @@
 """Generators behind a server, against real servers on the loopback: good ones, and bad ones of every kind."""
 
+import base64
 import email.utils
+import gzip
 import json
 import os
 import random
@@ -13,6 +15,7 @@ import threading
 import time
 from collections import deque
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import httpx
 import pytest
@@ -233,6 +236,8 @@ def body(data, status=200, **headers):
     return lambda _: (status, headers, data if isinstance(data, bytes) else json.dumps(data).encode())
 
 
+BOMB = gzip.compress(b" " * 1_000_000)
+
 BAD = {
     "500": (body(b"out of memory", 500), "HTTP 500 (out of memory)"),
     "503": (body({"error": {"message": "loading the model"}}, 503), "HTTP 503 (loading the model)"),
@@ -243,7 +248,12 @@ BAD = {
     "hangs up": (hangs_up, "the connection broke"),
     "garbage": (body(b"\x00\xff<html>\x1b[31m"), "no JSON"),
     "nested too deep": (body(b"[" * 100_000), "no JSON"),
-    "broken compression": (body(b"no gzip", **{"Content-Encoding": "gzip"}), "the connection broke"),
+    "broken compression": (body(b"no gzip", **{"Content-Encoding": "gzip"}), "no gzip, as it says"),
+    "a gzip bomb": (body(BOMB, **{"Content-Encoding": "gzip"}), "more than 0 MiB"),
+    "a gzip bomb in gzip": (body(gzip.compress(BOMB), **{"Content-Encoding": "gzip, gzip"}), "packed as gzip, gzip"),
+    "another packing": (body(BOMB, **{"Content-Encoding": "br\x1b[31m"}), "packed as br"),
+    "a stream of events": (body(b'data: {"choices": []}\n\ndata: [DONE]\n\n'), "a stream of events"),
+    "a page": (body(b"<!DOCTYPE html><title>Sign in</title>"), "a web page and no JSON"),
     "too large": (body(b" " * 200_000), "more than 0 MiB"),
     "another schema": (body({"object": "error", "message": "no such thing"}), "without a text (no such thing)"),
     "a list": (body([1, 2]), "without a text"),
@@ -323,6 +333,63 @@ def test_a_refusal_ends_the_cell_at_once_and_says_what_to_set(status, key, line,
     assert f"HTTP {status} (no good" in message
     assert message.isprintable()
     assert key is None or "secret" not in message
+
+
+KEY = "sk-Secret-123-abcDEF"
+ECHOES = {
+    "as it is": KEY,
+    "in capitals": KEY.upper(),
+    "in base64": base64.b64encode(KEY.encode()).decode(),
+    "with its header in base64": base64.b64encode(f"Authorization: Bearer {KEY}".encode()).decode(),
+    "in base64 for addresses": base64.urlsafe_b64encode(f"a{KEY}".encode()).decode().rstrip("="),
+    "in the middle of base64": "eA" + base64.b64encode(f"zz{KEY}zzz".encode()).decode(),
+}
+
+
+@pytest.mark.parametrize("echo", ECHOES.values(), ids=ECHOES.keys())
+def test_a_key_that_a_server_repeats_is_masked_in_errors_and_in_texts(echo, monkeypatch):
+    monkeypatch.setenv("STAND_IN_KEY", KEY)
+    chosen = {"api_key_env": "STAND_IN_KEY", "concurrency": 1}
+    with serving(body({"error": {"message": f"no good: {echo} !"}}, 400)) as server, pytest.raises(UserError) as caught:
+        texts(ServerGenerator(settings(server.url, **chosen)), attempts(1))
+    assert "no good: " in str(caught.value)
+    assert echo not in str(caught.value)
+    assert KEY.lower() not in str(caught.value).lower()
+    with serving(lambda _: f"The nurse knows {echo} by heart.") as server:
+        ((_, text),) = texts(ServerGenerator(settings(server.url, **chosen)), attempts(1))
+    assert text.startswith("The nurse knows ")
+    assert echo not in text
+
+
+def test_a_key_that_is_a_word_leaves_the_texts_alone(monkeypatch):
+    monkeypatch.setenv("STAND_IN_KEY", "EMPTY")
+    with serving(lambda _: "The empty room of the nurse is EMPTY.") as server:
+        ((_, text),) = texts(ServerGenerator(settings(server.url, api_key_env="STAND_IN_KEY")), attempts(1))
+    assert text == "The empty room of the nurse is EMPTY."
+
+
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="needs Linux's record of peak memory")
+def test_a_bomb_takes_bounded_memory_and_time():
+    """300 MB in 300 KB, on eight connections, each asked three times."""
+    packed = gzip.compress(bytes(300_000_000), 1)
+
+    def peak():
+        (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+        return int(line.split()[1]) / 1024
+
+    with serving(body(packed, **{"Content-Encoding": "gzip"})) as server:
+        Path("/proc/self/clear_refs").write_text("5")
+        before, began = peak(), time.monotonic()
+        with pytest.raises(Fault, match="more than 8 MiB"):
+            texts(ServerGenerator(settings(server.url, concurrency=8)), attempts(12))
+        assert time.monotonic() - began < 30
+        assert peak() - before < 200
+
+
+@pytest.mark.parametrize("count", [int("9" * 4000), 10**400, -1, 1.5, "7", None, [1]])
+def test_a_count_of_tokens_that_is_none_counts_as_none(count):
+    answer = {"choices": [{"text": "The nurse left.", "finish_reason": "stop"}], "usage": {"completion_tokens": count}}
+    assert server_module.read_answer(json.dumps(answer).encode(), chat=False).tokens == 0
 
 
 def test_a_key_that_is_not_there_is_noticed_before_anything_is_asked(monkeypatch):

@@ -9,11 +9,13 @@ process is killed. A server's answers need not be the same the next time, even w
 """
 
 import asyncio
+import base64
 import email.utils
 import json
 import logging
 import re
 import time
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -40,6 +42,8 @@ _LONGEST_BACKOFF = 60.0
 # A server that asks for more patience than this is asked again by the next command.
 _LONGEST_PAUSE = 3600.0
 _LARGEST_ANSWER = 8 * 2**20
+_MOST_TOKENS = 10**9  # of one answer; more is no count
+_SECRET = 12  # characters of a key that is one
 # Besides 5xx; 424 is TGI's word for a failed generation.
 _PASSING = {408, 409, 424, 425, 429}
 # A busy server says the same thousands of times: different things are said once each, and no more than this.
@@ -234,7 +238,7 @@ class _Client:
             return self.idle.pop()
         chosen = self.settings
         new = httpx.AsyncClient(
-            headers={"Authorization": f"Bearer {self.key}"} if self.key else {},
+            headers={"Accept-Encoding": "identity", **({"Authorization": f"Bearer {self.key}"} if self.key else {})},
             timeout=httpx.Timeout(chosen.read_timeout, connect=chosen.connect_timeout),
             verify=self.security,
         )
@@ -301,7 +305,9 @@ class _Client:
         except httpx.RequestError as error:
             raise _Trouble(_described(error, self.settings)) from error
         if response.is_success:
-            return read_answer(data, chat=self.settings.chat)
+            return read_answer(
+                data, chat=self.settings.chat, masked=self._masked if len(self.key or "") >= _SECRET else str
+            )
         said = self._said(data)
         if response.status_code in _PASSING or response.status_code >= 500:
             raise _Trouble(f"HTTP {response.status_code}{said}", _retry_after(response.headers))
@@ -310,18 +316,54 @@ class _Client:
     async def _post(self, connection: httpx.AsyncClient, body: dict[str, Any]) -> tuple[httpx.Response, bytes]:
         async with connection.stream("POST", self.url, json=body) as response:
             data = bytearray()
-            async for piece in response.aiter_bytes():
+            # As they come: httpx would unpack whatever a server packed, however often and to any size.
+            async for piece in response.aiter_raw():
                 data += piece
                 if len(data) > _LARGEST_ANSWER:
-                    raise _Trouble(f"an answer of more than {_LARGEST_ANSWER >> 20} MiB")
-        return response, bytes(data)
+                    raise _too_large()
+        return response, _unpacked(bytes(data), response.headers.get("content-encoding", ""))
 
     def _said(self, data: bytes) -> str:
         """Return what the server says about an error, as one short piece of a line, without the key."""
-        text = _error_message(data)
-        if self.key:
-            text = text.replace(self.key, "***")
+        text = self._masked(_error_message(data))
         return f" ({text[:200]})" if text else ""
+
+    def _masked(self, text: str) -> str:
+        """Return a text of the server without the key, in whatever case it repeats it, or in base64."""
+        if not self.key:
+            return text
+        if len(self.key) < _SECRET:  # "EMPTY" and the like, which are words
+            return text.replace(self.key, "***")
+        text = re.sub(re.escape(self.key), "***", text, flags=re.IGNORECASE)
+        key = self.key.lower().encode()
+        return re.sub(r"[A-Za-z0-9+/_-]{12,}", lambda found: "***" if _hides(key, found[0]) else found[0], text)
+
+
+def _hides(key: bytes, text: str) -> bool:
+    """Tell whether a text in base64, of either alphabet and from any of its first characters on, holds a key."""
+    standard = text.replace("-", "+").replace("_", "/")
+    parts = (standard[start:][: (len(standard) - start) // 4 * 4] for start in range(4))
+    return any(key[:-2] in base64.b64decode(part).lower() for part in parts)  # what fills no four characters is cut
+
+
+def _too_large() -> _Trouble:
+    return _Trouble(f"an answer of more than {_LARGEST_ANSWER >> 20} MiB")
+
+
+def _unpacked(data: bytes, encoding: str) -> bytes:
+    """Return an answer that a server packed though it was asked not to: once, and to a bounded size."""
+    name = encoding.strip().lower()
+    if name in ("", "identity"):
+        return data
+    if name not in ("gzip", "x-gzip", "deflate"):
+        raise _Trouble(f"an answer packed as {plain(name)[:40]}, which was not asked for")
+    try:
+        unpacked = zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(data, _LARGEST_ANSWER + 1)
+    except zlib.error:
+        raise _Trouble(f"an answer that is no {name}, as it says") from None
+    if len(unpacked) > _LARGEST_ANSWER:
+        raise _too_large()
+    return unpacked
 
 
 def _backoff(first: float, seed: int, number: int) -> float:
@@ -376,8 +418,8 @@ def _refusal(settings: ServerSettings, url: str, status: int, said: str) -> User
 # --- what is answered -----------------------------------------------------------------------------------------------
 
 
-def read_answer(data: bytes, *, chat: bool) -> Answer:
-    """Read the body of a successful answer.
+def read_answer(data: bytes, *, chat: bool, masked: Callable[[str], str] = str) -> Answer:
+    """Read the body of a successful answer; `masked` takes out of its texts what must not be kept.
 
     Raises:
         _Trouble: it is not JSON, or not of OpenAI's schema.
@@ -388,26 +430,31 @@ def read_answer(data: bytes, *, chat: bool) -> Answer:
         text = choice["message"]["content"] if chat else choice["text"]
         reason = choice.get("finish_reason")
     except (KeyError, IndexError, TypeError, AttributeError):
-        said = _error_message(data)
+        said = masked(_error_message(data))
         raise _Trouble(f"an answer without a text{f' ({said[:200]})' if said else ''}") from None
     if not isinstance(text, str | None):
         raise _Trouble("an answer whose text is no text")
     usage = payload.get("usage")
     counts = [_count(usage, name) for name in ("prompt_tokens", "completion_tokens")]
     # A model that was still thinking at the token limit has no text.
-    return Answer(text or "", reason not in ("length", "content_filter"), *counts)
+    return Answer(masked(text or ""), reason not in ("length", "content_filter"), *counts)
 
 
 def _json(data: bytes) -> Any:
     try:
         return json.loads(data)
     except (ValueError, RecursionError):
+        start = data[:200].lstrip().lower()
+        if start.startswith((b"data:", b"event:", b": ", b"id:")):
+            raise _Trouble("a stream of events, though none was asked for") from None
+        if start.startswith(b"<"):
+            raise _Trouble("a web page and no JSON: is model.url the address of the server's interface?") from None
         raise _Trouble("an answer that is no JSON") from None
 
 
 def _count(usage: object, name: str) -> int:
     value = usage.get(name) if isinstance(usage, dict) else None
-    return value if isinstance(value, int) and value >= 0 else 0
+    return value if isinstance(value, int) and 0 <= value <= _MOST_TOKENS else 0
 
 
 def _error_message(data: bytes) -> str:
