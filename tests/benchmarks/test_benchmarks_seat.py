@@ -157,3 +157,21 @@ def test_reproduces_the_published_implementation_on_minilm(benchmark_data):
             assert abs(exact - published) < 4 * math.sqrt(max(exact, 1e-5) / 100_000) + 1e-5
         else:
             assert exact == pytest.approx(published, abs=1e-12)
+
+
+def test_an_undefined_test_is_listed_and_the_others_are_computed(tiny_plm, write):
+    equal = {**SETS, "attr2": SETS["attr1"]}
+    alike = {**SETS, "targ1": SETS["targ1"][:1] * 3, "targ2": SETS["targ1"][:1] * 3}
+    alone = measure(tiny_plm("bert"), SeatSettings(data=str(write({"one.jsonl": as_test(SETS)}))))
+    folder = write({"one.jsonl": as_test(SETS), "two.jsonl": as_test(equal)})
+    result = measure(tiny_plm("bert"), SeatSettings(data=str(folder)))
+    assert [(item.item, item.reason) for item in result.skipped] == [
+        ("two", "no effect size: its targets are all associated alike")
+    ]
+    values = {one.metric: one.value for one in result.measurements if "skipped" not in one.metric}
+    assert values == {one.metric: one.value for one in alone.measurements if "skipped" not in one.metric}
+    assert all(math.isfinite(value) for value in values.values())
+    with pytest.raises(Fault, match="none of its 1 tests has an effect size"):
+        measure(tiny_plm("bert"), SeatSettings(data=str(folder), tests=("two",)))
+    with pytest.raises(Fault, match="too few"):
+        measure(tiny_plm("bert"), SeatSettings(data=str(write({"three.jsonl": as_test(alike)})), tests=("three",)))

@@ -1,5 +1,7 @@
 """What counts as one clean sentence about the occupation."""
 
+import unicodedata
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -118,3 +120,9 @@ def test_screening_and_ends_accept_any_text(text):
 
 def test_escape_sequences_and_hidden_marks_vanish():
     assert plain("a\x1b[31mb\u202e\u200bc\x00\td") == "a[31mbc d"
+
+
+@given(st.text())
+def test_the_fast_path_of_plain_text_gives_what_the_slow_one_gives(text):
+    kept = (" " if char.isspace() else char for char in text if char.isspace() or unicodedata.category(char)[0] != "C")
+    assert plain(text) == " ".join("".join(kept).split())

@@ -62,6 +62,10 @@ class SeatSettings(BenchmarkSettings):
     p_value: Literal["exact", "sampled"] = Field("exact", description="Exact, or 100,000 samples as published")
 
 
+ROUNDING = 1e-9
+"""Associations that differ by no more are equal: cosines of unit vectors in double precision."""
+
+
 @dataclass(frozen=True)
 class SeatTest:
     """One test: its name and its four sets of sentences, without repetitions."""
@@ -133,7 +137,12 @@ def run(task: Task, settings: SeatSettings) -> BenchmarkResult:
     items = []
     for test in tests:
         vectors = {name: unit[[place[sentence] for sentence in part]] for name, part in test.sets.items()}
-        items.append(_result(test, vectors, settings, task.seed))
+        if (result := _result(test, vectors, settings, task.seed)) is not None:
+            items.append(result)
+        else:
+            skipped.append(Skipped(test.name, "no effect size: its targets are all associated alike"))
+    if not items:
+        raise Fault(f"{task.folder}: none of its {len(tests)} tests has an effect size")
     measurements = _measurements(items)
     total = sum(len(part) for test in tests for part in test.sets.values()) + len(skipped)
     measurements.append(skipped_measurement("seat", skipped, total))
@@ -171,9 +180,12 @@ def effect_size(first: np.ndarray, second: np.ndarray) -> float:
     return float((first.mean() - second.mean()) / np.concatenate([first, second]).std(ddof=1))
 
 
-def _result(test: SeatTest, vectors: dict[str, np.ndarray], settings: SeatSettings, seed: int) -> SeatItem:
+def _result(test: SeatTest, vectors: dict[str, np.ndarray], settings: SeatSettings, seed: int) -> SeatItem | None:
+    """Return a test's result; None if it is undefined, as where its sets of attributes, or its targets, are equal."""
     first = association(vectors["targ1"], vectors["attr1"], vectors["attr2"])
     second = association(vectors["targ2"], vectors["attr1"], vectors["attr2"])
+    if np.concatenate([first, second]).std() < ROUNDING:
+        return None
     low, high = _interval(first, second, seed, test.name, settings.resamples)
     p_value, method = _p_value(first, second, settings, seed, test.name)
     return SeatItem(
