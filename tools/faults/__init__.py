@@ -1,0 +1,1 @@
+"""What tries to lose results: random kills of real studies, and a power cut under the code that writes files."""
