@@ -23,7 +23,7 @@ test: $(VENV)/.with-dev ## lint, type-check and run the tests
 	$(BIN)/pytest -m "not slow" --numprocesses 2 --dist loadfile
 
 fuzz: $(VENV)/.with-dev ## feed hostile input to the command line, every reader and the store: MINUTES=10
-	FUZZ_MINUTES=$(or $(MINUTES),10) $(BIN)/pytest --numprocesses 2 --timeout 3600 tests/fuzz
+	FUZZ_MINUTES=$(or $(MINUTES),10) FUZZ_COUNTS=$(CURDIR)/experiments/reliability/fuzz_counts.log $(BIN)/pytest --numprocesses 2 --timeout 3600 tests/fuzz
 
 test-slow: $(VENV)/.with-dev ## the tests that take minutes: long kill tests, full coverage simulations
 	$(BIN)/pytest -m slow

