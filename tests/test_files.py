@@ -234,3 +234,13 @@ def test_the_disk_that_is_full_is_named(tmp_path, monkeypatch, error):
 def test_a_file_that_the_error_names_is_the_one_that_is_named(tmp_path):
     with pytest.raises(Fault, match=r"cannot write /other/disk/file: the disk is full"), files.computing_into(tmp_path):
         raise OSError(28, "No space left on device", "/other/disk/file")
+
+
+def test_what_lies_in_the_way_of_a_file_is_named(tmp_path):
+    (tmp_path / "report.html" / "inner").mkdir(parents=True)
+    with pytest.raises(Fault, match=r"report\.html: a folder lies in its place: remove it"):
+        files.write_text(tmp_path / "report.html", "page")
+    assert left_behind(tmp_path) == []
+    (tmp_path / "report").write_text("a file")
+    with pytest.raises(Fault, match=r"report/page\.html: a part of this path is a file, not a folder"):
+        files.write_text(tmp_path / "report" / "page.html", "page")

@@ -61,6 +61,7 @@ _SURROUNDINGS = {
     errno.EACCES: "permission denied",
     errno.EPERM: "permission denied",
     errno.EIO: "the disk reports an input/output error",
+    errno.EISDIR: "a folder lies in its place: remove it",
     errno.ENOTDIR: "a part of this path is a file, not a folder",
     errno.EEXIST: "a part of this path is a file, not a folder",
     errno.EMFILE: "too many open files",
