@@ -14,7 +14,7 @@ from pathlib import Path
 from fairloop.files import write_bytes, write_text
 from fairloop.report.read import Cell
 from fairloop.report.recursion.conditions import conditions
-from fairloop.report.recursion.export import changes_csv, correlations_csv, equilibrium_csv
+from fairloop.report.recursion.export import changes_csv, correlations_csv, equilibrium_csv, reductions_csv
 from fairloop.report.recursion.strategies import comparisons
 from fairloop.report.recursion.strategy_figures import strategy_figures
 from fairloop.report.recursion.trajectories import trajectories_figure
@@ -56,6 +56,7 @@ def tables() -> dict[str, str]:
         "equilibrium_reanalysed.csv": equilibrium_csv(found),
         "relative_change_reanalysed.csv": changes_csv(found),
         "correlations_reanalysed.csv": correlations_csv(comparisons(found)),
+        "reductions_reanalysed.csv": reductions_csv(comparisons(found)),
         "long_recursion_reanalysed.csv": equilibrium_csv(longer),
     }
 

@@ -11,12 +11,14 @@ import pytest
 from fair_gender_store import ABLATIONS, FULL, HEADLINE, PERPLEXITY, RISE, make_grid, make_method, untouched
 from matplotlib.figure import Figure
 from rich.console import Console
+from scipy.stats import ttest_1samp
 
 from fairloop.report.cli import show_report
 from fairloop.report.fair_gender import figures as debiasing_figures
 from fairloop.report.fair_gender.effects import change_in_words, debiasings
 from fairloop.report.fair_gender.tables import ablation_table, debiasing_tables, method_table
 from fairloop.report.read import read_runs
+from fairloop.statistics.corrections import holm
 from fairloop.statistics.estimate import Estimate
 
 MEAN = np.mean([untouched(seed)[0] for seed in range(3)])
@@ -65,15 +67,16 @@ def test_a_method_is_compared_with_the_plm_before_in_pairs_of_seeds(found):
     assert (full.change.low, full.change.high) == pytest.approx((np.mean(changes) - half, np.mean(changes) + half))
     assert full.relative.value == pytest.approx(FULL - 1)
     assert (full.pairs, full.over) == (3, "seeds")
-    assert full.p_value == 0.25  # 2 of 2^3 sign patterns
+    assert full.p_value == pytest.approx(ttest_1samp(changes, 0).pvalue)
     assert effect(found, "fair_gender", PERPLEXITY).relative.value == pytest.approx(RISE - 1)
     assert effect(found, "none").pairs == 0
 
 
-def test_p_values_are_corrected_over_the_variants_of_a_score(found):
+def test_p_values_are_corrected_over_all_variants_and_all_scores_of_bias(found):
     family = [one for one in found.effects if one.score.pattern == HEADLINE]
     assert sum(np.isfinite(one.p_value) for one in family) == 6
-    assert {one.adjusted for one in family if one.pairs} == {1.0}  # 6 x 0.25
+    bias = [one for one in found.effects if one.score.is_bias]
+    assert [one.adjusted for one in bias] == pytest.approx(holm([one.p_value for one in bias]), nan_ok=True)
 
 
 def test_the_ablation_is_paired_with_the_full_method(found):
@@ -127,10 +130,9 @@ def test_seeds_that_are_all_alike_are_one_measurement(tmp_path, monkeypatch):
     for method in ("none", "fair_gender", "cda"):
         several, one = effect(found, method), effect(single, method)
         assert several.value == one.value
-        assert (several.over, several.item_p) == pytest.approx((one.over, one.item_p), nan_ok=True)
+        assert (several.over, several.p_value) == pytest.approx((one.over, one.p_value), nan_ok=True)
         for several_, one_ in ((several.change, one.change), (several.relative, one.relative)):
             assert astuple(several_) == pytest.approx(astuple(one_), nan_ok=True)
-        assert np.isnan(several.p_value)
     assert effect(found, "cda").pairs == 3
     assert effect(found, "cda").over == "items"
 
@@ -172,8 +174,7 @@ def test_a_single_seed_has_its_interval_over_items(tmp_path):
     assert (full.pairs, full.over) == (1, "items")
     assert full.change.value == pytest.approx((FULL - 1) * 1.2)
     assert full.change.low < full.change.value < full.change.high < 0
-    assert full.item_p == 2 / 2**12  # all twelve subjects fall: 2 of 2^12 patterns
-    assert np.isnan(full.p_value)
+    assert full.p_value == 2 / 2**12  # all twelve subjects fall: 2 of 2^12 patterns
     skill = effect(found, "fair_gender", PERPLEXITY)
     assert skill.change.value == pytest.approx(20 * (RISE - 1), rel=1e-3)
     assert skill.over == "items"
@@ -183,9 +184,12 @@ def test_items_of_several_seeds_are_tested_together(tmp_path):
     make_grid(tmp_path, seeds=(0, 1), items=True, ablations=("causal=none",), baselines=())
     (found,) = debiasings(read_runs(tmp_path).cells)
     full = effect(found, "fair_gender")
-    assert (full.p_value, full.item_p, full.item_adjusted) == (0.5, 2 / 2**12, 4 / 2**12)
-    (lost,) = found.ablations[0].of(found.ablations[0].headline)
-    assert lost.item_p == 2 / 2**12
+    assert (full.pairs, full.over) == (2, "seeds and items")
+    assert full.change.value == pytest.approx(np.mean([(FULL - 1) * untouched(seed)[0] for seed in (0, 1)]))
+    assert full.change.low < full.change.value < full.change.high
+    # One analysis: p is below .05 exactly where the interval leaves out zero.
+    assert (full.p_value < 0.05) == (full.change.high < 0)
+    assert full.adjusted >= full.p_value
 
 
 def test_without_items_a_single_seed_has_no_interval(tmp_path):

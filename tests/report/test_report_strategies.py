@@ -18,6 +18,7 @@ from fairloop.report.recursion.strategies import DOWNSTREAM, EMBEDDING, comparis
 from fairloop.report.recursion.strategy_figures import strategy_figures
 from fairloop.report.recursion.tables import correlation_table, reduction_table
 from fairloop.report.terminal import print_report
+from fairloop.statistics.corrections import holm
 
 MITIGATIONS = STRATEGIES[1:]
 
@@ -64,9 +65,20 @@ def test_the_reduction_of_downstream_bias_is_the_known_one(grid, last, level):
             assert [one.reduction.value, one.reduction.low, one.reduction.high] == pytest.approx([known] * 3)
             assert one.points == pytest.approx([known] * one.pairs)
             assert (one.pairs, one.possible) == ((9, 9) if level is None else (3, 3))
-            # All pairs differ the same way: the least exact p-value, and Holm over four strategies.
-            assert one.p_value == (2 / 2**9 if level is None else 0.25)
-            assert one.adjusted == pytest.approx(min(1, 4 * one.p_value))
+            # All pairs differ the same way: the least exact p-value. Three pairs cannot reach 0.05 and are not tested.
+            assert one.by_construction == (after and mitigation in ("augment", "contrastive"))
+            if level is None:
+                assert one.p_value == 2 / 2**9
+            else:
+                assert math.isnan(one.p_value)
+                assert one.note.endswith("3 pairs: sign flips cannot give p below 0.25")
+        family = [
+            one
+            for one in grid.reductions
+            if (one.after, one.last, one.level) == (after, last, level) and one.metric.startswith("downstream")
+        ]
+        assert len({one.metric for one in family}) > 1
+        assert [one.adjusted for one in family] == pytest.approx(holm([one.p_value for one in family]), nan_ok=True)
     assert reductions(grid)["contrastive"].reduction.value == pytest.approx(0.91)
 
 
@@ -142,7 +154,7 @@ def test_missing_cells_leave_fewer_pairs_and_the_tables_say_how_many(tmp_path):
     }
     assert found["contrastive"].reduction.value == pytest.approx(0.91)
     low = reductions(compared(tmp_path), level=0.1)["contrastive"]
-    assert (low.pairs, low.note) == (1, "one pair: no interval")
+    assert (low.pairs, low.note) == (1, "by construction; one pair: no interval")
     text = printed(tmp_path)
     assert "6 of 9" in text
     assert "1 of 3" in text
@@ -182,9 +194,9 @@ def test_a_classifier_that_learned_nothing_is_marked(tmp_path):
     assert found.unlearned == 1
     assert reductions(comparison, level=0.1)["contrastive"].unlearned == 0
     table = reduction_table(comparison)
-    (row,) = [row for row in table.rows if row[:2] == ("contrastive", "downstream bias")]
-    assert row[2].endswith("†")
-    assert not row[5].endswith("†")
+    (row,) = [row for row in table.rows if row[:3] == ("contrastive", "downstream bias", "after, by construction")]
+    assert row[3].endswith("†")
+    assert not row[6].endswith("†")
     assert "learned nothing" in table.note
     assert "†" in printed(tmp_path).split("Equilibrium")[0]
 
@@ -249,8 +261,14 @@ def test_the_files_hold_the_known_figures_in_the_same_bytes_each_time(tmp_path):
         == [DOWNSTREAM, "after the mitigation", "last", "all"]
     ]
     assert float(row["reduction"]) == pytest.approx(0.91)
-    assert float(row["p_holm"]) == 2 / 2**9
-    assert (row["mitigation"], row["pairs"], row["possible_pairs"], row["note"]) == ("contrastive", "9", "9", "")
+    assert float(row["p"]) == 2 / 2**9
+    assert float(row["p_holm"]) >= 2 / 2**9
+    assert (row["mitigation"], row["pairs"], row["possible_pairs"], row["note"]) == (
+        "contrastive",
+        "9",
+        "9",
+        "by construction",
+    )
     cells = read(tmp_path / "first" / "cells.csv")
     assert len(cells) == sum(len(cell.measures) for cell in read_runs(runs).cells)
     assert len({tuple(row[key] for key in ("cell", "generation", "metric")) for row in cells}) == len(cells)

@@ -4,7 +4,6 @@ Only scores that are a ratio of two sums over items (a mean is one) and are foun
 the tables do not reproduce is left to its reported interval.
 """
 
-import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,19 +64,22 @@ def item_difference(second: Side, first: Side, metric: str, *, seed: int = 0) ->
     return estimate, flip_p_value(list(shared.changes().values()))
 
 
-def item_p_value(pairs: Sequence[tuple[Side, Side]], metric: str) -> float:
-    """Return the p-value of the sign-flip test over clusters of items, of their changes summed over pairs of seeds.
+def changes_of_items(pairs: Sequence[tuple[Side, Side]], metric: str) -> Floats | None:
+    """Return the changes [pairs, clusters of items] whose means over clusters are the pairs' changes of the score.
 
-    NaN where `item_difference` is None for a pair, or the pairs do not share their items.
+    A score that is no mean is linearised: a pair's changes are scaled to the change of its score. None where
+    `item_difference` is None for a pair, a pair's changes cancel, or the pairs do not share their items.
     """
-    changes: dict[str, float] = {}
+    rows, names = [], None
     for second, first in pairs:
         shared = _shared(second, first, metric)
         found = shared.changes() if shared is not None else {}
-        if not found or (changes and changes.keys() != found.keys()):
-            return math.nan
-        changes = {cluster: changes.get(cluster, 0.0) + change for cluster, change in found.items()}
-    return flip_p_value(list(changes.values())) if changes else math.nan
+        mean = sum(found.values()) / max(len(found), 1)
+        if mean == 0 or names not in (None, found.keys()):
+            return None
+        names = found.keys()
+        rows.append(np.array(list(found.values())) * ((second.value(metric) - first.value(metric)) / mean))
+    return np.array(rows) if rows else None
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,15 @@ def student_mean(values: ArrayLike, confidence: float = 0.95) -> Estimate:
     return Estimate(mean, mean - half, mean + half, n)
 
 
+def student_p_value(values: ArrayLike) -> float:
+    """Return the two-sided p-value of "the mean is zero", Student's t; NaN where `student_mean` has no interval."""
+    from scipy.stats import ttest_1samp
+
+    column = np.asarray(values, dtype=np.float64)
+    column = column[np.isfinite(column)]
+    return float(ttest_1samp(column, 0.0).pvalue) if math.isfinite(student_mean(column).low) else math.nan
+
+
 def ratio_of_means(first: ArrayLike, second: ArrayLike, confidence: float = 0.95) -> Estimate:
     """Return mean(second) / mean(first) of paired values [n] with Fieller's interval, Student's t over pairs.
 

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from fairloop.catalogue import catalogue
 from fairloop.measures.catalogue import Declared
 from fairloop.pairs.sentence_files import KEY as SENTENCES
-from fairloop.report.items import Side, item_difference, item_p_value
+from fairloop.report.items import Side, changes_of_items, item_difference
 from fairloop.report.read import Cell, Chosen, decided, flatten, level_mean
 from fairloop.statistics.corrections import holm
+from fairloop.statistics.crossed import crossed_mean
 from fairloop.statistics.estimate import Estimate
-from fairloop.statistics.large import flip_p_value
-from fairloop.statistics.means import ratio_of_means, student_mean
+from fairloop.statistics.means import ratio_of_means, student_mean, student_p_value
 
 STUDY = "fair_gender"
 BEFORE = "before/"
@@ -82,12 +82,10 @@ class Effect:
         value: its mean over seeds; for one seed, or seeds that are all alike, with its interval over items.
         change: the paired difference of the amount of bias, or of the skill, against the control.
         relative: the same as a share of the control's mean, with Fieller's interval.
-        p_value: of the exact sign-flip test over pairs: would other seeds show it?
-        adjusted: the same after Holm over the variants compared by this score.
-        item_p: of the same test over items (subjects, lines): would other items show it?
-        item_adjusted: the same after Holm.
+        p_value: of no change, by the analysis that the interval of `change` is of.
+        adjusted: the same after Holm over all variants and all scores of bias, or all of language skill.
         pairs: how many pairs of seeds.
-        over: what the interval is over: "seeds", "items" or "" where there is none.
+        over: what interval and p-value are over: "seeds and items", "seeds", "items" or "" where there are none.
     """
 
     variant: Variant
@@ -97,8 +95,6 @@ class Effect:
     relative: Estimate
     p_value: float
     adjusted: float
-    item_p: float
-    item_adjusted: float
     pairs: int
     over: str
 
@@ -176,7 +172,8 @@ def _compare(plm: str, chosen: Sequence[Chosen]) -> Debiasing:
     effects: list[Effect] = []
     for score in scores:
         family = [_effect(one, score, list(_against_untouched(_once(one.cells, score), controls))) for one in variants]
-        effects += _adjusted(family)
+        effects += family
+    effects = _adjusted(effects)
     ablations = [found for name in order if (found := _ablation(_of(variants, name), scores, controls))]
     return Debiasing(plm, untouched, tuple(variants), tuple(effects), tuple(ablations))
 
@@ -275,11 +272,14 @@ def _against(cells: Iterable[Cell], controls: Sequence[Cell]) -> Iterator[tuple[
     return ((Side(cell), Side(by_seed[cell.seed])) for cell in cells if cell.seed in by_seed)
 
 
-def _adjusted(family: Sequence[Effect]) -> Iterator[Effect]:
-    """Yield the effects on one score with Holm's p-values."""
-    adjusted = (holm([one.p_value for one in family]), holm([one.item_p for one in family]))
-    for one, over_seeds, over_items in zip(family, *adjusted, strict=True):
-        yield replace(one, adjusted=float(over_seeds), item_adjusted=float(over_items))
+def _adjusted(effects: Sequence[Effect]) -> list[Effect]:
+    """Return the effects with Holm's p-values: all that ask for bias are one family, all that ask for skill another."""
+    found = list(effects)
+    for bias in (True, False):
+        places = [place for place, one in enumerate(found) if one.score.is_bias == bias]
+        for place, p in zip(places, holm([found[place].p_value for place in places]), strict=True):
+            found[place] = replace(found[place], adjusted=float(p))
+    return found
 
 
 def _once(cells: Iterable[Cell], score: Declared) -> list[Cell]:
@@ -306,33 +306,41 @@ def _effect(variant: Variant, score: Declared, pairs: Pairs) -> Effect:
     treated, control = (
         np.array([score.amount(pair[place].value(score.pattern)) for pair in pairs]) for place in (0, 1)
     )
-    change = student_mean(treated - control)
+    change, p_value = student_mean(treated - control), student_p_value(treated - control)
     ratio = ratio_of_means(control, treated)
     relative = Estimate(ratio.value - 1, ratio.low - 1, ratio.high - 1, ratio.n)
     over = "seeds" if len(pairs) > 2 else ""
     if len(pairs) == 1 and (over_items := _over_items(*pairs[0], score)):
-        change, over = over_items, "items"
-    p_value = flip_p_value(treated - control) if len(pairs) > 1 else math.nan
-    item_p = item_p_value(pairs, score.pattern) if len(pairs) <= MOST_FOR_ITEMS else math.nan
+        (change, p_value), over = over_items, "items"
+    elif 1 < len(pairs) <= MOST_FOR_ITEMS and (crossed := _over_both(pairs, score)):
+        (change, p_value), over = crossed, "seeds and items"
     value = level_mean(cells, score.pattern, None)
-    return Effect(variant, score, value, change, relative, p_value, math.nan, item_p, math.nan, count, over)
+    return Effect(variant, score, value, change, relative, p_value, math.nan, count, over)
 
 
 def _alike(values: Sequence[float]) -> bool:
     return len(values) > 1 and bool(np.allclose(values, values[0], rtol=1e-9, atol=0.0))
 
 
-def _over_items(second: Side, first: Side, score: Declared) -> Estimate | None:
-    """Return the change with its interval over items; None where the two lie on different sides of no bias."""
-    origin = score.ideal or 0.0
-    after, before = second.value(score.pattern), first.value(score.pattern)
-    if (after - origin) * (before - origin) <= 0:
-        return None
-    found = item_difference(second, first, score.pattern)
-    if found is None:
-        return None
-    estimate, _ = found
-    return estimate if after >= origin else Estimate(-estimate.value, -estimate.high, -estimate.low, estimate.n)
+def _side(pair: tuple[Side, Side], score: Declared) -> float:
+    """Return 1 or -1 where both ends of a pair lie above or below no bias; 0 where they lie on different sides."""
+    after, before = (side.value(score.pattern) - (score.ideal or 0.0) for side in pair)
+    return math.copysign(1, after) if after * before > 0 else 0.0
+
+
+def _over_items(second: Side, first: Side, score: Declared) -> tuple[Estimate, float] | None:
+    """Return the change with its interval over items, and p; None where the two lie on different sides of no bias."""
+    sign = _side((second, first), score)
+    found = item_difference(second, first, score.pattern) if sign else None
+    return (found[0].scaled(sign), found[1]) if found else None
+
+
+def _over_both(pairs: Pairs, score: Declared) -> tuple[Estimate, float] | None:
+    """Return the change with its interval over seeds and items, and p; None without items, or across no bias."""
+    signs = np.array([_side(pair, score) for pair in pairs])
+    table = changes_of_items(pairs, score.pattern) if signs.all() else None
+    found = crossed_mean(table * signs[:, None]) if table is not None else None
+    return found if found and found[0].bounded else None
 
 
 def _ablation(variants: Sequence[Variant], scores: Sequence[Declared], controls: dict[str, Cell]) -> Ablation | None:
@@ -347,7 +355,8 @@ def _ablation(variants: Sequence[Variant], scores: Sequence[Declared], controls:
         family = [
             _effect(one, score, list(_against(_once(one.cells, score), _once(full.cells, score)))) for one in others
         ]
-        effects += _adjusted(family)
+        effects += family
+    effects = _adjusted(effects)
     untouched = [
         headline.amount(first.value(headline.pattern))
         for _, first in _against_untouched(_once(full.cells, headline), controls)

@@ -41,7 +41,7 @@ _METHODS = (
 )
 _WATERFALL = (
     "{plm}: headline bias of the untouched PLM and of {full}, and its paired change when one component is removed or "
-    "replaced, with 95% intervals; *: p below 0.05 after Holm, over seeds or over items."
+    "replaced, with 95% intervals; *: p below 0.05 after Holm, by the analysis that the interval is of."
 )
 
 
@@ -145,6 +145,6 @@ def _step(axes: "Axes", one: Effect, start: float, height: float) -> None:
     if math.isfinite(change.low):
         axes.plot([start + change.low, start + change.high], [height, height], color=REST, lw=1.1, zorder=3)
         right = max(right, start + change.high)
-    mark = " *" if min(one.adjusted, one.item_adjusted) < 0.05 else ""
+    mark = " *" if one.adjusted < 0.05 else ""
     axes.annotate(f" {change.value:+.3f}{mark}", (right, height), va="center", fontsize=8.5, zorder=4,
                   bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.6})  # fmt: skip

@@ -9,11 +9,14 @@ from fairloop.report.fair_gender.effects import BEFORE, UNTOUCHED, Ablation, Deb
 from fairloop.report.table import Table, number, p_value_text, signed, with_interval
 from fairloop.statistics.estimate import Estimate
 
-_OVER = "Student's t from three seeds; over items for one, or if all are alike, for nothing is drawn at random"
+_OVER = (
+    "seeds and items crossed, where cells keep items; else Student's t from three seeds; over items for one seed, or "
+    "if all are alike, for nothing is drawn at random"
+)
 _SEEDS = f"Means over seeds with 95% intervals ({_OVER})."
 _PAIRED = (
-    "p: sign-flip test over seeds (three cannot give less than 0.25) and over items, where cells keep them (subjects "
-    "of templates, lines, pairs); each after Holm over the rows of a measure."
+    "p: of the same analysis as the interval, after Holm over all variants and all measures of bias, or of skill, "
+    "whether shown here or not."
 )
 
 
@@ -52,11 +55,11 @@ def ablation_table(found: Debiasing, ablation: Ablation) -> Table:
         cells: list[str] = []
         for score in scores:
             one = next(effect for effect in ablation.of(score) if effect.variant is headline.variant)
-            cells += [_value(one), _difference(one), p_value_text(one.adjusted), p_value_text(one.item_adjusted)]
+            cells += [_value(one), _difference(one), p_value_text(one.adjusted)]
         rows.append((headline.variant.label, *cells, str(headline.pairs)))
     columns = ["variant"]
     for score in scores:
-        columns += [score.title, f"change {_arrow(score)}", "p seeds", "p items"]
+        columns += [score.title, f"change {_arrow(score)}", "p"]
     name = ablation.full.label
     note = (
         f"Change: against {name} (headline bias {number(ablation.level)}; untouched PLM {number(ablation.without)}), "
@@ -89,7 +92,7 @@ def ablation_csv(found: Iterable[Debiasing]) -> str:
 
 
 _EFFECT = ["metric", "kind", "value", "low", "high", "change", "change_low", "change_high"]
-_EFFECT += ["relative", "relative_low", "relative_high", "p", "p_holm", "p_items", "p_items_holm"]
+_EFFECT += ["relative", "relative_low", "relative_high", "p", "p_holm"]
 _EFFECT += ["pairs", "interval_over"]
 
 
@@ -97,7 +100,7 @@ def _effect_line(one: Effect) -> Iterator[str]:
     yield from (one.score.pattern, "bias" if one.score.is_bias else "language")
     for part in (one.value, one.change, one.relative):
         yield from map(csv_field, (part.value, part.low, part.high))
-    yield from map(csv_field, (one.p_value, one.adjusted, one.item_p, one.item_adjusted))
+    yield from map(csv_field, (one.p_value, one.adjusted))
     yield from (str(one.pairs), one.over)
 
 
@@ -110,13 +113,12 @@ def _change_table(found: Debiasing, scores: Sequence[Declared]) -> Table:
             f"{_difference(one)} {_arrow(one.score)}",
             _percent(one.relative),
             p_value_text(one.adjusted),
-            p_value_text(one.item_adjusted),
             str(one.pairs),
         )
         for one in found.effects
         if one.score in scores and one.variant.method != UNTOUCHED
     )
-    columns = ("method", "measure", "after", "change against untouched", "relative", "p seeds", "p items", "pairs")
+    columns = ("method", "measure", "after", "change against untouched", "relative", "p", "pairs")
     note = (
         "Change: of the distance from no bias, or of the language skill, paired by seed with the PLM before; 95% "
         f"intervals ({_OVER}; Fieller for the relative change). {_PAIRED}"

@@ -29,6 +29,9 @@ AGAINST_CONTROL = "change against no mitigation"
 MANY_COMPARISONS = 20
 """Of more comparisons than this each is brief: the last generation, all levels and the lowest one, few resamples."""
 
+FEWEST_FOR_FLIPS = 6
+"""Of fewer pairs no sign-flip test can give p below 0.05 (2 / 2^5 is 0.06): then there is none, and a note says why."""
+
 UNLEARNED = "†"
 """Marks a bias figure of a classifier that learned nothing."""
 
@@ -73,8 +76,9 @@ class Reduction:
         control: mean|without|.
         reduction: with Fieller's interval; undefined without pairs or without any bias in the control.
         bootstrap: the same with the percentile bootstrap's interval, which is too short for few pairs.
-        p_value: of the exact sign-flip test of |with| - |without| over pairs.
-        adjusted: the same after Holm, over the strategies compared by the same measure, variant and level.
+        p_value: of the exact sign-flip test of |with| - |without| over pairs; NaN for so few that it cannot reach 0.05.
+        adjusted: the same after Holm over the question's family: all strategies and all downstream tasks (or all other
+            measures) of the same variant, span and level.
         pairs: the number of pairs.
         possible: the number of pairs in a full grid.
         unlearned: the number of pairs in which a classifier learned nothing.
@@ -98,16 +102,28 @@ class Reduction:
     points: tuple[float, ...]
 
     @property
+    def by_construction(self) -> bool:
+        """Whether the bias is that of a corpus, or an encoder, that the mitigation itself has just balanced."""
+        return self.after and any(cell.has_mitigated for cell in self.condition.cells)
+
+    @property
     def note(self) -> str:
-        """Why the reduction is undefined, or has no bounded interval; empty where all is known."""
+        """Why the figure is undefined, unbounded or untested, or that it follows from how it is measured."""
+        return "; ".join(filter(None, ("by construction" if self.by_construction else "", self.lack)))
+
+    @property
+    def lack(self) -> str:
+        """Why there is no value, no bounded interval or no p-value; empty where all is known."""
         if self.pairs == 0:
             return "no pair: no control with this level and seed has the measure"
         if math.isnan(self.reduction.value):
             return "undefined: the control has no bias"
         if self.pairs == 1:
             return "one pair: no interval"
-        unbounded = math.isinf(self.reduction.low)
-        return "unbounded: these pairs cannot tell the control's bias from zero" if unbounded else ""
+        if math.isinf(self.reduction.low):
+            return "unbounded: these pairs cannot tell the control's bias from zero"
+        few = self.pairs < FEWEST_FOR_FLIPS
+        return f"{self.pairs} pairs: sign flips cannot give p below {2 / 2**self.pairs:.2g}" if few else ""
 
 
 @dataclass(frozen=True)
@@ -204,12 +220,13 @@ def _pairs(treated: Iterable[Cell], controls: Sequence[Cell]) -> Iterator[Pair]:
 
 
 def _reductions(strategies: Sequence[Strategy], starts: set[tuple[float, str]], *, brief: bool) -> Iterator[Reduction]:
-    """Yield every reduction; Holm's correction is over the strategies of one measure, variant, span and level.
+    """Yield every reduction, adjusted over the family of its question: does any strategy lower any downstream bias?
 
     `brief`: at the last generation alone, over all levels and at the lowest one.
     """
     present = {metric for one in strategies for pair in one.pairs for metric, _ in pair.treated.measures}
     levels = sorted({level for level, _ in starts})[: 1 if brief else None]
+    found = []
     for metric in _reduced(present):
         for after in (False, True):
             for last in (True,) if brief else (True, False):
@@ -217,9 +234,18 @@ def _reductions(strategies: Sequence[Strategy], starts: set[tuple[float, str]], 
                 for level in (None, *levels):
                     possible = sum(level in (None, start) for start, _ in starts)
                     chosen = (metric, after, last, level)
-                    family = [_reduction(one, chosen, ends, possible, brief) for one, ends in measured]
-                    adjusted = holm([one.p_value for one in family])
-                    yield from (replace(one, adjusted=float(p)) for one, p in zip(family, adjusted, strict=True))
+                    found += [_reduction(one, chosen, ends, possible, brief) for one, ends in measured]
+    families: dict[tuple[object, ...], list[int]] = defaultdict(list)
+    for place, one in enumerate(found):
+        families[_is_downstream(one.metric), one.after, one.last, one.level].append(place)
+    for places in families.values():
+        for place, p in zip(places, holm([found[place].p_value for place in places]), strict=True):
+            found[place] = replace(found[place], adjusted=float(p))
+    yield from found
+
+
+def _is_downstream(metric: str) -> bool:
+    return metric.startswith(DOWNSTREAM.partition("/")[0])
 
 
 def _reduced(present: Iterable[str]) -> list[str]:
@@ -227,7 +253,7 @@ def _reduced(present: Iterable[str]) -> list[str]:
     names = {metric.removeprefix(MITIGATED) for metric in present}
     bias = catalogue().chosen(names, lambda row: row.subject == "corpus" and row.headline and row.is_bias)
     families = list(dict.fromkeys(metric.partition("/")[0] for metric in bias))
-    families.sort(key=lambda family: not family.startswith(DOWNSTREAM.partition("/")[0]))
+    families.sort(key=lambda family: not _is_downstream(family))
     return sorted(bias, key=lambda metric: families.index(metric.partition("/")[0]))
 
 
@@ -263,7 +289,7 @@ def _reduction(
         control=float(control.mean()) if len(control) else math.nan,
         reduction=paired_reduction(treated, control),
         bootstrap=bootstrapped_reduction(treated, control, seed=0, resamples=resamples),
-        p_value=flip_p_value(treated - control) if control.any() else math.nan,
+        p_value=flip_p_value(treated - control) if control.any() and len(ends) >= FEWEST_FOR_FLIPS else math.nan,
         adjusted=math.nan,
         pairs=len(ends),
         possible=possible,

@@ -1,0 +1,57 @@
+"""The crossed analysis of seeds by items: against closed forms, and its size and coverage in simulated studies."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import ttest_1samp
+
+from fairloop.statistics.crossed import crossed_mean
+
+
+def test_without_an_effect_of_items_it_is_students_t_over_seeds():
+    seeds = np.array([0.3, 0.5, 1.1])
+    estimate, p_value = crossed_mean(np.repeat(seeds[:, None], 7, axis=1))
+    expected = ttest_1samp(seeds, 0)
+    interval = expected.confidence_interval()
+    assert (estimate.low, estimate.high, p_value) == pytest.approx((interval.low, interval.high, expected.pvalue))
+    turned, p_value = crossed_mean(np.repeat(seeds[None], 7, axis=0))
+    assert (turned.low, turned.high, p_value) == pytest.approx((interval.low, interval.high, expected.pvalue))
+
+
+def test_the_variance_is_that_of_the_anova_written_out():
+    table = np.random.default_rng(1).normal(size=(4, 6)) + np.arange(4)[:, None] + 2 * np.arange(6)
+    seeds, items = table.shape
+    mean = table.mean()
+    seed = items * sum((row.mean() - mean) ** 2 for row in table) / (seeds - 1)
+    item = seeds * sum((column.mean() - mean) ** 2 for column in table.T) / (items - 1)
+    rest = sum(
+        (table[s, i] - table[s].mean() - table[:, i].mean() + mean) ** 2 for s in range(seeds) for i in range(items)
+    ) / ((seeds - 1) * (items - 1))
+    components = [(seed - rest) / items, (item - rest) / seeds, rest]
+    variance = components[0] / seeds + components[1] / items + components[2] / (seeds * items)
+    total = seed + item - rest
+    degrees = total**2 / (seed**2 / 3 + item**2 / 5 + rest**2 / 15)
+    from scipy.stats import t
+
+    estimate, _ = crossed_mean(table)
+    assert (estimate.high - estimate.low) / 2 == pytest.approx(t.ppf(0.975, degrees) * math.sqrt(variance))
+
+
+def test_one_seed_or_a_table_that_does_not_vary_has_no_test():
+    for table in (np.ones((1, 5)), np.ones((3, 5)), np.ones((3, 1))):
+        estimate, p_value = crossed_mean(table)
+        assert estimate.value == 1
+        assert math.isnan(estimate.low)
+        assert math.isnan(p_value)
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+@pytest.mark.parametrize(("sd_seed", "sd_item"), [(0.0, 0.0), (0.0, 1.0), (0.3, 0.3), (0.3, 1.0), (1.0, 0.3)])
+def test_its_size_is_at_most_five_per_cent_and_a_little(seeds, sd_seed, sd_item):
+    draw, reached, studies = np.random.default_rng(7), 0, 1500
+    for _ in range(studies):
+        table = sd_seed * draw.normal(size=(seeds, 1)) + sd_item * draw.normal(size=(1, 24))
+        reached += crossed_mean(table + draw.normal(size=(seeds, 24)))[1] < 0.05
+    print(f"seeds {seeds}, sd of seeds {sd_seed}, of items {sd_item}: size {reached / studies:.3f}")
+    assert reached / studies < 0.075
