@@ -67,18 +67,17 @@ def item_difference(second: Side, first: Side, metric: str, *, seed: int = 0) ->
 def changes_of_items(pairs: Sequence[tuple[Side, Side]], metric: str) -> Floats | None:
     """Return the changes [pairs, clusters of items] whose means over clusters are the pairs' changes of the score.
 
-    A score that is no mean is linearised: a pair's changes are scaled to the change of its score. None where
-    `item_difference` is None for a pair, a pair's changes cancel, or the pairs do not share their items.
+    A score that is no mean is linearised: a cluster has the change of the score, and how its influence on it changes.
+    None where `item_difference` is None for a pair, or the pairs do not share their items.
     """
     rows, names = [], None
     for second, first in pairs:
         shared = _shared(second, first, metric)
-        found = shared.changes() if shared is not None else {}
-        mean = sum(found.values()) / max(len(found), 1)
-        if mean == 0 or names not in (None, found.keys()):
+        if shared is None or names not in (None, sorted(set(shared.clusters))):
             return None
-        names = found.keys()
-        rows.append(np.array(list(found.values())) * ((second.value(metric) - first.value(metric)) / mean))
+        names = sorted(set(shared.clusters))
+        before, after = shared.influences(names)
+        rows.append(second.value(metric) - first.value(metric) + after - before)
     return np.array(rows) if rows else None
 
 
@@ -93,6 +92,23 @@ class _Shared:
     def values(self, sums: Floats) -> tuple[Floats, Floats]:
         """Return the score of the first and of the second side from sums [..., 4]."""
         return self.score.of_ratio(sums[..., 0] / sums[..., 1]), self.score.of_ratio(sums[..., 2] / sums[..., 3])
+
+    def influences(self, names: Sequence[str]) -> tuple[Floats, Floats]:
+        """Return each cluster's influence on the score of the first and of the second side; their means are zero.
+
+        The infinitesimal jackknife of g(N/D): clusters · g'(R) · (n - R d) / D, with N and D the sums over clusters.
+        """
+        place = {name: number for number, name in enumerate(names)}
+        sums = np.zeros((len(names), 4))
+        np.add.at(sums, [place[cluster] for cluster in self.clusters], self.table)
+        found = []
+        for above, below in (sums[:, :2].T, sums[:, 2:].T):
+            ratio = above.sum() / below.sum()
+            step = 1e-6 * max(1.0, abs(ratio))
+            ends = self.score.of_ratio(np.array([ratio - step, ratio + step]))
+            slope = (ends[1] - ends[0]) / (2 * step)
+            found.append(len(names) * slope * (above - ratio * below) / below.sum())
+        return found[0], found[1]
 
     def changes(self) -> dict[str, float]:
         """Return the change of each cluster's sum."""
