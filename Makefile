@@ -20,7 +20,7 @@ test: $(VENV)/.with-dev ## lint, type-check and run the tests
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy
-	$(BIN)/pytest -m "not slow" --numprocesses 2 --dist loadfile
+	$(BIN)/pytest -m "not slow" --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 fuzz: $(VENV)/.with-dev ## feed hostile input to the command line, every reader and the store: MINUTES=10
 	FUZZ_MINUTES=$(or $(MINUTES),10) FUZZ_COUNTS=$(CURDIR)/experiments/reliability/fuzz_counts.log $(BIN)/pytest --numprocesses 2 --timeout 3600 tests/fuzz

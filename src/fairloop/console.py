@@ -49,12 +49,12 @@ def entry(name: str, interrupted: str = "interrupted") -> Callable[[Callable[...
 
     def decorate(command: Callable[..., int]) -> Callable[..., int]:
         @wraps(command)
-        def run(arguments: Sequence[str] | None = None, **more: Any) -> int:
+        def run(arguments: Sequence[str] | None = None, *more: Any) -> int:
             if arguments is None:  # a process of its own; in another one the streams are its own business
                 _guard_streams(name)
                 arguments = sys.argv[1:]
             try:
-                status = command(list(arguments), **more)
+                status = command(list(arguments), *more)
                 sys.stdout.flush()
                 return status or int(getattr(sys.stdout, "lost", False))
             except SystemExit as stop:  # argparse has said what is wrong

@@ -94,6 +94,7 @@ NOT_HERE = {
     "a PLM of the Hub": (["study=evaluate", "plm=bert_base", "benchmark=lpbs"], ["plm.path=google-bert", "plm=minilm"]),
     "a generator of the Hub": (["model=gemma_2_2b_it"], ["model.path=google/gemma-2-2b-it", "model=gemma_3_270m"]),
     "a benchmark's data": ([*LPBS[:2], "benchmark=crows_pairs"], ["crows_pairs_anonymized.csv", "benchmark.data="]),
+    "a model that nobody has": (["model.path=nobody/no-such-model-here"], ["nobody/no-such-model-here"]),
     "GLUE": ([*LPBS[:2], "benchmark=glue"], ["glue", "benchmark.data="]),
 }
 
@@ -196,7 +197,6 @@ def test_pickled_weights_are_refused(tmp_path):
 
 
 FAULTS = {
-    "no network": (["model.path=nobody/no-such-model-here"], "nobody/no-such-model-here"),
     "damaged weights": (["model.path=./model"], "model"),
 }
 

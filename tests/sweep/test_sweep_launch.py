@@ -130,10 +130,10 @@ def test_a_failure_that_stops_nothing(five, tmp_path):
         (["hydra/launcher=joblib"], 12, Share(8, 1)),
         (["hydra/launcher=fairloop_submitit"], 12, Share(8, 1, waves=True)),
         (["hydra/launcher=fairloop_submitit", "hydra.launcher.cpus_per_task=3"], 12, Share(2, 3, waves=True)),
-        (["hydra/launcher=fairloop_slurm"], 500, Share(64, 8)),
+        (["hydra/launcher=fairloop_slurm"], 500, Share(64, 8, here=False)),
         (["hydra/launcher=fairloop_ray", "hydra.launcher.ray.remote.num_cpus=2"], 12, Share(4, 2)),
         (["hydra/launcher=fairloop_ray", "hydra.launcher.ray.init.num_cpus=5"], 12, Share(5, 1)),
-        (["hydra/launcher=fairloop_ray", "hydra.launcher.ray.init.address=auto"], 12, Share(None, 1)),
+        (["hydra/launcher=fairloop_ray", "hydra.launcher.ray.init.address=auto"], 12, Share(None, 1, here=False)),
     ],
 )
 def test_cells_share_eight_cores_out(overrides, jobs, expected, monkeypatch):
