@@ -3,12 +3,14 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import textwrap
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -202,8 +204,10 @@ def test_csv_fields_keep_what_python_takes_for_ends_of_lines():
         ('text,n\na,1\n"b,2\nc,3\n', "line 3: not CSV"),  # in a small file it swallowed the rows behind it in silence
         ('text,n\n"' + "b,2\n" * 50_000, "line 2: not CSV"),
         ("text,n\na,1\nb\n", "line 3 has 1 fields, the header 2"),
+        ('text,"n\na,1\n', "line 1: not CSV"),
+        ("text,n\na\rb,1\n", "line 2: not CSV"),  # no end of a line, and nothing that may stand without quotes
     ],
-    ids=["small", "over 128 KiB", "short"],
+    ids=["small", "over 128 KiB", "short", "header", "return"],
 )
 def test_quotes_that_do_not_close_are_named_by_their_line(text, says):
     with pytest.raises(ValueError, match=says):
@@ -212,23 +216,52 @@ def test_quotes_that_do_not_close_are_named_by_their_line(text, says):
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("x: No space left on device")])
 def test_the_disk_that_is_full_is_named(tmp_path, monkeypatch, error):
-    cache = tmp_path / "cache"
+    cache, stage = tmp_path / "cache", tmp_path / "runs" / "stage"
     cache.mkdir()
     monkeypatch.setenv("FAIRLOOP_CACHE", str(cache))
-    room, full = files.shutil.disk_usage, [""]
 
-    def usage(place):
-        return room(place)._replace(free=0 if str(place).startswith(full[0]) else 10**10)
-
-    monkeypatch.setattr(files.shutil, "disk_usage", usage)
-    for full[0], named in ((str(cache), cache), (str(tmp_path / "runs"), tmp_path / "runs" / "stage")):
-        (tmp_path / "runs").mkdir(exist_ok=True)
-        with (
-            pytest.raises(Fault, match="the disk is full") as caught,
-            files.computing_into(tmp_path / "runs" / "stage"),
-        ):
+    def named(room, disks=None):
+        monkeypatch.setattr(files, "_disk", lambda place: (disks or {}).get(place.name, place.name))
+        monkeypatch.setattr(files, "_room", lambda place: room.get(place.name, 10**10))
+        with pytest.raises(Fault, match="the disk is full") as caught, files.computing_into(stage):
             raise error
-        assert f"cannot write {named}: " in str(caught.value)
+        return str(caught.value).removeprefix("cannot write ").partition(": ")[0]
+
+    assert named({"cache": 0}) == str(cache)
+    assert named({"stage": 0}) == str(stage)
+    # Of one disk: what other processes write moves the room between two readings.
+    assert named({"cache": 5000, "stage": 6000}, {"cache": 1, "stage": 1}) == str(stage)
+
+
+def test_a_disk_without_room_for_another_file_is_full(tmp_path, monkeypatch):
+    assert files._room(tmp_path / "not" / "there") > 0
+    found = SimpleNamespace(f_files=1000, f_favail=0, f_bavail=10**6, f_frsize=4096)
+    monkeypatch.setattr(os, "statvfs", lambda path: found)
+    assert files._room(tmp_path) == 0
+
+
+def test_a_limit_on_the_size_of_a_file_is_no_full_disk(tmp_path, monkeypatch):
+    """What no disk's room decides is said of the folder that was written into."""
+    monkeypatch.setenv("FAIRLOOP_CACHE", "/dev/shm")
+    monkeypatch.setattr(files, "_room", lambda place: 10**10 if place == tmp_path else 0)
+    with pytest.raises(Fault, match=rf"cannot write {tmp_path}: the file is larger"), files.computing_into(tmp_path):
+        raise OSError(errno.EFBIG, "File too large")
+
+
+def test_what_lies_in_place_of_a_folder_is_replaced_and_a_link_leads_to_no_loss(tmp_path):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis").write_text("mine")
+    out = tmp_path / "out"
+    for make in (lambda: out.write_text("x"), lambda: out.symlink_to("nowhere"), lambda: out.symlink_to(mine)):
+        make()
+        with files.folder_written_aside(out) as aside:
+            (aside / "new").write_text("new")
+        assert not out.is_symlink()
+        assert (out / "new").read_text() == "new"
+        shutil.rmtree(out)
+    assert (mine / "thesis").read_text() == "mine"
+    assert left_behind(tmp_path) == []
 
 
 def test_a_file_that_the_error_names_is_the_one_that_is_named(tmp_path):

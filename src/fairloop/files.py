@@ -13,7 +13,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ def csv_rows(text: str) -> tuple[list[str], list[dict[str, str]]]:
     Raises:
         ValueError: quotes that do not close, or a row of another length than the header; the line says where.
     """
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    reader = csv.reader(io.StringIO(text, newline="\n"), strict=True)
     header: list[str] = []
     rows = []
     began = 1
@@ -52,6 +52,57 @@ def csv_rows(text: str) -> tuple[list[str], list[dict[str, str]]]:
     return header, rows
 
 
+MOST_ROWS, MOST_CHARACTERS = 1_000_000, 200_000_000
+
+
+def read_parquet(path: Path, columns: Sequence[str]) -> Any:
+    """Return columns of a Parquet file as an Arrow table, if they are of a bounded size.
+
+    A few kilobytes can stand for gigabytes: the sizes that the file states are added up before it is read, texts that
+    repeat are read once, and counted before anybody copies them.
+
+    Raises:
+        ValueError: it is larger than `MOST_ROWS` and `MOST_CHARACTERS`, or a text is not UTF-8.
+        OSError, pyarrow.ArrowException: it cannot be read, or is no Parquet file.
+    """
+    import pyarrow.parquet as pq
+
+    metadata = pq.read_metadata(path)
+    groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))
+    parts = (group.column(number) for group in groups for number in range(metadata.num_columns))
+    stated = sum(part.total_uncompressed_size for part in parts if part.path_in_schema.split(".")[0] in columns)
+    too_large = ValueError(f"at most {MOST_ROWS} rows and {MOST_CHARACTERS} characters")
+    if metadata.num_rows > MOST_ROWS or stated > MOST_CHARACTERS:
+        raise too_large
+    schema = metadata.schema.to_arrow_schema()
+    texts = [name for name in columns if is_text(schema.field(name).type)]
+    table = pq.read_table(path, columns=list(columns), read_dictionary=texts)
+    if sum(_characters(chunk) for name in texts for chunk in table.column(name).chunks) > MOST_CHARACTERS:
+        raise too_large
+    table.validate(full=True)
+    return table
+
+
+def is_text(kind: Any) -> bool:
+    """Tell whether an Arrow type is one of text."""
+    import pyarrow as pa
+
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _characters(chunk: Any) -> int:
+    """Return how many bytes of text a dictionary with its indices, or plain texts, stand for."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_dictionary(chunk.type):
+        lengths = pc.binary_length(chunk.dictionary).take(chunk.indices)
+    else:
+        lengths = pc.binary_length(chunk)
+    return int(pc.sum(pc.cast(lengths, pa.int64())).as_py() or 0)
+
+
 # What the surroundings can do to a writer. Other errors of the system are left to the caller, who knows what they mean.
 _SURROUNDINGS = {
     errno.ENOSPC: "the disk is full",
@@ -62,12 +113,14 @@ _SURROUNDINGS = {
     errno.EPERM: "permission denied",
     errno.EIO: "the disk reports an input/output error",
     errno.EISDIR: "a folder lies in its place: remove it",
+    errno.ELOOP: "a link lies in its place or on the way: remove it",
     errno.ENOTDIR: "a part of this path is a file, not a folder",
     errno.EEXIST: "a part of this path is a file, not a folder",
     errno.EMFILE: "too many open files",
     errno.ENAMETOOLONG: "the name is too long for the file system",
 }
-_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_DISK = _FULL | {errno.EFBIG, errno.EROFS}
 
 
 def explain(error: OSError, path: Path | str) -> Fault | None:
@@ -104,24 +157,42 @@ def computing_into(folder: Path) -> Iterator[None]:
         yield
     except Exception as error:
         if isinstance(error, OSError) and error.errno in _DISK:
-            raise Fault(f"cannot write {error.filename or _fullest(folder)}: {_SURROUNDINGS[error.errno]}") from error
+            place = error.filename or (_fullest(folder) if error.errno in _FULL else folder)
+            raise Fault(f"cannot write {place}: {_SURROUNDINGS[error.errno]}") from error
         if os.strerror(errno.ENOSPC) in str(error):  # torch and safetensors wrap the system's error in their own
             raise Fault(f"cannot write {_fullest(folder)}: {_SURROUNDINGS[errno.ENOSPC]}") from error
         raise
 
 
 def _fullest(folder: Path) -> Path:
-    """Return which of a computation's places has the least room left: the given folder unless another is fuller."""
-    return min(folder, cache_folder(), Path(tempfile.gettempdir()), key=_room)
+    """Return which of a computation's places has the least room left: the given folder unless another disk is fuller.
+
+    Of places on one disk the first counts: what others write moves the room between two readings.
+    """
+    disks: dict[int, Path] = {}
+    for place in (folder, cache_folder(), Path(tempfile.gettempdir())):
+        with suppress(OSError):
+            disks.setdefault(_disk(place), place)
+    return min(disks.values(), key=_room, default=folder)
+
+
+def _disk(place: Path) -> int:
+    return _existing(place).stat().st_dev
 
 
 def _room(place: Path) -> int:
-    while not place.exists() and place != place.parent:
-        place = place.parent
+    """Return the bytes that are left; none where no file can be made, however many bytes are free."""
     try:
-        return shutil.disk_usage(place).free
+        found = os.statvfs(_existing(place))
     except OSError:
         return sys.maxsize
+    return 0 if found.f_files and not found.f_favail else found.f_bavail * found.f_frsize
+
+
+def _existing(place: Path) -> Path:
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    return place
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -204,7 +275,7 @@ def files_below(folder: Path) -> list[Path]:
 def folder_written_aside(target: Path) -> Iterator[Path]:
     """Yield an empty folder beside `target` that becomes `target` at once, flushed to the disk, when the block ends.
 
-    An older `target` is replaced. When the block raises, the folder is removed and `target` is untouched.
+    What lies at `target` is replaced. When the block raises, the folder is removed and `target` is untouched.
     """
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -214,7 +285,7 @@ def folder_written_aside(target: Path) -> Iterator[Path]:
         yield aside
         with writing(target):
             _flush_tree(aside)
-            remove_folder(target)
+            remove(target)
             aside.rename(target)
             _flush_folder(target.parent)
     except BaseException:
@@ -234,12 +305,17 @@ def link_tree(source: Path, target: Path) -> None:
                 shutil.copy2(path, place)
 
 
-def remove_folder(folder: Path) -> None:
-    """Remove a folder at once (renamed first, so that no half of it is ever seen); nothing if it is not there."""
-    doomed = Path(tempfile.mkdtemp(prefix=ASIDE, dir=folder.parent)) if folder.is_dir() else None
-    if doomed is not None:
-        folder.rename(doomed)  # onto an empty folder: allowed
-        shutil.rmtree(doomed, ignore_errors=True)
+def remove(place: Path) -> None:
+    """Remove what lies at a place, if anything: of a link only the link; a folder at once.
+
+    A folder is renamed first, so that no half of it is ever seen.
+    """
+    if place.is_symlink() or not place.is_dir():
+        place.unlink(missing_ok=True)
+        return
+    doomed = Path(tempfile.mkdtemp(prefix=ASIDE, dir=place.parent))
+    place.rename(doomed)  # onto an empty folder: allowed
+    shutil.rmtree(doomed, ignore_errors=True)
 
 
 def clean_aside(folder: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from fairloop.corpus.annotation import person_gender
 from fairloop.corpus.counterfactual import is_reversible, swap_gender
 from fairloop.corpus.quality import GENDERED, Share, main, quality, read_rows
+from fairloop.errors import Fault
 
 DATA = Path(__file__).parent / "data"
 FAMILIES = sorted(DATA.glob("generated_*.csv"))
@@ -113,3 +114,10 @@ def test_the_command_prints_each_file_and_label(tmp_path: Path, capsys: pytest.C
     path.write_text("occupation,gender,text\nnurse,woman,The nurse works.\n")
     assert main([str(path)]) == 2
     assert "gender=woman: allowed is one of male, female, mixed, none" in capsys.readouterr().err
+
+
+def test_quotes_that_do_not_close_are_named_and_swallow_no_rows(tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text('text,occupation,gender\nHe left.,nurse,male\n"She left.,pilot,female\nHe ran.,judge,male\n')
+    with pytest.raises(Fault, match=r"labels\.csv: cannot be read \(line 3: not CSV"):
+        read_rows(path)

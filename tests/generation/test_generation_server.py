@@ -361,6 +361,37 @@ def test_a_key_that_a_server_repeats_is_masked_in_errors_and_in_texts(echo, monk
     assert echo not in text
 
 
+LONG_KEY = "sk-" + "".join(chr(65 + number % 26) for number in range(150))
+QUOTED = {
+    "its status": (KEY, f"HTTP/1.1 2x0 {KEY}\r\n\r\n"),
+    "a header that is none": (KEY, f"HTTP/1.1 200 OK\r\nNo header {KEY}\x01: x\r\n\r\n"),
+    "the length of a chunk": (KEY, f"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{KEY}\r\n"),
+    "the name of a packing": (KEY, f"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Encoding: {KEY}\r\n\r\nx"),
+    "where a message is cut": (KEY, f"HTTP/1.1 500 X\r\nConnection: close\r\n\r\n{'x' * 188}{KEY}"),
+    "lines of base64": (
+        LONG_KEY,
+        f"HTTP/1.1 500 X\r\nConnection: close\r\n\r\n{base64.encodebytes(LONG_KEY.encode()).decode()}",
+    ),
+}
+
+
+@pytest.mark.parametrize(("key", "raw"), QUOTED.values(), ids=QUOTED.keys())
+def test_a_key_is_masked_wherever_a_message_quotes_the_server(key, raw, monkeypatch):
+    monkeypatch.setenv("STAND_IN_KEY", key)
+
+    def answer(asked):
+        asked.handler.wfile.write(raw.encode())
+        asked.handler.wfile.flush()
+        asked.handler.connection.shutdown(socket.SHUT_RDWR)
+
+    with serving(answer) as server, pytest.raises(Fault) as caught:
+        texts(ServerGenerator(settings(server.url, api_key_env="STAND_IN_KEY", tries=1)), attempts(1))
+    said = str(caught.value)
+    assert "no usable answer after one try" in said
+    assert key[:8].lower() not in said.lower()
+    assert base64.b64encode(key.encode())[:16].decode() not in said
+
+
 def test_a_key_that_is_a_word_leaves_the_texts_alone(monkeypatch):
     monkeypatch.setenv("STAND_IN_KEY", "EMPTY")
     with serving(lambda _: "The empty room of the nurse is EMPTY.") as server:

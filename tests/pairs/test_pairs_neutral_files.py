@@ -50,3 +50,36 @@ def test_a_small_file_that_stands_for_gigabytes_is_refused_at_once(tmp_path):
     assert path.stat().st_size < 200_000
     with pytest.raises(UserError, match="at most 1000000 rows and 200000000 characters"):
         check_sentences(str(path))
+
+
+BIG = pa.array(["x" * 1000] * 250_000)
+TABLES = {
+    "a bomb beside the texts": ({"counterpart": BIG}, "at most 1000000 rows and 200000000 characters"),
+    "one that repeats nothing": ({"target": BIG}, "at most 1000000 rows and 200000000 characters"),
+    "lists": ({"target": pa.array([["x"]] * len(BIG))}, "target is of list<"),
+    "bytes": ({"target": pa.array([b"x"] * len(BIG))}, "target is of binary"),
+    "no UTF-8": ({"target": pa.array([b"\xff"] * len(BIG)).view(pa.string())}, "cannot be read as Parquet"),
+}
+
+
+@pytest.mark.parametrize(("columns", "says"), TABLES.values(), ids=TABLES.keys())
+def test_every_column_of_a_table_is_text_of_a_bounded_size(columns, says, tmp_path):
+    path = tmp_path / "t.parquet"
+    texts = {"text": pa.array(["The nurse is here."] * len(BIG))}
+    pq.write_table(pa.table(texts | columns), path, compression="zstd", use_dictionary="counterpart" in columns)
+    with pytest.raises(UserError, match=says):
+        check_sentences(str(path))
+
+
+def test_texts_of_a_table_may_repeat(tmp_path):
+    """As pandas writes categories: an Arrow dictionary."""
+    texts = pa.array(["The room is warm.", "The room is cold.", "The room is warm."])
+    pq.write_table(pa.table({"text": texts.dictionary_encode()}), tmp_path / "n.parquet")
+    assert texts_of(str(tmp_path / "n.parquet"), "study.neutral") == texts.to_pylist()
+
+
+def test_a_header_whose_quotes_do_not_close_is_named(tmp_path):
+    for rows in (1, 50_000):  # in a small file, and beyond the longest field that is read
+        (tmp_path / "n.csv").write_text('text,"target\n' + "The nurse is here.,nurse\n" * rows)
+        with pytest.raises(UserError, match=r"n\.csv: line 1: not CSV"):
+            check_sentences(str(tmp_path / "n.csv"))

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from fairloop import numerics
+from fairloop.errors import Fault
 from fairloop.tracking.store import SHARED_FOLDER, Cell, read_status
 
 # python -c SCRIPT RUNS_DIR SEED DELAY: one cell whose first stage every seed shares.
@@ -146,3 +147,19 @@ def test_a_shared_stage_from_another_processor_is_named_and_both_are_recorded(tm
     assert "stage corpus was computed with AMX bfloat16, here it would be AVX2 float32" in line
     assert read_status(first.folder).numerics == ("AMX bfloat16",)
     assert read_status(second.folder).numerics == ("AMX bfloat16", "AVX2 float32")
+
+
+def test_what_lies_in_place_of_a_shared_stage_is_replaced_and_in_place_of_its_lock_named(tmp_path):
+    whole = files(study(tmp_path, 1)[0])
+    (home,) = (tmp_path / ".stages").iterdir()
+    for make in (lambda: home.write_text("no folder"), lambda: home.symlink_to("nowhere")):
+        shutil.rmtree(home)
+        make()
+        cell = study(tmp_path, 2)[0]
+        assert cell.complete
+        shutil.rmtree(cell.folder)
+    (home / "lock").unlink()
+    (home / "lock").mkdir()
+    with pytest.raises(Fault, match=rf"{home}/lock: a folder lies in its place: remove it"):
+        study(tmp_path, 2)
+    assert files(study(tmp_path, 1)[0]) == whole

@@ -34,7 +34,7 @@ from fairloop.benchmarks.glue_data import GLUE_TASKS, GlueData, digest_rows, giv
 from fairloop.benchmarks.result import Benchmark, BenchmarkResult, Task, skipped_measurement
 from fairloop.benchmarks.settings import BenchmarkSettings
 from fairloop.errors import Fault, UserError
-from fairloop.files import remove_folder
+from fairloop.files import remove
 from fairloop.measures.catalogue import Declared
 from fairloop.measures.measurement import Measurement
 from fairloop.plm.model import LanguageModel
@@ -228,7 +228,7 @@ def _answers(
         raise Fault(f"plm={task.plm.name}: after fine-tuning on {name}, an answer is not a finite number")
     if task.memory is not None:
         task.memory.keep(key, answers)
-    remove_folder(folder / key)
+    remove(folder / key)
     return answers
 
 

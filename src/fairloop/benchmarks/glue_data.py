@@ -23,6 +23,7 @@ from typing import Any
 from fairloop.benchmarks.data import DataSet, read_json_lines, read_text
 from fairloop.benchmarks.result import Skipped
 from fairloop.errors import Fault, UserError, first_line
+from fairloop.files import lines_of, read_parquet
 from fairloop.plm.locate import no_answer
 
 HUB_ID = "nyu-mll/glue"
@@ -196,8 +197,9 @@ def _read_parquet(task: GlueTask, path: Path) -> Table:
     import pyarrow.parquet as pq
 
     try:
-        table: Table = pq.read_table(path).to_pydict()
-    except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
+        names = [name for name in pq.read_schema(path).names if name in (*task.columns, "label", "idx")]
+        table: Table = read_parquet(path, names).to_pydict()
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise Fault(f"{path}: not a readable Parquet file: {first_line(error)}") from error
     _require(path, (*task.columns, "label"), list(table))
     return table
@@ -210,8 +212,7 @@ def _read_jsonl(task: GlueTask, path: Path) -> Table:
 
 
 def _read_tsv(task: GlueTask, path: Path) -> Table:
-    # Not splitlines: GLUE's sentences hold characters that Python takes for ends of lines.
-    lines = [line.removesuffix("\r").split("\t") for line in read_text(path).removesuffix("\n").split("\n")]
+    lines = [line.split("\t") for line in lines_of(read_text(path))]
     header = list(_COLA_COLUMNS) if task.name == "cola" else lines.pop(0)
     _require(path, task.tsv_columns, header)
     if task.name == "cola" and lines and len(lines[0]) != len(header):

@@ -5,7 +5,6 @@ generation to the next, looks like bias that fades: so it is measured for each f
 """
 
 import argparse
-import csv
 import math
 import sys
 from collections import Counter
@@ -17,6 +16,7 @@ from fairloop.console import entry
 from fairloop.corpus.annotation import person_gender
 from fairloop.corpus.schema import GENDERS
 from fairloop.errors import Fault, UserError
+from fairloop.files import csv_rows
 
 GENDERED = "gendered"
 """The row that sums male and female up: found, and found right."""
@@ -88,9 +88,8 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         UserError: it lacks a column, or holds an unknown label.
     """
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        rows = csv_rows(path.read_bytes().decode("utf-8-sig"))[1]
+    except (OSError, ValueError) as error:
         raise Fault(f"{path}: cannot be read ({error})") from error
     for number, row in enumerate(rows, start=2):
         if missing := {"text", "occupation", "gender"} - {key for key, value in row.items() if value}:

@@ -42,6 +42,7 @@ _LONGEST_BACKOFF = 60.0
 # A server that asks for more patience than this is asked again by the next command.
 _LONGEST_PAUSE = 3600.0
 _LARGEST_ANSWER = 8 * 2**20
+_LONGEST_MESSAGE = 2**16
 _MOST_TOKENS = 10**9  # of one answer; more is no count
 _SECRET = 12  # characters of a key that is one
 # Besides 5xx; 424 is TGI's word for a failed generation.
@@ -303,7 +304,7 @@ class _Client:
         except TimeoutError:
             raise _Trouble(f"no whole answer within {limit:g} s") from None
         except httpx.RequestError as error:
-            raise _Trouble(_described(error, self.settings)) from error
+            raise _Trouble(_described(error, self.settings, self._masked)) from error
         if response.is_success:
             return read_answer(
                 data, chat=self.settings.chat, masked=self._masked if len(self.key or "") >= _SECRET else str
@@ -321,7 +322,7 @@ class _Client:
                 data += piece
                 if len(data) > _LARGEST_ANSWER:
                     raise _too_large()
-        return response, _unpacked(bytes(data), response.headers.get("content-encoding", ""))
+        return response, _unpacked(bytes(data), self._masked(response.headers.get("content-encoding", "")))
 
     def _said(self, data: bytes) -> str:
         """Return what the server says about an error, as one short piece of a line, without the key."""
@@ -336,12 +337,14 @@ class _Client:
             return text.replace(self.key, "***")
         text = re.sub(re.escape(self.key), "***", text, flags=re.IGNORECASE)
         key = self.key.lower().encode()
-        return re.sub(r"[A-Za-z0-9+/_-]{12,}", lambda found: "***" if _hides(key, found[0]) else found[0], text)
+        for base64_text in (r"[A-Za-z0-9+/_-]{12,}", r"[A-Za-z0-9+/_\-\s]{12,}"):  # the second: broken into lines
+            text = re.sub(base64_text, lambda found: "***" if _hides(key, found[0]) else found[0], text)
+        return text
 
 
 def _hides(key: bytes, text: str) -> bool:
     """Tell whether a text in base64, of either alphabet and from any of its first characters on, holds a key."""
-    standard = text.replace("-", "+").replace("_", "/")
+    standard = "".join(text.split()).replace("-", "+").replace("_", "/")
     parts = (standard[start:][: (len(standard) - start) // 4 * 4] for start in range(4))
     return any(key[:-2] in base64.b64decode(part).lower() for part in parts)  # what fills no four characters is cut
 
@@ -383,14 +386,15 @@ def _retry_after(headers: Mapping[str, str]) -> float:
         return 0.0
 
 
-def _described(error: httpx.RequestError, settings: ServerSettings) -> str:
+def _described(error: httpx.RequestError, settings: ServerSettings, masked: Callable[[str], str]) -> str:
+    said = masked(plain(str(error)))[:200]  # may repeat what the server sent
     if isinstance(error, httpx.ConnectTimeout):
         return f"not reached within {settings.connect_timeout:g} s"
     if isinstance(error, httpx.ReadTimeout):
         return f"no byte of an answer for {settings.read_timeout:g} s"
     if isinstance(error, httpx.ConnectError):
-        return f"not reached ({plain(str(error))[:200]})"
-    return f"the connection broke ({plain(str(error))[:200] or type(error).__name__})"
+        return f"not reached ({said})"
+    return f"the connection broke ({said or type(error).__name__})"
 
 
 def _refusal(settings: ServerSettings, url: str, status: int, said: str) -> UserError:
@@ -462,7 +466,8 @@ def _error_message(data: bytes) -> str:
     try:
         payload = json.loads(data)
     except (ValueError, RecursionError):
-        return plain(data[:200].decode("utf-8", "replace"))
+        # In full: a key that a cut breaks in two is not masked. What is longer is no message.
+        return plain(data.decode("utf-8", "replace")) if len(data) <= _LONGEST_MESSAGE else ""
     inner = payload.get("error", payload) if isinstance(payload, dict) else None
     if isinstance(inner, dict):
         inner = next((inner[name] for name in ("message", "detail", "error") if name in inner), None)

@@ -11,7 +11,6 @@ The sentences name the occupation, and so d also holds what the encoder itself t
 gendered word need not have d = 0.
 """
 
-import csv
 import math
 from collections.abc import Hashable, Sequence
 from functools import cache, lru_cache
@@ -20,6 +19,7 @@ from importlib.resources import files
 import numpy as np
 from numpy.typing import NDArray
 
+from fairloop.files import csv_rows
 from fairloop.lexicon import occupation
 from fairloop.measures.catalogue import Declared
 from fairloop.measures.measurement import Measurement
@@ -39,7 +39,7 @@ _NO_SPREAD = 1e-20
 def anchors() -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the male and the female anchor sentences, paired by place."""
     text = files("fairloop.metrics").joinpath("data/anchors.csv").read_text(encoding="utf-8")
-    rows = list(csv.DictReader(text.splitlines()))
+    rows = csv_rows(text)[1]
     return tuple(row["male"] for row in rows), tuple(row["female"] for row in rows)
 
 

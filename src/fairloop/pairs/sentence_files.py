@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from fairloop.errors import UserError, first_line
-from fairloop.files import lines_of
+from fairloop.files import is_text, lines_of, read_parquet
 from fairloop.generation.screening import clean
 from fairloop.lexicon import TargetKind
 
 KEY = "debias.swap_file"
-MOST_ROWS, MOST_CHARACTERS = 1_000_000, 200_000_000
 _SHOWN = 5
 """Broken rows that the error line names."""
 _COLUMNS = {"text", "target", "target_kind", "counterpart"}
@@ -124,8 +123,11 @@ def _lines(file: Path, key: str) -> Iterator[tuple[str, Row]]:
 
 
 def _csv_rows(file: Path, key: str) -> Iterator[tuple[str, Row]]:
-    reader = csv.reader(io.StringIO(_text(file), newline=""), strict=True)
-    header = _checked_header(file, next(reader, []), key)
+    reader = csv.reader(io.StringIO(_text(file), newline="\n"), strict=True)
+    try:
+        header = _checked_header(file, next(reader, []), key)
+    except csv.Error as error:
+        raise UserError(f"{key}={file}: line 1: not CSV ({error})") from error
     while True:
         line = reader.line_num + 1
         try:
@@ -148,36 +150,19 @@ def _parquet_rows(file: Path, key: str) -> Iterator[tuple[str, Row]]:
     import pyarrow.parquet as pq
 
     try:
-        metadata = pq.read_metadata(file)
-        names = metadata.schema.to_arrow_schema().names
-        wanted = [name for name in names if name in _COLUMNS or name == "occupation"]
+        schema = pq.read_schema(file)
+        wanted = [name for name in schema.names if name in _COLUMNS or name == "occupation"]
         _checked_header(file, wanted, key)
-        # A few kilobytes can stand for gigabytes: texts that repeat are read once, and counted before they are copied.
-        table = (
-            pq.read_table(file, columns=wanted, read_dictionary=["text"]) if metadata.num_rows <= MOST_ROWS else None
-        )
-    except (OSError, pa.ArrowException) as error:
+        for name in wanted:
+            kind = schema.field(name).type
+            if not (is_text(kind) or pa.types.is_null(kind)):
+                raise UserError.of(key, file, f"columns of text: {name} is of {str(kind)[:40]}")
+        table = read_parquet(file, wanted)
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise UserError.of(key, file, f"cannot be read as Parquet ({first_line(error)})") from error
-    if table is None or _characters(table.column("text")) > MOST_CHARACTERS:
-        raise UserError.of(key, file, f"at most {MOST_ROWS} rows and {MOST_CHARACTERS} characters")
-    for number, row in enumerate(table.select(wanted).to_pylist(), start=1):
+    for number, row in enumerate(table.to_pylist(), start=1):
         occupation = row.pop("occupation", None)
         yield f"row {number}", {"target": occupation} | row
-
-
-def _characters(texts: Any) -> int:
-    """Return how many bytes of text a column of a dictionary or of plain texts stands for."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    total = 0
-    for chunk in texts.chunks:
-        if pa.types.is_dictionary(chunk.type):
-            lengths = pc.binary_length(chunk.dictionary.cast(pa.large_string())).take(chunk.indices)
-        else:
-            lengths = pc.binary_length(chunk.cast(pa.large_string()))
-        total += pc.sum(lengths).as_py() or 0
-    return total
 
 
 def _checked_header(file: Path, header: list[str], key: str) -> list[str]:

@@ -48,7 +48,7 @@ def measurements_of(text: str) -> dict[int | None, list[Measurement]]:
     Raises:
         ValueError: this is no such table; the message says where it is not.
     """
-    lines = csv.reader(io.StringIO(text, newline=""), strict=True)
+    lines = csv.reader(io.StringIO(text, newline="\n"), strict=True)
     found: dict[int | None, list[Measurement]] = {}
     try:
         columns = tuple(next(lines, ()))

@@ -147,10 +147,13 @@ def _held(home: Path, name: str) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     with writing(home):
+        if not home.is_dir():
+            home.unlink(missing_ok=True)  # a file, or a link to nowhere
         home.mkdir(parents=True, exist_ok=True)
     lock = FileLock(home / LOCK_FILE, timeout=0)
     try:
-        lock.acquire()
+        with writing(home / LOCK_FILE):
+            lock.acquire()
     except Timeout:
         _log.warning("another process is computing stage %s, which this cell shares: waiting for it", name)
         lock.acquire(timeout=-1, poll_interval=0.1)

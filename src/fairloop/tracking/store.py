@@ -36,7 +36,7 @@ from fairloop.files import (
     digest_text,
     explain,
     files_below,
-    remove_folder,
+    remove,
     write_json,
     write_text,
     writing,
@@ -281,19 +281,16 @@ class Cell:
             lock.release()
 
     def _clear_the_way(self) -> None:
-        """Remove what lies where the cell keeps its own: a folder in place of a file, a file or a link of a folder."""
-        for name in (STATUS_FILE, "environment.json", *SEALED_FILES):
-            if (self.folder / name).is_dir():
-                _log.warning("%s is a folder; it is removed", self.folder / name)
-                remove_folder(self.folder / name)
-        for place in (
-            self.folder / "stages",
-            *(self.folder / "stages").glob("*"),
-            self.folder.parents[1] / SHARED_FOLDER,
-        ):
-            if os.path.lexists(place) and not place.is_dir():
-                _log.warning("%s is no folder; it is removed", place)
-                place.unlink()
+        """Remove what lies where the cell keeps its own: a folder in place of a file, a file in place of a folder.
+
+        Of a link only the link is removed; one to a folder, in place of a folder, is the user's way to another disk.
+        """
+        files = [self.folder / name for name in (STATUS_FILE, "environment.json", *SEALED_FILES)]
+        folders = [self.folder / "stages", self.folder / "scratch", self.folder.parents[1] / SHARED_FOLDER]
+        for place in [path for path in files if path.is_dir()] + [path for path in folders if not path.is_dir()]:
+            if os.path.lexists(place):
+                _log.warning("%s is %s; it is removed", place, "a folder" if place in files else "no folder")
+                remove(place)
 
     def _begin(self) -> None:
         self._position, self._finished = 0, False
@@ -329,7 +326,7 @@ class Cell:
 
     def _fail(self, error: BaseException, *, is_new: bool) -> None:
         if isinstance(error, UserError) and is_new and not any(self.folder.glob("stages/*/")):
-            remove_folder(self.folder)
+            remove(self.folder)
             return
         if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
             reason = INTERRUPTED
@@ -417,10 +414,15 @@ def _is_locked(folder: Path) -> bool:
 
 
 def _unusable(folder: Path, error: OSError) -> UserError | Fault:
-    """A folder that cannot be made is a mistake in `runs_dir`, unless the disk is full or broken."""
+    """A folder that cannot be made is a mistake in `runs_dir`, unless the disk is full or something in the way."""
     import errno
 
-    runs_dir = folder.parent.parent
+    runs_dir, lock = folder.parent.parent, folder / LOCK_FILE
+    for place in (folder.parent, folder):
+        if os.path.lexists(place) and not place.is_dir():
+            return Fault(f"{place} is no folder, as it must be for the cell to be kept there: remove it")
+    if lock.is_symlink() or lock.is_dir():
+        return Fault(f"{lock} is a {'link' if lock.is_symlink() else 'folder'}, where a lock must be: remove it")
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
         return explain(error, folder) or Fault(f"cannot write {folder}: {error}")
     reason = error.strerror or str(error)

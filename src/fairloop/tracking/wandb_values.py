@@ -78,7 +78,7 @@ def csv_table(path: Path) -> Any:
 
     import wandb
 
-    header, *rows = csv.reader(io.StringIO(path.read_text(encoding="utf-8"), newline=""))
+    header, *rows = csv.reader(io.StringIO(path.read_text(encoding="utf-8"), newline="\n"))
     columns = [_typed(column) for column in zip(*rows[:MOST_ROWS], strict=True)]
     return wandb.Table(columns=header, data=[list(row) for row in zip(*columns, strict=True)])
 
