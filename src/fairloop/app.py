@@ -312,11 +312,6 @@ def _show_report(runs_dir: Path, cells: Sequence[Path]) -> None:
         return
     from fairloop.report.cli import show_report
 
-    if not os.access(runs_dir, os.W_OK):
-        folder = tempfile.mkdtemp(prefix="fairloop-report-")
-        console.warn(f"fairloop: {runs_dir} cannot be written: the report is in {folder}")
-        show_report(runs_dir, folder, cells=cells, console=console.stdout)
-        return
     show_report(runs_dir, cells=cells, console=console.stdout)
-    if page.exists():
+    if page.exists() and os.access(page.parent, os.W_OK):
         write_text(stamp, state())

@@ -376,7 +376,7 @@ QUOTED = {
 
 
 @pytest.mark.parametrize(("key", "raw"), QUOTED.values(), ids=QUOTED.keys())
-def test_a_key_is_masked_wherever_a_message_quotes_the_server(key, raw, monkeypatch):
+def test_a_key_that_a_server_repeats_is_masked_wherever_a_message_quotes_it(key, raw, monkeypatch):
     monkeypatch.setenv("STAND_IN_KEY", key)
 
     def answer(asked):

@@ -228,3 +228,20 @@ def test_numbers_as_text():
     assert percent_change(Estimate(0.36, 0.2, 0.52, 3)) == "+36% [+20, +52]"
     assert percent_change(Estimate(nan, -inf, inf, 3)) == "undefined"
     assert percent_change(Estimate(-0.26, nan, nan, 1)) == "-26%"
+
+
+def test_the_report_of_a_store_that_can_only_be_read_is_written_elsewhere(tmp_path, monkeypatch, capsys):
+    store, elsewhere = tmp_path / "runs", tmp_path / "elsewhere"
+    make_grid(store)
+    elsewhere.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(elsewhere))
+    # As of a store that was mounted to be read; permissions alone do not bind every user.
+    monkeypatch.setattr("os.access", lambda path, mode: not str(path).startswith(str(store)))
+    before = {path: path.stat().st_mtime_ns for path in store.rglob("*")}
+    assert command([str(store)]) == 0
+    assert {path: path.stat().st_mtime_ns for path in store.rglob("*")} == before
+    (folder,) = elsewhere.iterdir()
+    assert (folder / "report.html").stat().st_size > 0
+    said = capsys.readouterr()
+    assert str(folder / "report.html") in said.out.replace("\n", "")
+    assert "cannot be written: the report is in" in said.err

@@ -38,6 +38,7 @@ def test_cells_are_ordered_by_condition_level_and_seed(tmp_path):
         (lambda folder: (folder / "status.json").write_text("{"), "status.json is not JSON"),
         (lambda folder: (folder / "status.json").write_text("[1]"), "status.json holds no table"),
         (lambda folder: (folder / "config.yaml").write_text("a: [1"), "config.yaml is not YAML"),
+        (lambda folder: (folder / "config.yaml").write_text("[" * 100_000), "config.yaml is not YAML"),
         (lambda folder: (folder / "config.yaml").write_text("just text"), "config.yaml holds no configuration"),
         (lambda folder: (folder / "config.yaml").write_bytes(b"\xff\xfe\x00"), "config.yaml is not text"),
         (lambda folder: (folder / "config.yaml").write_text("!!python/object/apply:os.getcwd []"), "is not YAML"),

@@ -113,6 +113,32 @@ def test_finished_cells_of_another_command_count_if_they_are_comparable(tmp_path
     assert other.line() == "no estimate of the time: no comparable cell is finished in this store"
 
 
+@pytest.mark.parametrize(
+    "content",
+    [b"\xff\x00", b"[" * 100_000, b"- " * 100_000, b"a: [1", b"7", b"", b"study: 7", b"!!python/object:os.system x"],
+)
+def test_a_damaged_cell_of_another_command_stops_no_estimate(tmp_path, content):
+    """Nested deep enough, a configuration ended the process inside YAML's loader."""
+    before = jobs(tmp_path, "seed=0,2", "study.sentences=50")
+    for job in before:
+        write_cell(job)
+        stage(job, "01-writing", 7.0)
+    folder = before[1].cell.folder
+    (folder / "config.yaml").write_bytes(content)
+    (folder.parent / "gone").symlink_to("nowhere")
+    (folder.parent / "file").write_text("no cell")
+    assert estimate(jobs(tmp_path, "seed=1", "study.sentences=50"), []).seconds == pytest.approx(7.0)
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, '{"seconds": Infinity}', '{"seconds": 1' + "0" * 400 + "}", "7"])
+def test_a_time_that_is_none_does_not_count(tmp_path, content):
+    (job,) = jobs(tmp_path)
+    stage(job, "01-writing", 7.0)
+    stage(job, "02-measuring", 7.0)
+    (job.cell.folder / "stages" / "02-measuring" / "stage.json").write_text(content)
+    assert stage_seconds(job.cell.folder).keys() == {"01-writing"}
+
+
 def test_a_shared_stage_counts_for_each_cell_with_its_part(tmp_path):
     found = jobs(tmp_path, "mitigation=none,prompt,augment")
     stage(found[0], "01-seed-corpus", 30.0, linked=found[1:])

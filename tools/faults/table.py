@@ -34,6 +34,7 @@ TESTS = {
     "ways in which a server repeats the key": (f"{SERVER}::test_a_key_that_a_server_repeats", 1),
     "W&B services that refuse": (f"{TRACKING}_wandb_refusals.py", 1),
     "kinds of damage to a finished cell": (f"{TRACKING}_damage.py", 1),
+    "kinds of damage at each of 29 places of a store": (f"{TRACKING}_damage_everywhere.py", 29),
     "power cuts, each with names kept and with names lost": (f"{TRACKING}_power_cut.py::test_after_a_power_cut_the", 2),
     "files of sentences that are none": (f"{PAIRS}::test_a_neutral_file_that_is_none", 1),
     "ways in for a model's own code": (f"{END_TO_END}/test_unsafe_models.py", 1),

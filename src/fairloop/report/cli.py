@@ -1,12 +1,14 @@
 """The command `fairloop-report`: compare the finished cells of a run store, or two cells or sweeps with each other."""
 
 import argparse
+import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
-from fairloop.console import entry
+from fairloop.console import entry, warn
 from fairloop.errors import UserError
 
 PROJECT = "wandb:"  # before ENTITY/PROJECT: the runs are copied from Weights & Biases
@@ -68,17 +70,29 @@ def show_report(
     from fairloop.report.recursion.conditions import conditions
     from fairloop.report.recursion.strategies import comparisons
     from fairloop.report.terminal import print_report
-    from fairloop.report.write import FOLDER, write_files
+    from fairloop.report.write import write_files
 
     console = console or Console(highlight=False)
     runs = read_runs(runs_dir, cells)
     found = conditions(runs.cells)
     compared = comparisons(found)
     debiased = debiasings(runs.cells)
-    paths = write_files(runs, found, compared, Path(out_dir) if out_dir else Path(runs_dir) / FOLDER, debiased)
+    paths = write_files(runs, found, compared, Path(out_dir) if out_dir else _folder(Path(runs_dir)), debiased)
     print_report(runs, found, compared, console, debiased)
     for path in paths.existing():
         console.print(str(path), markup=False, soft_wrap=True, highlight=False)
+
+
+def _folder(store: Path) -> Path:
+    """Return where a store's report is written: below it, or, if it can only be read, in a temporary folder."""
+    from fairloop.report.write import FOLDER
+
+    folder = store / FOLDER
+    if os.access(folder if folder.is_dir() else store, os.W_OK):
+        return folder
+    elsewhere = Path(tempfile.mkdtemp(prefix="fairloop-report-"))
+    warn(f"fairloop: {store} cannot be written: the report is in {elsewhere}")
+    return elsewhere
 
 
 def show_difference(first: str, second: str, out_dir: Path | str | None = None, console: Console | None = None) -> None:
@@ -90,10 +104,9 @@ def show_difference(first: str, second: str, out_dir: Path | str | None = None, 
     """
     from fairloop.report.difference.changes import compare, select
     from fairloop.report.difference.page import write_difference
-    from fairloop.report.write import FOLDER
 
     console = console or Console(highlight=False)
     sides = (select(first, second), select(second, first))
-    folder = Path(out_dir) if out_dir else sides[0].store / FOLDER
+    folder = Path(out_dir) if out_dir else _folder(sides[0].store)
     for path in write_difference(compare(*sides), folder, console):
         console.print(str(path), markup=False, soft_wrap=True, highlight=False)

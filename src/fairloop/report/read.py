@@ -10,10 +10,8 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from fairloop.errors import UserError
-from fairloop.files import canonical_json
+from fairloop.files import canonical_json, read_yaml
 from fairloop.mitigation.compose import name_of
 from fairloop.statistics.estimate import Estimate
 from fairloop.statistics.means import student_mean
@@ -373,8 +371,8 @@ def _config(path: Path) -> dict[str, Any]:
     try:
         data = _by_groups(text)
         if data is None:
-            data = _yaml(text)
-    except (yaml.YAMLError, RecursionError):
+            data = read_yaml(text)
+    except ValueError:
         raise _NotUsableError(f"damaged: {path.name} is not YAML") from None
     if not isinstance(data, dict):
         raise _NotUsableError(f"damaged: {path.name} holds no configuration")
@@ -402,15 +400,10 @@ def _by_groups(text: str) -> dict[str, Any] | None:
 @lru_cache(maxsize=4096)
 def _group(text: str) -> dict[str, Any] | None:
     try:
-        data = _yaml(text)
-    except (yaml.YAMLError, RecursionError):
+        data = read_yaml(text)
+    except ValueError:
         return None
     return data if isinstance(data, dict) else None
-
-
-def _yaml(text: str) -> Any:
-    # Both are safe loaders.
-    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 def _measures(path: Path) -> dict[tuple[str, int | None], Estimate]:

@@ -1,6 +1,7 @@
 """How long the missing cells will compute, from the measured stages of finished cells that are like them."""
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,9 +10,10 @@ from typing import Any
 
 from fairloop.config import Configuration, check
 from fairloop.errors import UserError
+from fairloop.files import read_yaml
 from fairloop.sweep.jobs import Job
 from fairloop.tracking.stages import STAGE_FILE
-from fairloop.tracking.store import read_status
+from fairloop.tracking.store import CONFIG_FILE, STATUS_FILE, read_status
 
 # What changes a cell's result, but hardly the time it takes.
 FREE = ("seed", "initial_bias.level", "initial_bias.neutral_share")
@@ -99,9 +101,11 @@ def stage_seconds(folder: Path) -> dict[str, float]:
     for path in sorted((folder / "stages").glob(f"*/{STAGE_FILE}")):
         try:
             links = path.stat().st_nlink
-            seconds[path.parent.name] = float(json.loads(path.read_bytes())["seconds"]) / max(1, links - 1)
-        except (OSError, ValueError, KeyError, TypeError):
+            taken = float(json.loads(path.read_bytes())["seconds"]) / max(1, links - 1)
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
             continue  # damaged: it will be named when the cell is asked for it
+        if math.isfinite(taken):
+            seconds[path.parent.name] = taken
     return seconds
 
 
@@ -160,21 +164,17 @@ def _nearest(
 
 def _elsewhere(missing: Sequence[Job], complete: Sequence[Job]) -> list[tuple[Path, dict[str, Any]]]:
     """Return folders and settings of the latest finished cells of the store that are not this command's."""
-    import yaml
-
     own = {job.cell.folder for job in [*missing, *complete]}
     parents = {job.cell.folder.parent for job in missing}
-    folders = [folder for parent in parents if parent.is_dir() for folder in parent.iterdir() if folder not in own]
-    latest = sorted(folders, key=lambda folder: folder.stat().st_mtime, reverse=True)
+    folders = [path.parent for parent in parents for path in parent.glob(f"*/{STATUS_FILE}") if path.is_file()]
+    latest = sorted(set(folders) - own, key=lambda folder: folder.stat().st_mtime, reverse=True)
     found: list[tuple[Path, dict[str, Any]]] = []
     for folder in latest[: 2 * MOST_ELSEWHERE]:
         if len(found) == MOST_ELSEWHERE:
             break
         try:
             if read_status(folder).state == "complete":
-                text = (folder / "config.yaml").read_text()
-                loaded = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-                found.append((folder, _settings(check(loaded))))
-        except (OSError, yaml.YAMLError, UserError, AttributeError, TypeError):
+                found.append((folder, _settings(check(read_yaml((folder / CONFIG_FILE).read_text("utf-8"))))))
+        except (OSError, ValueError, UserError, AttributeError, TypeError):
             continue  # of an earlier version, or damaged: nothing to compare with
     return found
