@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+import urllib.request
 
 import pytest
 from command import SMALL, cells, environment, fairloop
@@ -108,6 +109,7 @@ def test_a_mistake_gets_one_line_and_status_2_and_writes_nothing(arguments, name
 def test_what_is_not_here_is_found_before_work(arguments, named, tmp_path, monkeypatch, capsys):
     for name in ("http_proxy", "https_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.setattr(urllib.request, "_opener", None)  # it keeps the proxies of its first call, here and afterwards
     assert answer([*arguments, "tracking=none"], named, tmp_path, monkeypatch, capsys) == 1
 
 

@@ -1,3 +1,4 @@
+# ruff: noqa: F811
 """Hostile input: every answer is a result or one line, never another exception, in bounded time."""
 
 import json
@@ -10,6 +11,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 from counts import tried
+from fuzzing import fuzz, share  # noqa: F401 - fixtures
 from hypothesis import given
 from hypothesis import strategies as st
 from report_store import make_cell

@@ -2,10 +2,10 @@
 
 from collections import deque
 
+import generation_models as stock
 import pytest
 import torch
 
-import conftest
 from fairloop.errors import UserError
 from fairloop.generation.in_process import InProcessGenerator
 from fairloop.generation.requests import Attempt, Example, plan_requests
@@ -64,7 +64,7 @@ def test_greedy_texts_equal_those_of_generate(tiny_model, tokenizer, batch_size)
     generator = InProcessGenerator(tiny_model, tokenizer, settings(batch_size=batch_size))
     wanted = attempts(10)
     lengths = [len(tokens.ids) for tokens in generator.tokens_of(wanted)]
-    assert min(lengths) > 2 * conftest.WINDOW
+    assert min(lengths) > 2 * stock.WINDOW
     assert len(set(lengths)) > 1
     expected = {attempt.request.item: reference(generator, attempt) for attempt in wanted}
     assert len({text for text, _ in expected.values()}) > 3
@@ -80,14 +80,14 @@ def test_chat_models_too(tiny_model, chat_tokenizer):
 
 
 def test_prompts_without_examples(tokenizer):
-    generator = InProcessGenerator(conftest.make_model("gemma3"), tokenizer, settings())
+    generator = InProcessGenerator(stock.make_model("gemma3"), tokenizer, settings())
     wanted = attempts(5, examples=0)
     assert texts(generator, wanted) == {attempt.request.item: reference(generator, attempt) for attempt in wanted}
 
 
 def sampling_generator(tokenizer, batch_size=4, **options):
     chosen = {"temperature": 1.0, "top_k": 20, "top_p": 0.95, "batch_size": batch_size, **options}
-    return InProcessGenerator(conftest.make_model("llama"), tokenizer, settings(**chosen))
+    return InProcessGenerator(stock.make_model("llama"), tokenizer, settings(**chosen))
 
 
 @pytest.mark.parametrize("options", [{}, {"repetition_penalty": 1.4}])
@@ -132,13 +132,13 @@ def test_an_empty_queue_is_answered_at_once(tokenizer):
 
 def test_more_groups_than_beginnings_are_kept(tokenizer, monkeypatch):
     monkeypatch.setattr("fairloop.generation.in_process._BEGINNINGS", 1)
-    generator = InProcessGenerator(conftest.make_model("gemma3"), tokenizer, settings(batch_size=2))
+    generator = InProcessGenerator(stock.make_model("gemma3"), tokenizer, settings(batch_size=2))
     wanted = attempts(9)
     assert texts(generator, wanted) == {attempt.request.item: reference(generator, attempt) for attempt in wanted}
 
 
 def test_a_shared_beginning_goes_through_the_model_once(tokenizer):
-    generator = InProcessGenerator(conftest.make_model("llama"), tokenizer, settings(batch_size=3))
+    generator = InProcessGenerator(stock.make_model("llama"), tokenizer, settings(batch_size=3))
     tokens_seen = []
     generator.model.base_model.register_forward_pre_hook(
         lambda _, args, kwargs: tokens_seen.append(kwargs["input_ids"].numel()), with_kwargs=True
@@ -159,9 +159,9 @@ def test_a_text_that_is_cut_off_says_so(tokenizer):
 
 def test_chat_style_needs_a_template(tokenizer):
     with pytest.raises(UserError, match="chat template"):
-        InProcessGenerator(conftest.make_model("llama"), tokenizer, settings(style="chat"))
+        InProcessGenerator(stock.make_model("llama"), tokenizer, settings(style="chat"))
 
 
 def test_a_chat_model_can_be_used_as_a_base_model(chat_tokenizer):
-    generator = InProcessGenerator(conftest.make_model("llama"), chat_tokenizer, settings(style="base"))
+    generator = InProcessGenerator(stock.make_model("llama"), chat_tokenizer, settings(style="base"))
     assert not generator.chat

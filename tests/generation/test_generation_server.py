@@ -17,13 +17,13 @@ from collections import deque
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import generation_models as stock
 import httpx
 import pytest
 from command import cells, fairloop, start
 from datasets import Dataset
 from stand_in_server import completion, serving
 
-import conftest
 from fairloop import composition
 from fairloop.errors import Fault, UserError
 from fairloop.generation import server as server_module
@@ -99,7 +99,7 @@ def test_requests_carry_the_prompts_and_seeds_of_their_asks_and_run_side_by_side
 @pytest.mark.parametrize("instruction", ["", "Write without stereotypes."])
 @pytest.mark.parametrize("form", [None, Form("Title.", "Given", "Answer", "Write.", "Write one more.")])
 def test_chat_models_get_the_messages_that_the_in_process_generator_puts_through_their_template(instruction, form):
-    tokenizer = conftest.make_tokenizer(conftest.TEMPLATE)  # a template without a system role, as Gemma's
+    tokenizer = stock.make_tokenizer(stock.TEMPLATE)  # a template without a system role, as Gemma's
     request = Request(0, 0, "engineer", tuple(CORPUS[:2]), instruction, form)
     local = chat_prompt(request, tokenizer)
     messages = chat_messages(request, system_role=False)
@@ -574,7 +574,10 @@ def same_texts_as_in_process(served, network, tokenizer, style):
 
 @pytest.mark.parametrize("style", ["base", "chat"])
 def test_a_model_behind_http_writes_what_it_writes_in_this_process(style):
-    network, tokenizer = conftest.make_model("llama"), conftest.make_tokenizer(conftest.TEMPLATE)
+    network, tokenizer = (
+        stock.make_model("llama"),
+        stock.make_tokenizer(stock.TEMPLATE),
+    )
     busy = threading.Lock()
 
     def answer(asked):
@@ -599,7 +602,10 @@ def test_a_model_behind_http_writes_what_it_writes_in_this_process(style):
 def test_transformers_serve(style, tmp_path):
     for needed in ("fastapi", "uvicorn", "openai"):
         pytest.importorskip(needed, reason="pip install 'transformers[serving]'")
-    network, tokenizer = conftest.make_model("llama"), conftest.make_tokenizer(conftest.TEMPLATE)
+    network, tokenizer = (
+        stock.make_model("llama"),
+        stock.make_tokenizer(stock.TEMPLATE),
+    )
     network.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     with transformers_serve(tmp_path) as url:

@@ -7,6 +7,8 @@ from report_store import make_cell, make_demo
 
 from fairloop.report.read import level_mean, read_runs
 from fairloop.report.recursion.conditions import conditions
+from fairloop.report.recursion.strategies import comparisons
+from fairloop.report.recursion.strategy_figures import strategy_figures
 from fairloop.report.recursion.trajectories import trajectories_figure
 
 NET = "rule/net_stereotype_rate"
@@ -109,3 +111,17 @@ def test_the_mean_over_seeds_has_students_interval_from_three_on(tmp_path):
     assert mean.high - mean.value == pytest.approx(4.302653 * values.std(ddof=1) / np.sqrt(3), rel=1e-6)
     assert np.isnan(level_mean(cells[:2], NET, 3).low)
     assert level_mean(cells[:1], NET, 3) == cells[0].get(NET, 3)
+
+
+@pytest.mark.parametrize("mitigations", [((), ("augment",)), ((), ("augment",), ("prompt",), ("contrastive",))])
+@pytest.mark.parametrize("mitigated", [False, True])
+def test_no_figure_of_a_grid_is_cut_off_however_small_the_grid(tmp_path, mitigations, mitigated):
+    make_demo(tmp_path, seeds=(0, 1), mitigations=mitigations, mitigated=mitigated)
+    make_cell(tmp_path, level=0.1, seed=2)  # an unfinished sweep has more seeds in one panel than in another
+    (comparison,) = comparisons(conditions(read_runs(tmp_path).cells))
+    figures = strategy_figures(comparison)
+    assert len(figures) >= 2
+    for figure in figures:
+        pixels = np.asarray(Image.open(io.BytesIO(figure.drawing.png)).convert("L"))
+        for edge in (pixels[:3], pixels[-3:], pixels[:, :3], pixels[:, -3:]):
+            assert edge.min() == 255, figure.name

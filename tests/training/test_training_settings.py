@@ -68,3 +68,18 @@ def test_precision_is_what_was_asked_for(tmp_path):
         settings = TrainerSettings(accelerator="cpu", precision=precision)
         assert uses_bfloat16(settings) == (precision == "bfloat16")
         assert build_trainer(settings, tmp_path, max_steps=1).precision == wanted
+
+
+def test_an_interrupted_training_is_an_interruption(tmp_path, monkeypatch):
+    """Lightning ends the process with status 1 on Ctrl-C; the command has to end with 130 and its own line."""
+    from types import SimpleNamespace
+
+    from fairloop.training import trainer
+
+    def fit(*_, **__):
+        raise SystemExit(1)
+
+    monkeypatch.setattr(trainer, "build_trainer", lambda *_, **__: SimpleNamespace(fit=fit))
+    module = SimpleNamespace(parts=1, patience=0)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(module, SimpleNamespace(total_steps=3), TrainerSettings(accelerator="cpu"), tmp_path, owner="x")

@@ -86,6 +86,18 @@ def render(figure: "Canvas") -> Drawing:
     return Drawing(png.getvalue(), svg.getvalue())
 
 
+def legend_at_the_foot(figure: "Canvas", handles: Sequence[Any], labels: Sequence[str], **looks: Any) -> float:
+    """Put a legend below all panels, in as many columns as there is room for; return its height in inches."""
+    for columns in range(len(labels), 0, -1):
+        legend = figure.legend(
+            handles, labels, loc="lower center", ncols=columns, bbox_to_anchor=(0.5, 0.0), borderaxespad=0.3, **looks
+        )
+        if legend.get_window_extent().width <= figure.bbox.width or columns == 1:
+            break
+        legend.remove()
+    return 0.1 + 0.22 * float(np.ceil(len(labels) / columns))
+
+
 def spread(items: Sequence[Item], most: int) -> Sequence[Item]:
     """Return at most so many items, evenly spread over all: more would not be told apart."""
     if len(items) <= most:

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fairloop.catalogue import catalogue
-from fairloop.report.drawing import LINES, PAPER, REST, Drawing, Figure, drawn, share_limits, spread
+from fairloop.report.drawing import (
+    LINES,
+    PAPER,
+    REST,
+    Drawing,
+    Figure,
+    drawn,
+    legend_at_the_foot,
+    share_limits,
+    spread,
+)
 from fairloop.report.read import MITIGATED
 from fairloop.report.recursion.conditions import GENDERED_SHARE, NET_RATE, NET_RATE_AMONG_GENDERED, Condition
 from fairloop.report.recursion.strategies import (
@@ -246,8 +256,8 @@ def _reductions_legend(figure: "Canvas", axes: "Axes", shown: Iterable[Reduction
     if any(one.unlearned for one in shown):
         handles.append(axes.plot([], [], ls="none")[0])
         labels.append(f"{UNLEARNED} a classifier learned nothing")
-    figure.legend(handles, labels, loc="lower center", ncols=len(labels), bbox_to_anchor=(0.5, 0.0))
-    figure.tight_layout(rect=(0, 0.35 / figure.get_size_inches()[1], 1, 1), w_pad=2.0)
+    space = legend_at_the_foot(figure, handles, labels)
+    figure.tight_layout(rect=(0, space / figure.get_size_inches()[1], 1, 1), w_pad=2.0)
 
 
 def _scatter(comparison: Comparison) -> Drawing:
@@ -262,8 +272,8 @@ def _scatter(comparison: Comparison) -> Drawing:
             axes.set_xlabel(axis_title(EMBEDDING))
         panels[0].set_ylabel(axis_title(DOWNSTREAM))
         handles, labels = panels[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="lower center", ncols=len(labels), bbox_to_anchor=(0.5, 0.0))
-        figure.tight_layout(rect=(0, 0.06, 1, 1), w_pad=1.5)
+        space = legend_at_the_foot(figure, handles, labels)
+        figure.tight_layout(rect=(0, space / figure.get_size_inches()[1], 1, 1), w_pad=1.5)
 
     return drawn(draw, 12.0, 4.6)
 

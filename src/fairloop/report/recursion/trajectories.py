@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
-from fairloop.report.drawing import LINES, PAPER, REST, Drawing, drawn, share_limits, spread
+from fairloop.report.drawing import LINES, PAPER, REST, Drawing, drawn, legend_at_the_foot, share_limits, spread
 from fairloop.report.read import level_mean
 from fairloop.report.recursion.conditions import FACTORS, NET_RATE, PAPER_RANGE, Condition, named, rests
 from fairloop.statistics.equilibrium import Equilibrium
@@ -62,17 +62,14 @@ def level_styles(conditions: Sequence[Condition]) -> dict[float, Any]:
 
 def legend_below(figure: "Figure", panels: Sequence["Axes"]) -> None:
     """Lay the figure out with one legend under all panels: the levels, then what they are compared with."""
-    found: dict[str, Any] = {}
+    found: dict[str, tuple[Any, str]] = {}  # a level stands once, though panels may have it over more or fewer seeds
     for axes in panels:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            found.setdefault(label, handle)
-    labels = sorted(found, key=lambda label: not label.startswith("initial bias"))
-    columns = 3 if sum(map(len, labels)) > 125 else len(labels)
-    figure.legend(
-        [found[label] for label in labels], labels, loc="lower center", ncols=columns, handlelength=3.0,
-        bbox_to_anchor=(0.5, 0.0), borderaxespad=0.3,
-    )  # fmt: skip
-    space = 0.1 + 0.22 * math.ceil(len(labels) / columns)
+            level = label.partition(" (")[0]
+            found[level] = (handle, label if found.get(level, (handle, label))[1] == label else level)
+    entries = sorted(found.values(), key=lambda entry: not entry[1].startswith("initial bias"))
+    handles, labels = zip(*entries, strict=True)
+    space = legend_at_the_foot(figure, handles, labels, handlelength=3.0)
     figure.tight_layout(rect=(0, space / figure.get_size_inches()[1], 1, 1), w_pad=2.0, h_pad=2.0)
 
 
