@@ -95,6 +95,14 @@ def test_means_over_the_published_groups(tiny_plm, write):
     sizes = [abs(result.value(f"seat/{test}/effect_size")) for test in tests]
     assert result.value("seat/mean_abs_effect_size") == pytest.approx(np.mean(sizes))
     assert "seat/race_mean_abs_effect_size" not in {measurement.metric for measurement in result.measurements}
+    undefined = json.loads(files[f"{tests[0]}.jsonl"])
+    files[f"{tests[0]}.jsonl"] = json.dumps({**undefined, "attr2": undefined["attr1"]})
+    rest = measure(tiny_plm("bert"), SeatSettings(data=str(write(files)), verify=False))
+    (mean,) = [one for one in rest.measurements if one.metric == "seat/mean_abs_effect_size"]
+    assert mean.value == pytest.approx(np.mean(sizes[1:]))
+    assert mean.n == len(tests) - 1  # it says of how many
+    fewer = SeatSettings(data=str(write(files)), verify=False, tests=tests[1:])
+    assert "seat/mean_abs_effect_size" not in {one.metric for one in measure(tiny_plm("bert"), fewer).measurements}
 
 
 def test_chosen_tests_only_and_an_unknown_one(tiny_plm, write):

@@ -126,6 +126,7 @@ def _read_test(path: Path) -> SeatTest:
 def run(task: Task, settings: SeatSettings) -> BenchmarkResult:
     """Run the tests; each gives an effect size and a p-value."""
     tests = read(task.folder, settings.tests)
+    asked = {test.name for test in tests}
     tests, skipped = _within_window(task, tests)
     sentences = sorted({sentence for test in tests for part in test.sets.values() for sentence in part})
     pooling: Pooling = settings.pooling
@@ -143,7 +144,7 @@ def run(task: Task, settings: SeatSettings) -> BenchmarkResult:
             skipped.append(Skipped(test.name, "no effect size: its targets are all associated alike"))
     if not items:
         raise Fault(f"{task.folder}: none of its {len(tests)} tests has an effect size")
-    measurements = _measurements(items)
+    measurements = _measurements(items, asked)
     total = sum(len(part) for test in tests for part in test.sets.values()) + len(skipped)
     measurements.append(skipped_measurement("seat", skipped, total))
     return BenchmarkResult(
@@ -239,7 +240,11 @@ def _interval(first: np.ndarray, second: np.ndarray, seed: int, test: str, resam
     return float(low), float(high)
 
 
-def _measurements(items: list[SeatItem]) -> list[Measurement]:
+def _measurements(items: list[SeatItem], asked: set[str]) -> list[Measurement]:
+    """Return the tests' measures, and the mean of each group of which every test was `asked` for.
+
+    A mean is over the group's tests that have an effect size; its n says how many these are.
+    """
     measurements = []
     for item in items:
         sentences = item.target_sentences
@@ -249,13 +254,11 @@ def _measurements(items: list[SeatItem]) -> list[Measurement]:
         ]
     sizes = {item.test: abs(item.effect_size) for item in items}
     published = [*GROUPS.items(), ("overall", tuple(test for tests in GROUPS.values() for test in tests))]
-    for group, tests in published:
-        if all(test in sizes for test in tests):
-            mean = float(np.mean([sizes[test] for test in tests]))
-            measurements.append(Measurement(f"seat/{group}_mean_abs_effect_size", mean, None, None, len(tests)))
-    if all(test in sizes for test in GROUPS["gender"]):
-        mean = float(np.mean([sizes[test] for test in GROUPS["gender"]]))
-        measurements.append(Measurement("seat/mean_abs_effect_size", mean, None, None, len(GROUPS["gender"])))
+    means = [(f"seat/{group}_mean_abs_effect_size", tests) for group, tests in published]
+    for name, tests in [*means, ("seat/mean_abs_effect_size", GROUPS["gender"])]:
+        defined = [sizes[test] for test in tests if test in sizes]
+        if defined and asked.issuperset(tests):
+            measurements.append(Measurement(name, float(np.mean(defined)), None, None, len(defined)))
     return measurements
 
 
