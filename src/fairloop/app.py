@@ -8,6 +8,7 @@ import os
 import string
 import sys
 import tempfile
+import textwrap
 import traceback
 from argparse import Namespace
 from collections.abc import Sequence
@@ -42,10 +43,11 @@ from fairloop.sweep.search import (
 )
 from fairloop.sweep.table import print_cells
 from fairloop.tracking.wandb_run import track_finished
-from fairloop.tracking.wandb_service import SETTLED, settle_offline
+from fairloop.tracking.wandb_service import SETTLED, check_variables, settle_offline
 from fairloop.tracking.wandb_sweep import log_sweep
 
 REPORT_FOLDER = "report"
+HELP_WIDTH = 80
 REPORT_STAMP = ".cells"  # names the cells that the report was made of, and their state
 
 
@@ -116,7 +118,8 @@ def run_sweep(overrides: Sequence[str], params: dict[str, Any] | None) -> int:
 
 def run_search(search: Search) -> int:
     """Run the trials that a search still lacks; inside `composition.composer()`."""
-    _check_surroundings([Job.of(search.base)])
+    launcher = Launcher.of(_of_the_command(search.overrides), int(search.sweeper.n_jobs), search.base.gpu_share)
+    _check_surroundings([Job.of(search.base)], local=launcher.share.here)
     with stored(search) as study:
         done = [trial for trial in trials_of(study) if trial.value is not None]
         console.say(
@@ -218,13 +221,18 @@ def show_help(flags: Namespace) -> int:
     }
     text = template.substitute(
         APP_CONFIG_GROUPS="".join(
-            f"{group}: {', '.join(sorted(composition.options_of(group)))}\n" for group in sorted(groups)
+            _wrapped(f"{group}: {', '.join(sorted(composition.options_of(group)))}\n") for group in sorted(groups)
         ),
         CONFIG=OmegaConf.to_yaml(composed),
-        FLAGS_HELP="".join(f"{','.join(names)} : {what}\n" for names, (what, _) in composition.FLAGS.items()),
+        FLAGS_HELP="".join(_wrapped(f"{','.join(names)} : {what}\n") for names, (what, _) in composition.FLAGS.items()),
     )
     print(text)
     return 0
+
+
+def _wrapped(line: str) -> str:
+    """Return a line of the help as lines of 80 columns, the later ones indented."""
+    return "\n".join(textwrap.wrap(line, HELP_WIDTH, subsequent_indent="    ", break_on_hyphens=False)) + "\n"
 
 
 def _hand_to_hydra(flags: Namespace) -> int:
@@ -255,6 +263,8 @@ def _check_surroundings(jobs: Sequence[Job], *, local: bool = True) -> None:
     for runs_dir in {job.configuration.runs_dir for job in jobs}:
         _check_writable(runs_dir)
     missing = [job.configuration for job in jobs if not job.cell.complete]
+    for mode in {one.tracking.mode for one in missing}:
+        check_variables(mode)
     for key, (path, revision) in {model for one in missing for model in one.models.items()}:
         require(path, revision, key)
     for one in missing:

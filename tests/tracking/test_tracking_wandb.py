@@ -249,6 +249,15 @@ def test_mode_of_the_environment_is_respected(monkeypatch):
     assert reason_to_stay_offline("online") == "no API key"
 
 
+def test_disabled_by_the_environment_writes_nothing(cell, monkeypatch, caplog):
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    with caplog.at_level("INFO", "fairloop.tracking"):
+        study(cell, TrackingSettings(mode="auto"))
+    assert said(caplog) == ["Weights & Biases: not used (WANDB_MODE=disabled)"]
+    assert not (cell.folder / "wandb").exists()
+    assert wandb_service.reason_not_to_use("offline") is None  # what was chosen goes before the variable
+
+
 @pytest.mark.parametrize("mode", ["none", "offline"])
 def test_one_line_is_said_whatever_is_shown_of_the_log(cell, tmp_path, mode):
     code = f"""

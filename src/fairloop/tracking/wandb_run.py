@@ -33,7 +33,6 @@ from fairloop.tracking.settings import TrackingSettings
 from fairloop.tracking.store import RESULT_FILES, SEALED_FILES, Cell
 from fairloop.tracking.wandb_artifacts import Artifacts, debiased_model, use
 from fairloop.tracking.wandb_service import (
-    NOT_USED,
     OFFLINE_ASKED,
     SETTLED,
     agents_run,
@@ -41,6 +40,7 @@ from fairloop.tracking.wandb_service import (
     in_one_line,
     is_first_rank,
     quiet_settings,
+    reason_not_to_use,
     reason_to_stay_offline,
 )
 from fairloop.tracking.wandb_values import csv_table, define, goal_of, numbers, table
@@ -175,8 +175,8 @@ def _tracker(
 ) -> Tracker:
     if not is_first_rank():
         return Tracker()  # the process of rank 0 tracks the cell
-    if settings.mode == "none":
-        _log.log(logging.DEBUG if SETTLED in os.environ else logging.INFO, "Weights & Biases: %s", NOT_USED)
+    if (not_used := reason_not_to_use(settings.mode)) is not None:
+        _log.log(logging.DEBUG if SETTLED in os.environ else logging.INFO, "Weights & Biases: %s", not_used)
         return Tracker()
     if agents_run() is not None:
         if _agents_cell not in ([], [cell.key]):

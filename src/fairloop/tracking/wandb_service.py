@@ -12,13 +12,19 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
+from fairloop.errors import UserError
+
 SERVICE = "https://api.wandb.ai"
 REACH_SECONDS = 5.0
 INIT_SECONDS = 30.0
 FINISH_SECONDS = 120.0
 OFFLINE_ASKED = "tracking.mode=offline"
 NOT_USED = "not used (tracking.mode=none)"
+DISABLED = "not used (WANDB_MODE=disabled)"
 MOST_ANSWERED = 65_536
+
+MODES = ("online", "offline", "disabled", "dryrun", "run", "shared")
+"""What W&B takes for WANDB_MODE."""
 
 SETTLED = "FAIRLOOP_WANDB_OFFLINE"
 """The environment variable that tells the cells of a command, in any process, why their runs are offline."""
@@ -26,16 +32,44 @@ SETTLED = "FAIRLOOP_WANDB_OFFLINE"
 _log = logging.getLogger("fairloop.tracking")
 
 
+def check_variables(mode: str) -> None:
+    """Refuse variables of the environment that W&B would stumble over in each cell; any will do without W&B.
+
+    Raises:
+        UserError: WANDB_MODE is no mode, or WANDB_BASE_URL is no address.
+    """
+    if mode == "none":
+        return
+    chosen, address = os.environ.get("WANDB_MODE"), os.environ.get("WANDB_BASE_URL")
+    if chosen and chosen not in MODES:
+        raise UserError.of("WANDB_MODE", chosen, f"allowed is one of {', '.join(MODES)}")
+    if address:
+        try:
+            parts = urlsplit(address)
+            usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            usable = False
+        if not usable:
+            raise UserError.of("WANDB_BASE_URL", address, f"allowed is an address such as {SERVICE}")
+
+
+def reason_not_to_use(mode: str) -> str | None:
+    """Return why W&B is not used at all, None if it is: WANDB_MODE=disabled counts unless a mode was chosen."""
+    if mode == "none":
+        return NOT_USED
+    return DISABLED if mode == "auto" and os.environ.get("WANDB_MODE") == "disabled" else None
+
+
 def settle_offline(mode: str, runs_dir: str) -> None:
     """Find out once, for all cells of a command, whether their runs are offline, and say so in one line."""
     if agents_run() is not None:
         return
-    reason = NOT_USED if mode == "none" else reason_to_stay_offline(mode)
+    reason = reason_not_to_use(mode) or reason_to_stay_offline(mode)
     if reason is None:
         return
     os.environ[SETTLED] = reason
-    if reason == NOT_USED:
-        _log.info("Weights & Biases: %s", NOT_USED)
+    if reason in (NOT_USED, DISABLED):
+        _log.info("Weights & Biases: %s", reason)
         return
     places = f"{runs_dir}/*/*/wandb {runs_dir}/.sweeps/wandb"
     level = logging.INFO if reason == OFFLINE_ASKED else logging.WARNING
@@ -50,7 +84,7 @@ def reason_to_stay_offline(mode: str) -> str | None:
     """
     if mode == "offline":
         return OFFLINE_ASKED
-    if mode == "auto" and os.environ.get("WANDB_MODE") in ("offline", "dryrun", "disabled"):
+    if mode == "auto" and os.environ.get("WANDB_MODE") in ("offline", "dryrun"):
         return f"WANDB_MODE={os.environ['WANDB_MODE']}"
     if SETTLED in os.environ:
         return os.environ[SETTLED]

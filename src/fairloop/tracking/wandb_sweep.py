@@ -23,6 +23,7 @@ from fairloop.tracking.wandb_service import (
     in_one_line,
     is_first_rank,
     quiet_settings,
+    reason_not_to_use,
     reason_to_stay_offline,
 )
 from fairloop.tracking.wandb_values import csv_table, define, goal_of, table
@@ -48,7 +49,7 @@ def log_sweep(
         catalogue: what is known of measures.
         files: the report's files: PNG files become images, CSV files tables, others are left alone.
     """
-    if len(cells) < 2 or settings.mode == "none" or agents_run() is not None or not is_first_rank():
+    if len(cells) < 2 or reason_not_to_use(settings.mode) or agents_run() is not None or not is_first_rank():
         return
     try:
         _log_sweep(settings, cells, catalogue, list(files))

@@ -81,7 +81,8 @@ _SET = 4
 
 def _in_order(value: object) -> object:
     """Return a list as a tuple in one order, each once: neither decides a result."""
-    return tuple(sorted(set(map(str, value)))) if isinstance(value, list) else value
+    taken = isinstance(value, list) and all(isinstance(one, str) for one in value)
+    return tuple(sorted(set(value))) if taken else value
 
 
 class BbqSettings(BenchmarkSettings):
