@@ -125,10 +125,11 @@ def measure_downstream(
     if not asked or not training.can_be_learned():
         return undefined(METRICS)
     versions = [*(pair.male for pair in everything), *(pair.female for pair in everything)]
-    cached = _asked_once(embed, training.texts, versions)
+    cached = _embedded_once(embed, training.texts, versions)
     chosen = [everything[place] for place in asked]
     classifier, refits, right = _train(training, cached, fit)
-    found = score(ask(classifier, chosen), [ask(one, chosen) for one in refits], seed=seed, resamples=resamples)
+    answers, *others = (answers_of(one, chosen) for one in (classifier, *refits))
+    found = score(answers, others, seed=seed, resamples=resamples)
     own = estimate_share(right, clusters=training.groups[: len(right)].tolist())
     found.append(Measurement.of("downstream/cross_fitted_accuracy", own))
     found.append(Measurement("downstream/pairs", float(len(asked)), None, None, len(known)))
@@ -157,7 +158,7 @@ def _train(training: TrainingSet, embed: Embed, fit: Fit | None) -> tuple[Classi
     return classifier, refits, right
 
 
-def _asked_once(embed: Embed, *calls: Sequence[str]) -> Embed:
+def _embedded_once(embed: Embed, *calls: Sequence[str]) -> Embed:
     """Return an encoder that knows the texts of these calls from memory, whatever part of them is asked for."""
     known: dict[str, NDArray[np.floating]] = {}
     for texts in calls:
@@ -166,7 +167,7 @@ def _asked_once(embed: Embed, *calls: Sequence[str]) -> Embed:
     return lambda texts: np.stack([known[text] if text in known else embed([text])[0] for text in texts])
 
 
-def ask(classifier: Classifier, pairs: Sequence[CounterfactualPair]) -> Answers:
+def answers_of(classifier: Classifier, pairs: Sequence[CounterfactualPair]) -> Answers:
     """Return the classifier's answers to both versions of each pair."""
     answers = classifier.probabilities([*(pair.male for pair in pairs), *(pair.female for pair in pairs)])
     occupations = tuple(pair.occupation for pair in pairs)
