@@ -10,7 +10,7 @@ from fairloop.corpus.heldout import CounterfactualPair
 from fairloop.corpus.mentions import mask_occupation
 from fairloop.lexicon import occupation, occupations
 from fairloop.metrics import load
-from fairloop.metrics.downstream import METRICS, Answers, answers_of, fit_logistic_regression, measure_downstream, score
+from fairloop.metrics.downstream import METRICS, Answers, ask, fit_logistic_regression, measure_downstream, score
 
 HELDOUT = {"plumber": "pipe", "carpenter": "board", "nurse": "bandage", "secretary": "letter"}
 PAIRS = [
@@ -58,7 +58,7 @@ class Judge:
 
 
 def test_a_classifier_that_sees_gender_only_has_the_whole_bias():
-    found = table(score(answers_of(Judge(tuple(HELDOUT), "pronoun"), PAIRS), seed=0))
+    found = table(score(ask(Judge(tuple(HELDOUT), "pronoun"), PAIRS), seed=0))
     assert found["bias"].value == found["flip_rate"].value == 1
     assert (found["bias"].low, found["bias"].high) == (1, 1)
     assert found["accuracy"].value == 0.25  # plumber right for him, nurse right for her, of four occupations
@@ -70,7 +70,7 @@ def test_a_classifier_that_sees_gender_only_has_the_whole_bias():
 
 
 def test_a_classifier_that_sees_the_work_only_has_none():
-    found = table(score(answers_of(Judge(tuple(HELDOUT), "thing"), PAIRS), seed=0))
+    found = table(score(ask(Judge(tuple(HELDOUT), "thing"), PAIRS), seed=0))
     assert found["accuracy"].value == 1
     for name in ("bias", "tpr_gap", "tpr_gap_rms", "flip_rate"):
         assert found[name].value == found[name].low == found[name].high == 0
@@ -229,9 +229,7 @@ def test_the_interval_covers_the_noise_of_training():
             male, female = (" ".join([words[0], f"{float(words[1]) + side:.3f}", *words[2:]]) for side in (1.5, -1.5))
             pairs.append(CounterfactualPair(name, male, female))
         whole = table(measure_downstream(texts, names, embed, pairs, seed=replicate, resamples=400))["bias"]
-        given = table(
-            score(answers_of(fit_logistic_regression(texts, names, embed), pairs), seed=replicate, resamples=400)
-        )
+        given = table(score(ask(fit_logistic_regression(texts, names, embed), pairs), seed=replicate, resamples=400))
         return whole, given["bias"]
 
     found = [measured(replicate) for replicate in range(80)]

@@ -22,7 +22,7 @@ from fairloop.lexicon import occupation
 from fairloop.measures.catalogue import Declared
 from fairloop.measures.measurement import Measurement
 from fairloop.metrics.linear_models import fit_softmax, softmax
-from fairloop.metrics.metric import Embed, Metric, Sample
+from fairloop.metrics.metric import Embed, Metric, of_sample
 from fairloop.metrics.training_set import TrainingSet, columns_of_refits, learned, one_thread, spread, undefined
 from fairloop.seeding import derive
 from fairloop.statistics.bootstrap import cluster_numbers, divide
@@ -125,11 +125,10 @@ def measure_downstream(
     if not asked or not training.can_be_learned():
         return undefined(METRICS)
     versions = [*(pair.male for pair in everything), *(pair.female for pair in everything)]
-    cached = _embedded_once(embed, training.texts, versions)
+    cached = _asked_once(embed, training.texts, versions)
     chosen = [everything[place] for place in asked]
     classifier, refits, right = _train(training, cached, fit)
-    answers, *others = (answers_of(one, chosen) for one in (classifier, *refits))
-    found = score(answers, others, seed=seed, resamples=resamples)
+    found = score(ask(classifier, chosen), [ask(one, chosen) for one in refits], seed=seed, resamples=resamples)
     own = estimate_share(right, clusters=training.groups[: len(right)].tolist())
     found.append(Measurement.of("downstream/cross_fitted_accuracy", own))
     found.append(Measurement("downstream/pairs", float(len(asked)), None, None, len(known)))
@@ -158,7 +157,7 @@ def _train(training: TrainingSet, embed: Embed, fit: Fit | None) -> tuple[Classi
     return classifier, refits, right
 
 
-def _embedded_once(embed: Embed, *calls: Sequence[str]) -> Embed:
+def _asked_once(embed: Embed, *calls: Sequence[str]) -> Embed:
     """Return an encoder that knows the texts of these calls from memory, whatever part of them is asked for."""
     known: dict[str, NDArray[np.floating]] = {}
     for texts in calls:
@@ -167,7 +166,7 @@ def _embedded_once(embed: Embed, *calls: Sequence[str]) -> Embed:
     return lambda texts: np.stack([known[text] if text in known else embed([text])[0] for text in texts])
 
 
-def answers_of(classifier: Classifier, pairs: Sequence[CounterfactualPair]) -> Answers:
+def ask(classifier: Classifier, pairs: Sequence[CounterfactualPair]) -> Answers:
     """Return the classifier's answers to both versions of each pair."""
     answers = classifier.probabilities([*(pair.male for pair in pairs), *(pair.female for pair in pairs)])
     occupations = tuple(pair.occupation for pair in pairs)
@@ -323,18 +322,6 @@ def fit_logistic_regression(
     return LogisticClassifier(embed, classes, mean, scale, weights)
 
 
-def _measure(sample: Sample, settings: None) -> list[Measurement]:
-    return measure_downstream(
-        sample.texts,
-        sample.occupations,
-        sample.encoder,
-        sample.pairs,
-        seed=sample.seed,
-        resamples=sample.resamples,
-        groups=sample.groups,
-    )
-
-
 METRIC = Metric(
     "downstream",
     (
@@ -348,7 +335,7 @@ METRIC = Metric(
         Declared("downstream/learned", "whether the classifier learned", "learned"),
         Declared("downstream/pairs", "pairs asked about", "pairs", count=True),
     ),
-    _measure,
+    of_sample(measure_downstream),
     description="Bias of a classifier that is trained on the sentences to predict the occupation (its own words "
     "removed) and asked about held-out counterfactual pairs, which differ in gender only: shift of probability towards "
     "male-majority occupations, accuracy, true positive rate gap, flipped predictions.",
