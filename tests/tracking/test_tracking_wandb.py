@@ -21,6 +21,7 @@ from fairloop.tracking import wandb_run
 from fairloop.tracking.settings import TrackingSettings
 from fairloop.tracking.store import Cell
 from fairloop.tracking.wandb_run import Tracker, reason_to_stay_offline, tracked
+from fairloop.tracking.wandb_service import reason_not_to_use
 
 HOSTILE = "<script>alert('é')</script> \u202e\U0001f469"
 
@@ -255,7 +256,7 @@ def test_disabled_by_the_environment_writes_nothing(cell, monkeypatch, caplog):
         study(cell, TrackingSettings(mode="auto"))
     assert said(caplog) == ["Weights & Biases: not used (WANDB_MODE=disabled)"]
     assert not (cell.folder / "wandb").exists()
-    assert wandb_service.reason_not_to_use("offline") is None  # what was chosen goes before the variable
+    assert reason_not_to_use("offline") is None  # what was chosen goes before the variable
 
 
 @pytest.mark.parametrize("mode", ["none", "offline"])
