@@ -121,10 +121,8 @@ def try_one(study: str, launcher: str, kills: int, moments: random.Random, log: 
             after = moments.uniform(0.5, 1.1 * whole)
             grace = moments.uniform(0.5, 1.1 * whole)
             killed = kill_once(command, Path(other), after, grace, moments if row.kills % 2 else None)
-            _note(
-                log,
-                f"{study}, {launcher}: after {after:.1f} s: {' and '.join(killed) or 'finished'}, {len(_cells(Path(other)))} cells whole",
-            )
+            what = " and ".join(killed) or "finished"
+            _note(log, f"{study}, {launcher}: after {after:.1f} s: {what}, {len(_cells(Path(other)))} cells whole")
             row.kills += len(killed)
             row.of_workers += killed.count("worker")
             if not killed:
