@@ -55,6 +55,9 @@ STUDIES = {
 }  # fmt: skip
 LAUNCHERS = {"in process": [], "joblib": ["hydra/launcher=fairloop_joblib", "hydra.launcher.n_jobs=2"]}
 
+MOMENT = 0.4
+"""A kill comes within this share of the time of an undisturbed run: the next command goes on, and so gets further."""
+
 
 @dataclass
 class Row:
@@ -118,8 +121,8 @@ def try_one(study: str, launcher: str, kills: int, moments: random.Random, log: 
         row = Row(study, launcher, "memory" if apart else "disk", 0, 0, len(_cells(Path(disk))), 0, 0, 0)
         _note(log, f"{study}, {launcher}: undisturbed in {whole:.0f} s, {row.cells} cells")
         while row.kills < kills:
-            after = moments.uniform(0.5, 1.1 * whole)
-            grace = moments.uniform(0.5, 1.1 * whole)
+            after = moments.uniform(0.5, max(1.0, MOMENT * whole))
+            grace = moments.uniform(0.5, max(1.0, MOMENT * whole))
             killed = kill_once(command, Path(other), after, grace, moments if row.kills % 2 else None)
             what = " and ".join(killed) or "finished"
             _note(log, f"{study}, {launcher}: after {after:.1f} s: {what}, {len(_cells(Path(other)))} cells whole")
