@@ -15,7 +15,14 @@ from fairloop.report.fair_gender.effects import Debiasing
 from fairloop.report.fair_gender.tables import debiasing_tables
 from fairloop.report.page import other_studies
 from fairloop.report.read import Runs
-from fairloop.report.recursion.conditions import FACTORS, Condition, named, settle_or_disappear, verdict_in_words
+from fairloop.report.recursion.conditions import (
+    FACTORS,
+    Condition,
+    named,
+    net_rate_alone,
+    settle_or_disappear,
+    verdict_in_words,
+)
 from fairloop.report.recursion.strategies import Comparison
 from fairloop.report.recursion.tables import (
     change_table,
@@ -68,7 +75,7 @@ def print_report(
         if answer:
             console.print(Padding(Text(answer), (0, 0, 0, 2)))
         console.print()
-    changes = change_table([_only_net_rate(condition) for condition in conditions])
+    changes = change_table([net_rate_alone(condition) for condition in conditions])
     if changes:
         print_table(_one_condition_less(changes), console)
     for comparison in comparisons:
@@ -103,10 +110,6 @@ def _equilibrium_lines(condition: Condition) -> Iterator[tuple[str, tuple[str, .
         line = () if found.line.resampled == "nothing" else (f"line: B* {resting_level(found)}  rho {rho}",)
         trend = f"{settling.label:<{width}}  change a generation {signed(found.trend)}"
         yield trend, (verdict_in_words(settling), *line)
-
-
-def _only_net_rate(condition: Condition) -> Condition:
-    return replace(condition, settlings=condition.settlings[:1])
 
 
 def _one_condition_less(table: Table) -> Table:
