@@ -89,6 +89,9 @@ HARMFUL = {
     "a long key": ("a" * 100_000 + "=1", "100002 characters; an override has at most 20000"),
     "a deep dictionary": ("seed=" + "{a:" * 200 + "1" + "}" * 200, "an override has at most 100 brackets"),
     "many digits": ("seed=" + "9" * 5000, "not of the form key=value"),
+    "no key": ("=1", "=1: not of the form key=value"),
+    "nothing added": ("+=", "+=: not of the form key=value"),
+    "a character that is none": ("seed=\U000101fe", "seed=\\U000101fe: not of the form"),
     "an escape sequence": ("a\x1b[31m=1", "a\\x1b[31m=1: not of the form key=value"),
 }
 

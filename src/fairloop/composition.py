@@ -227,9 +227,12 @@ def parse_overrides(lines: Sequence[str], loader: Any = None) -> list[Override]:
         if line.count("{") + line.count("[") + line.count("(") > MOST_BRACKETS:
             raise UserError(f"{line[:40]}…: an override has at most {MOST_BRACKETS} brackets")
         try:
-            parsed += parser.parse_overrides([line])
+            (override,) = parser.parse_overrides([line])
+            if not override.key_or_group:
+                raise ValueError("no key")
         except (HydraException, ValueError) as error:
             raise UserError(f"{line}: not of the form key=value (quote special characters: key='\"a b!\"')") from error
+        parsed.append(override)
     return parsed
 
 

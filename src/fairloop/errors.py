@@ -18,20 +18,23 @@ _STEERING = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
 def printable(text: str) -> str:
-    """Return one line that a terminal takes for text: control characters are spelled out, a very long one is cut."""
+    """Return one line of printable characters alone: all others are spelled out, and a very long one is cut."""
     if len(text) > LONGEST:
         text = f"{text[: LONGEST // 2]} … {text[-LONGEST // 4 :]}"
-    return spelled_out(text, keep="")
+    return "".join(one if one.isprintable() else _escape(one) for one in text)
 
 
-def spelled_out(text: str, keep: str = "\n\t") -> str:
-    """Return a text in which control and format characters, but those to `keep`, are escapes such as `\\x1b`."""
+def spelled_out(text: str) -> str:
+    """Return a text in which control and format characters, but line feeds and tabs, are escapes such as `\\x1b`."""
     if text.isprintable():
         return text
     return "".join(
-        one.encode("unicode_escape").decode() if unicodedata.category(one) in _STEERING and one not in keep else one
-        for one in text
+        _escape(one) if unicodedata.category(one) in _STEERING and one not in "\n\t" else one for one in text
     )
+
+
+def _escape(one: str) -> str:
+    return one.encode("unicode_escape").decode()
 
 
 def shown(value: object) -> str:

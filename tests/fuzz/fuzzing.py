@@ -7,11 +7,12 @@ Each target counts its inputs; `make fuzz` adds the counts to FUZZ_COUNTS, which
 import json
 import os
 import time
+from functools import wraps
 from pathlib import Path
 
 import pytest
 from counts import tried
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis.database import DirectoryBasedExampleDatabase
 
 MINUTES = float(os.environ.get("FUZZ_MINUTES", "0"))
@@ -29,15 +30,28 @@ def share():
     return MINUTES * 60 / 7
 
 
+def _anew(target):
+    """Return a function like `target`: hypothesis decorates one only once, and keeps what it finds by its name."""
+
+    @wraps(target)
+    def again(**drawn):
+        target(**drawn)
+
+    return again
+
+
 @pytest.fixture
 def fuzz(share, request):
-    """Run a property: once and short, or again and again until its share of the time is spent."""
+    """Run a property of what strategies draw: once and short, or again and again until its share of the time is spent.
 
-    def run(target):
+    The first run tries what was found before; each draws anew.
+    """
+
+    def run(target, *strategies):
         profile = settings.get_profile("long" if MINUTES else "short")
         began = time.monotonic()
         while True:
-            profile(target)()
+            profile(given(*strategies)(_anew(target)))()
             if time.monotonic() - began >= share:
                 return
 
