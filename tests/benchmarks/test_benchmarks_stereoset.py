@@ -143,9 +143,7 @@ def test_the_leaderboards_scores_leave_professions_out_and_the_protocol_names_sp
     settings = StereoSetSettings(data=str(folder), verify=False, task="intrasentence", resamples=50, split="test")
     result = measure(plm, settings)
     three = [
-        (target, scores)
-        for target, bias_type, scores in expected_of(plm, "intrasentence")
-        if bias_type != "profession"
+        (target, scores) for target, bias_type, scores in expected_of(plm, "intrasentence") if bias_type != "profession"
     ]
     for name, value in published_scores(three).items():
         assert result.value(f"stereoset/meade2022_overall/{name}") == pytest.approx(value)
