@@ -4,7 +4,7 @@ import re
 from statistics import fmean
 
 import pytest
-from readme_tables import EXPERIMENTS, ROOT, Rows, interval, minus, number, one, read, table, tables
+from readme_tables import EXPERIMENTS, interval, minus, number, one, read, table, tables
 
 EQUILIBRIUM, FAMILIES = EXPERIMENTS / "equilibrium" / "README.md", EXPERIMENTS / "equilibrium_families" / "README.md"
 FAIR_GENDER = EXPERIMENTS / "fair_gender" / "README.md"
