@@ -20,7 +20,7 @@ import numpy as np
 from fairloop.corpus.persons import named_person
 from fairloop.measures.catalogue import Declared
 from fairloop.measures.measurement import Measurement
-from fairloop.metrics.metric import Metric, Sample
+from fairloop.metrics.metric import Metric, of_sample
 from fairloop.statistics.bootstrap import cluster_numbers, divide
 from fairloop.statistics.estimate import Estimate
 from fairloop.statistics.intervals import estimate_mean, estimate_share, jackknife
@@ -151,10 +151,6 @@ def _compression_ratio(texts: Sequence[str], units: Sequence[int]) -> Estimate:
     return jackknife(ratio(lines), left_out, len(texts), bounds=(0, math.inf))
 
 
-def _measure(sample: Sample, settings: None) -> list[Measurement]:
-    return measure_diversity(sample.texts, groups=sample.groups)
-
-
 METRIC = Metric(
     "diversity",
     (
@@ -187,7 +183,7 @@ METRIC = Metric(
             place=15,
         ),
     ),
-    _measure,
+    of_sample(measure_diversity),
     description="Diversity of a corpus: distinct-1 and distinct-2, the share of sentences that repeat an earlier one, "
     "the mean length in words, the share of sentences that name a person, the share of the commonest of these persons, "
     "their effective number (inverse Simpson), and the compression ratio of the corpus.",
