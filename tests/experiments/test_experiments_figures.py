@@ -4,7 +4,7 @@ import re
 from statistics import fmean
 
 import pytest
-from readme_tables import EXPERIMENTS, interval, minus, number, one, read, table, tables
+from readme_tables import EXPERIMENTS, ROOT, interval, minus, number, one, read, table, tables
 
 EQUILIBRIUM, FAMILIES = EXPERIMENTS / "equilibrium" / "README.md", EXPERIMENTS / "equilibrium_families" / "README.md"
 FAIR_GENDER = EXPERIMENTS / "fair_gender" / "README.md"
@@ -293,3 +293,71 @@ def test_fair_gender_tuning():
         assert any(fits(shown[2:], row, keys) for row in rows if row["seed"] == "0"), shown
     for shown in table(FAIR_GENDER, "rate | λ"):
         assert any(fits(shown, row, keys[1:4]) for row in rows if row["seed"] == "1"), shown
+
+
+# --- what the texts quote --------------------------------------------------------------------------------------------
+
+
+def equilibrium_row(metric: str) -> dict[str, str]:
+    return one("equilibrium/equilibrium_reanalysed.csv", mitigation="none", metric=metric)
+
+
+def more_biased(strategy: str) -> str:
+    """Return `63% [14, 131]`: by how much a strategy raises the bias of the pronoun task as written."""
+    row = reduction(strategy, "downstream_pronoun/bias", "as written")
+    value, high, low = (-100 * float(row[key]) for key in ("reduction", "low", "high"))
+    return f"{value:.0f}% [{low:.0f}, {high:.0f}]"
+
+
+def full_method(metric: str, kind: str, digits: int, variant: str = "fair_gender") -> str:
+    return change(one("fair_gender/debias_methods.csv", variant=variant, metric=metric), kind, digits)
+
+
+def test_the_main_readme_quotes_the_files():
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    trends = {metric: equilibrium_row(metric) for metric in (NET, AMONG)}
+    shares = " → ".join(short(number(mean_of("none", SHARE, generation), 2)) for generation in (0, 3))
+    augmented, contrastive = (reduction(one, "downstream/bias", "after the mitigation") for one in ("augment", "contrastive"))
+    sizes = [one("metric_calibration/summary.csv", metric=metric, sentences="500") for metric in (
+        "embedding/effect_size", "downstream/bias",
+    )]  # fmt: skip
+    bias = one("fair_gender/debias_methods.csv", variant="fair_gender", metric=HEADLINE)
+    less, high, low = (-100 * float(bias[key]) for key in ("relative", "relative_low", "relative_high"))
+    quoted = [
+        f"B falls to {mean_of('none', NET, 3):.2f} from every initial level",
+        f"(share {shares})",
+        f"by {number(float(trends[NET]['trend']), 3)} {interval(trends[NET], 'trend', 3)} a generation",
+        f"({number(float(trends[AMONG]['trend']), 2, signed=True)} {interval(trends[AMONG], 'trend', 2, signed=True)})",
+        f"with contrastive the pronoun task is {more_biased('contrastive')} *more* biased",
+        f"with augmentation {more_biased('augment')}",
+        f"The {100 * float(augmented['reduction']):.0f} and {100 * float(contrastive['reduction']):.0f}% less",
+        f"the embedding metric sees a change of the net rate of {float(sizes[0]['mde']):.2f}, the occupation classifier "
+        f"of {float(sizes[1]['mde']):.2f}",
+        f"{less:.0f}% [{low:.0f}, {high:.0f}] less bias on held-out templates, perplexity "
+        f"{full_method(PERPLEXITY, '%', 1)}, LMS {full_method(LMS, '', 1)}",
+        f"falls by {less:.0f}% [{low:.0f}, {high:.0f}]; pseudo-perplexity rises by "
+        f"{full_method(PERPLEXITY, '%', 1).removeprefix('+')}",
+        f"falls on the gender items ({full_method('stereoset/gender/lms', '', 1)})",
+    ]
+    assert [phrase for phrase in quoted if phrase not in text] == []
+
+
+def test_every_table_of_figures_is_recomputed_or_names_its_commit():
+    """Tables of figures that no test above reads say "no CSV" and a commit in the lines before them."""
+    recomputed = {
+        "strategy", "", "family, mitigation", "variant", "method", "method, rate", "pairs", "rate", "metric", "benchmark",
+    }  # fmt: skip
+    words_only = {"question", "group", "family", "column of `summary.csv`", "source"}
+    seen = 0
+    for readme in [ROOT / "README.md", *sorted(EXPERIMENTS.glob("*/README.md"))]:
+        for before, rows in tables(readme):
+            first, seen = rows[0][0], seen + 1
+            named = re.search(r"\b[Nn]o(t kept as)? CSV\b|no\s+CSV|CSV", before) and re.search(
+                r"commit\s+[0-9a-f]{7}", before
+            )
+            ten_generations = rows[0][1:3] == ["0", "1"]
+            if first == "" and not ten_generations or first == "step":
+                assert named, f"{readme.parent.name}: {rows[0]}"
+            else:
+                assert first in recomputed | words_only, f"{readme.parent.name}: {rows[0]}"
+    assert seen > 20
