@@ -331,8 +331,8 @@ def test_the_main_readme_quotes_the_files():
         f"with contrastive the pronoun task is {more_biased('contrastive')} *more* biased",
         f"with augmentation {more_biased('augment')}",
         f"The {100 * float(augmented['reduction']):.0f} and {100 * float(contrastive['reduction']):.0f}% less",
-        f"the embedding metric sees a change of the net rate of {float(sizes[0]['mde']):.2f}, the occupation classifier "
-        f"of {float(sizes[1]['mde']):.2f}",
+        f"the embedding metric sees a change of the net rate of {float(sizes[0]['mde']):.2f}, "
+        f"the occupation classifier of {float(sizes[1]['mde']):.2f}",
         f"{less:.0f}% [{low:.0f}, {high:.0f}] less bias on held-out templates, perplexity "
         f"{full_method(PERPLEXITY, '%', 1)}, LMS {full_method(LMS, '', 1)}",
         f"falls by {less:.0f}% [{low:.0f}, {high:.0f}]; pseudo-perplexity rises by "
@@ -344,9 +344,8 @@ def test_the_main_readme_quotes_the_files():
 
 def test_every_table_of_figures_is_recomputed_or_names_its_commit():
     """Tables of figures that no test above reads say "no CSV" and a commit in the lines before them."""
-    recomputed = {
-        "strategy", "", "family, mitigation", "variant", "method", "method, rate", "pairs", "rate", "metric", "benchmark",
-    }  # fmt: skip
+    recomputed = {"strategy", "", "family, mitigation", "variant", "method", "method, rate", "pairs", "rate", "metric"}
+    recomputed |= {"benchmark"}
     words_only = {"question", "group", "family", "column of `summary.csv`", "source"}
     seen = 0
     for readme in [ROOT / "README.md", *sorted(EXPERIMENTS.glob("*/README.md"))]:
@@ -356,7 +355,7 @@ def test_every_table_of_figures_is_recomputed_or_names_its_commit():
                 r"commit\s+[0-9a-f]{7}", before
             )
             ten_generations = rows[0][1:3] == ["0", "1"]
-            if first == "" and not ten_generations or first == "step":
+            if (first == "" and not ten_generations) or first == "step":
                 assert named, f"{readme.parent.name}: {rows[0]}"
             else:
                 assert first in recomputed | words_only, f"{readme.parent.name}: {rows[0]}"
