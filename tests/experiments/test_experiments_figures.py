@@ -1,6 +1,7 @@
 """Every table of figures in README.md and experiments/ is what a committed CSV says, or names the commit it is from."""
 
 import re
+from fnmatch import fnmatch
 from statistics import fmean
 
 import pytest
@@ -317,7 +318,9 @@ def test_the_main_readme_quotes_the_files():
     text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
     trends = {metric: equilibrium_row(metric) for metric in (NET, AMONG)}
     shares = " → ".join(short(number(mean_of("none", SHARE, generation), 2)) for generation in (0, 3))
-    augmented, contrastive = (reduction(one, "downstream/bias", "after the mitigation") for one in ("augment", "contrastive"))
+    augmented, contrastive = (
+        reduction(one, "downstream/bias", "after the mitigation") for one in ("augment", "contrastive")
+    )
     sizes = [one("metric_calibration/summary.csv", metric=metric, sentences="500") for metric in (
         "embedding/effect_size", "downstream/bias",
     )]  # fmt: skip
@@ -360,3 +363,43 @@ def test_every_table_of_figures_is_recomputed_or_names_its_commit():
             else:
                 assert first in recomputed | words_only, f"{readme.parent.name}: {rows[0]}"
     assert seen > 20
+
+
+MEASURED = {
+    "SEAT, gender tests, mean absolute effect size": ("seat/mean_abs_effect_size", 2),
+    "SEAT 6 (names; career, family), effect size": ("seat/sent-weat6/effect_size", 2),
+    "StereoSet LMS, all four types, dev split": ("stereoset/overall/lms", 1),
+    "StereoSet SS, all four types, dev split": ("stereoset/overall/ss", 1),
+    "StereoSet ICAT, all four types, dev split": ("stereoset/overall/icat", 1),
+    "StereoSet SS, gender, dev split": ("stereoset/gender/ss", 1),
+    "CrowS-Pairs (`meade2022`), all nine types": ("crows_pairs/overall/score", 1),
+    "CrowS-Pairs, the leaderboard's three types": ("crows_pairs/meade2022_overall/score", 2),
+    "CrowS-Pairs, gender": ("crows_pairs/gender/score", 1),
+    "WinoBias, pro − anti accuracy": ("winobias/overall/gap", 1),
+    "LPBS, male- minus female-majority occupations": ("lpbs/gap", 2),
+    "held-out templates, mean absolute log-odds": ("heldout_templates/mean_abs_log_odds", 2),
+    "(pseudo-)perplexity, packaged neutral sentences": ("perplexity/*perplexity", 1),
+}
+
+
+def test_main_readme_measure_a_model():
+    """A cell is the committed score, or what an earlier commit printed, marked with §; what neither has is a dash."""
+    rows = table(ROOT / "README.md", "benchmark | `minilm`")
+    assert [row[0] for row in rows] == list(MEASURED)
+    for name, *shown in rows:
+        metric, digits = MEASURED[name]
+        for plm, cell in zip(("minilm", "smollm2_135m_instruct", "gemma_3_270m"), shown, strict=True):
+            measured, printed = (
+                [row for row in read(f"benchmarks/{file}") if row["plm"] == plm and fnmatch(row["metric"], metric)]
+                for file in ("scores.csv", "as_printed.csv")
+            )
+            if measured:
+                (row,) = measured
+                numbers = [float(row[key]) for key in ("value", "low", "high") if row[key]]
+                said = [float(text) for text in re.findall(r"-?[\d.]+", cell.replace("−", "-"))]
+                assert said == [float(f"{one_of:.{digits}f}") for one_of in numbers], (name, plm)
+            elif printed:
+                assert cell == f"{printed[0]['printed']} §", (name, plm)
+                assert re.fullmatch(r"README\.md of commit [0-9a-f]{7}", printed[0]["origin"])
+            else:
+                assert cell == "–", (name, plm)

@@ -156,7 +156,10 @@ def test_prompt_adds_its_instruction_to_every_prompt():
 @pytest.mark.parametrize(
     ("choices", "line"),
     [
-        ({"argument": {}}, "mitigation=argument: use none, augment, contrastive, contrastive_augment, finetune, prompt"),
+        (
+            {"argument": {}},
+            "mitigation=argument: use none, augment, contrastive, contrastive_augment, finetune, prompt",
+        ),
         ({"base": {}}, "mitigation=base: use none, "),
         (
             {"contrastive": {"temperature": 0.0}},
