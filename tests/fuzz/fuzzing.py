@@ -41,11 +41,13 @@ def _anew(target):
 
 
 @pytest.fixture
-def fuzz(share, request):
+def fuzz(share):
     """Run a property of what strategies draw: once and short, or again and again until its share of the time is spent.
 
     The first run tries what was found before; each draws anew.
     """
+
+    ended = []
 
     def run(target, *strategies):
         profile = settings.get_profile("long" if MINUTES else "short")
@@ -53,12 +55,14 @@ def fuzz(share, request):
         while True:
             profile(given(*strategies)(_anew(target)))()
             if time.monotonic() - began >= share:
-                return
+                break
+        ended.append(target)
 
     previous = dict(tried)
     yield run
     counts = os.environ.get("FUZZ_COUNTS")
+    found = {} if ended else {tried.latest: 1}  # hypothesis tries the smallest input that fails last of all
     if counts:
         new = {name: number - previous.get(name, 0) for name, number in tried.items() if number > previous.get(name, 0)}
         with Path(counts).open("a") as file:
-            file.writelines(json.dumps([name, number]) + "\n" for name, number in new.items())
+            file.writelines(json.dumps([name, number, found.get(name, 0)]) + "\n" for name, number in new.items())
