@@ -279,7 +279,8 @@ def _composed_without(given: str, overrides: Sequence[str]) -> DictConfig | None
 def _keys_without(given: str, overrides: Sequence[str]) -> list[str]:
     """Return the keys that there are under the other choices of a command."""
     composed = _composed_without(given, overrides)
-    return known_keys(Configuration) if composed is None else list(_dotted(composed))
+    plain = None if composed is None else OmegaConf.to_container(composed)
+    return list(_dotted(plain)) if isinstance(plain, dict) else known_keys(Configuration)
 
 
 def _kind(given: str, overrides: Sequence[str]) -> str:
@@ -290,11 +291,10 @@ def _kind(given: str, overrides: Sequence[str]) -> str:
     return next((words for kind, words in kinds.items() if isinstance(node, kind)), "a value that is neither")
 
 
-def _dotted(group: DictConfig, prefix: str = "") -> Iterator[str]:
-    for name in group:
+def _dotted(group: dict[Any, Any], prefix: str = "") -> Iterator[str]:
+    for name, inner in group.items():
         yield f"{prefix}{name}"
-        inner = None if OmegaConf.is_missing(group, name) else group._get_node(name)
-        if isinstance(inner, DictConfig) and not inner._is_none():
+        if isinstance(inner, dict):
             yield from _dotted(inner, f"{prefix}{name}.")
 
 

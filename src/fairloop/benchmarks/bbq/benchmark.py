@@ -81,8 +81,9 @@ _SET = 4
 
 def _in_order(value: object) -> object:
     """Return a list as a tuple in one order, each once: neither decides a result."""
-    taken = isinstance(value, list) and all(isinstance(one, str) for one in value)
-    return tuple(sorted(set(value))) if taken else value
+    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        return value
+    return tuple(sorted(set(value)))
 
 
 class BbqSettings(BenchmarkSettings):
