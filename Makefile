@@ -76,5 +76,5 @@ $(VENV)/.with-embedded: pyproject.toml constraints.txt models.txt | $(BIN)/pip
 	@touch $@
 
 $(VENV)/.with-dev: $(VENV)/.with-embedded
-	$(INSTALL) --editable '.[embedded,train,sweep,dev]'
+	$(INSTALL) --editable '.[embedded,train,sweep,ray,optuna,dev]'
 	@touch $@

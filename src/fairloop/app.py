@@ -19,7 +19,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, flag_override
 
-from fairloop import __version__, composition, console
+from fairloop import composition, console
 from fairloop.benchmarks.registry import provide
 from fairloop.catalogue import catalogue
 from fairloop.errors import FairloopError, UserError, first_line
@@ -44,6 +44,7 @@ from fairloop.sweep.table import print_cells
 from fairloop.tracking.wandb_run import track_finished
 from fairloop.tracking.wandb_service import SETTLED, settle_offline
 from fairloop.tracking.wandb_sweep import log_sweep
+from fairloop.version import __version__
 
 REPORT_FOLDER = "report"
 REPORT_STAMP = ".cells"  # names the cells that the report was made of, and their state
@@ -64,7 +65,7 @@ def command(arguments: Sequence[str]) -> int:
         composition.parse_overrides(flags.overrides)
         check_plugins(flags.overrides)
         with composition.composer(flags.config_dir):
-            own = composition.compose_config(_of_the_command(flags.overrides), with_hydra=True).hydra
+            own = composition.compose_config(of_the_command(flags.overrides), with_hydra=True).hydra
             if not (flags.multirun or own.mode == RunMode.MULTIRUN):
                 return run_one(flags.overrides)
             if is_grid(own.sweeper):
@@ -75,25 +76,43 @@ def command(arguments: Sequence[str]) -> int:
 
 
 def run_one(overrides: Sequence[str]) -> int:
-    """Run the one cell of a command without a sweep; inside `composition.composer()`."""
+    """Run the one cell of a command without a sweep, and show it; inside `composition.composer()`."""
+    plan, outcomes = compute_cell(overrides)
+    return _finish(plan, [outcome for outcome in outcomes if outcome.state == "failed"])
+
+
+def compute_cell(overrides: Sequence[str]) -> tuple[Plan, list[Outcome]]:
+    """Run the one cell of a command without a sweep, if it is missing; inside `composition.composer()`."""
     plan = Plan.of(jobs_of([list(overrides)]))
     if plan.missing:
         _check_surroundings(plan.missing)
     plan.say()
-    outcome = Outcome(plan.jobs[0].cell.folder, "done")
     if plan.missing:
-        outcome = run_alone(overrides, run_waiting_job)
-    elif not plan.given_up:
+        return plan, [run_alone(overrides, run_waiting_job)]
+    if not plan.given_up:
         track_finished(plan.jobs[0].configuration.tracking, plan.jobs[0].cell, catalogue())
-    return _finish(plan, [outcome] if outcome.state == "failed" else [])
+    return plan, []
 
 
 def run_sweep(overrides: Sequence[str], params: dict[str, Any] | None) -> int:
-    """Run every cell of a grid that is missing in the store; inside `composition.composer()`."""
+    """Run every cell of a grid that is missing, and show all; inside `composition.composer()`."""
+    plan, failures = compute_sweep(overrides, params)
+    status = _finish(plan, failures)
+    files = sorted((Path(plan.jobs[0].configuration.runs_dir) / REPORT_FOLDER).glob("*.*"))
+    log_sweep(plan.jobs[0].configuration.tracking, [job.cell for job in plan.jobs], catalogue(), files)
+    return status
+
+
+def compute_sweep(overrides: Sequence[str], params: dict[str, Any] | None) -> tuple[Plan, list[Outcome]]:
+    """Run every cell of a grid that is missing in the store; inside `composition.composer()`.
+
+    Returns:
+        The plan, and what became of the cells that are not finished.
+    """
     plan = Plan.of(jobs_of(composition.expand_sweep(overrides, params)))
     failures: list[Outcome] = []
     if plan.missing:
-        launcher = Launcher.of(_of_the_command(overrides), len(plan.missing), plan.jobs[0].configuration.gpu_share)
+        launcher = Launcher.of(of_the_command(overrides), len(plan.missing), plan.jobs[0].configuration.gpu_share)
         _check_surroundings(plan.missing, local=launcher.share.here)
         plan.say()
         console.say(estimate(plan.missing, plan.having("complete")).line(launcher.share.cells))
@@ -108,10 +127,7 @@ def run_sweep(overrides: Sequence[str], params: dict[str, Any] | None) -> int:
         failures = run_cells(launcher, plan.missing, run_job, run_waiting_job)
     else:
         plan.say()
-    status = _finish(plan, failures)
-    files = sorted((Path(plan.jobs[0].configuration.runs_dir) / REPORT_FOLDER).glob("*.*"))
-    log_sweep(plan.jobs[0].configuration.tracking, [job.cell for job in plan.jobs], catalogue(), files)
-    return status
+    return plan, failures
 
 
 def run_search(search: Search) -> int:
@@ -238,7 +254,7 @@ def _hand_to_hydra(flags: Namespace) -> int:
     return 0
 
 
-def _of_the_command(overrides: Sequence[str]) -> list[str]:
+def of_the_command(overrides: Sequence[str]) -> list[str]:
     """Return the overrides that say how the command runs; others may fit only the choices of single cells."""
     return [line for line in overrides if _chooses(line, "hydra", "experiment", "runs_dir", "gpu_share")]
 
