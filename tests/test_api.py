@@ -118,7 +118,7 @@ def test_an_application_that_uses_hydra_itself_is_not_disturbed():
     assert not GlobalHydra.instance().is_initialized()
     with hydra.initialize_config_dir(str(conf_dir() / "study"), version_base="1.3"):
         own = GlobalHydra.instance().hydra
-        with pytest.raises(UserError, match="level=1.5"):
+        with pytest.raises(UserError, match=r"level=1\.5"):
             fairloop.run("initial_bias.level=1.5")
         assert GlobalHydra.instance().hydra is own
         assert hydra.compose("evaluate").name == "evaluate"

@@ -9,6 +9,7 @@ import io
 import os
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass, field
@@ -111,8 +112,9 @@ class Result:
     @property
     def model(self) -> Path | None:
         """The folder of the debiased model, for `from_pretrained`; None where the cell made none."""
-        found = sorted(self.folder.glob("stages/*-result/model"))
-        return found[-1] if found else None
+        from fairloop.debias.hub import model_folder
+
+        return model_folder(self.folder)
 
     @cached_property
     def figures(self) -> dict[str, Figure]:
@@ -181,7 +183,7 @@ def run(overrides: Overrides = (), *, quiet: bool = False) -> Result:
         UserError: a mistake; nothing was computed.
         Fault: the cell failed for something outside the configuration; the same call goes on after its last stage.
     """
-    from fairloop.app import compute_cell
+    from fairloop.app import compute_cell, push_models
     from fairloop.composition import composer, parse_overrides
 
     chosen = _lines(overrides)
@@ -189,6 +191,7 @@ def run(overrides: Overrides = (), *, quiet: bool = False) -> Result:
         parse_overrides(chosen)
         with composer():
             plan, outcomes = compute_cell(chosen)
+            _warn(push_models(plan))
     _raise_for(plan, outcomes)
     return Result(plan.jobs[0].cell.folder)
 
@@ -206,7 +209,7 @@ def sweep(overrides: Overrides, *, quiet: bool = False) -> Sweep:
         UserError: a mistake in any cell; nothing was computed.
         SweepFailed: some cells failed, after all others were computed.
     """
-    from fairloop.app import compute_sweep, of_the_command
+    from fairloop.app import compute_sweep, of_the_command, push_models
     from fairloop.composition import compose_config, composer, parse_overrides
     from fairloop.sweep.launch import check_plugins
     from fairloop.sweep.search import is_grid
@@ -222,6 +225,7 @@ def sweep(overrides: Overrides, *, quiet: bool = False) -> Sweep:
                     "hydra/sweeper: the command `fairloop` runs searches; `fairloop.load` reads their cells"
                 )
             plan, outcomes = compute_sweep(chosen, own.sweeper.params)
+            _warn(push_models(plan))
     return _finished(plan, outcomes)
 
 
@@ -330,6 +334,12 @@ def _default_threads() -> int:
 
 
 # --- what came out ----------------------------------------------------------------------------------------------------
+
+
+def _warn(lines: Sequence[str]) -> None:
+    """Warn of models that could not be uploaded: their cells are finished all the same."""
+    for line in lines:
+        warnings.warn(line, stacklevel=3)
 
 
 def _raise_for(plan: "Plan", outcomes: "Sequence[Outcome]") -> None:

@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf, flag_override
 from fairloop import composition, console
 from fairloop.benchmarks.registry import provide
 from fairloop.catalogue import catalogue
+from fairloop.debias.hub import check_pushes, model_folder, push
 from fairloop.errors import FairloopError, UserError, first_line
 from fairloop.files import digest_text, write_text
 from fairloop.plm.locate import require
@@ -78,12 +79,14 @@ def command(arguments: Sequence[str]) -> int:
 def run_one(overrides: Sequence[str]) -> int:
     """Run the one cell of a command without a sweep, and show it; inside `composition.composer()`."""
     plan, outcomes = compute_cell(overrides)
-    return _finish(plan, [outcome for outcome in outcomes if outcome.state == "failed"])
+    status = _finish(plan, [outcome for outcome in outcomes if outcome.state == "failed"])
+    return max(status, _show_pushes(plan))
 
 
 def compute_cell(overrides: Sequence[str]) -> tuple[Plan, list[Outcome]]:
     """Run the one cell of a command without a sweep, if it is missing; inside `composition.composer()`."""
     plan = Plan.of(jobs_of([list(overrides)]))
+    check_pushes(_repositories(plan))
     if plan.missing:
         _check_surroundings(plan.missing)
     plan.say()
@@ -100,7 +103,7 @@ def run_sweep(overrides: Sequence[str], params: dict[str, Any] | None) -> int:
     status = _finish(plan, failures)
     files = sorted((Path(plan.jobs[0].configuration.runs_dir) / REPORT_FOLDER).glob("*.*"))
     log_sweep(plan.jobs[0].configuration.tracking, [job.cell for job in plan.jobs], catalogue(), files)
-    return status
+    return max(status, _show_pushes(plan))
 
 
 def compute_sweep(overrides: Sequence[str], params: dict[str, Any] | None) -> tuple[Plan, list[Outcome]]:
@@ -110,6 +113,7 @@ def compute_sweep(overrides: Sequence[str], params: dict[str, Any] | None) -> tu
         The plan, and what became of the cells that are not finished.
     """
     plan = Plan.of(jobs_of(composition.expand_sweep(overrides, params)))
+    check_pushes(_repositories(plan))
     failures: list[Outcome] = []
     if plan.missing:
         launcher = Launcher.of(of_the_command(overrides), len(plan.missing), plan.jobs[0].configuration.gpu_share)
@@ -128,6 +132,35 @@ def compute_sweep(overrides: Sequence[str], params: dict[str, Any] | None) -> tu
     else:
         plan.say()
     return plan, failures
+
+
+def push_models(plan: Plan) -> list[str]:
+    """Upload the models of finished cells as `debias.push_to_hub` asks; return a line for each that failed."""
+    failed = []
+    for key, repository in _repositories(plan).items():
+        (job,) = (one for one in plan.jobs if one.cell.key == key)
+        folder = model_folder(job.cell.folder) if job.status().state == "complete" else None
+        if folder is not None:
+            try:
+                console.say(f"the debiased model is on the Hub: {push(folder, repository)}")
+            except FairloopError as error:
+                failed.append(str(error))
+    return failed
+
+
+def _repositories(plan: Plan) -> dict[str, str]:
+    """Return the Hub's repository of each cell that is to have one."""
+    debiased = [job for job in plan.jobs if "debias" in job.configuration.study.groups(job.configuration)]
+    chosen = {job.cell.key: getattr(job.configuration.debias, "push_to_hub", None) for job in debiased}
+    return {key: repository for key, repository in chosen.items() if repository is not None}
+
+
+def _show_pushes(plan: Plan) -> int:
+    """Upload what is to be uploaded; return the exit status."""
+    failed = push_models(plan)
+    for line in failed:
+        console.warn(f"fairloop: {line}")
+    return int(bool(failed))
 
 
 def run_search(search: Search) -> int:
