@@ -12,7 +12,7 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 
 import fairloop
-from fairloop import Fault, SweepFailed, UserError, api, app
+from fairloop import Fault, SweepFailed, UserError, api, app, console
 from fairloop.app import command
 from fairloop.composition import conf_dir
 from fairloop.report.read import read_runs
@@ -175,3 +175,14 @@ def test_the_import_is_fast_for_it_loads_no_torch_and_no_pandas():
     code = "import sys, fairloop; print([one for one in ('torch', 'pandas', 'numpy', 'hydra') if one in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=dict(os.environ))
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_quiet_prints_nothing_and_the_next_call_prints_again(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    with api._as_before(quiet=True):
+        console.say("nothing of this")
+        print("nor of this")
+    assert capsys.readouterr().out == ""
+    with api._as_before(quiet=False):
+        console.say("this")
+    assert capsys.readouterr().out == "this\n"

@@ -305,6 +305,7 @@ def _as_before(quiet: bool) -> Iterator[None]:
 
     A cell limits the threads of its process by `trainer.threads`; without this the next call would inherit them.
     """
+    from fairloop import console
     from fairloop.sweep.resources import THREAD_VARIABLES
     from fairloop.tracking.wandb_service import SETTLED
 
@@ -312,10 +313,14 @@ def _as_before(quiet: bool) -> Iterator[None]:
     before = {name: os.environ.get(name) for name in names}
     folder, torch = Path.cwd(), sys.modules.get("torch")
     threads = torch.get_num_threads() if torch else None
-    with redirect_stdout(io.StringIO()) if quiet else nullcontext():
+    was_quiet = console.stdout.quiet
+    console.stdout.quiet = was_quiet or quiet  # in a notebook it displays, past the standard output
+    with redirect_stdout(io.StringIO()) if quiet else nullcontext(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="IProgress not found")  # of a notebook without ipywidgets
         try:
             yield
         finally:
+            console.stdout.quiet = was_quiet
             for name, value in before.items():
                 os.environ.pop(name, None)
                 if value is not None:
