@@ -5,6 +5,7 @@ pictures that they show, into a folder that mkdocs reads. A link to a file that 
 """
 
 import argparse
+import os
 import re
 import shutil
 import subprocess
@@ -71,7 +72,7 @@ def main() -> int:
         config = (ROOT / "docs" / "mkdocs.yml").read_text(encoding="utf-8").replace("SOURCES", str(ROOT / "src"))
         (Path(work) / "mkdocs.yml").write_text(config, encoding="utf-8")
         command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(options.folder.absolute())]
-        return subprocess.run(command, cwd=work, check=False).returncode
+        return subprocess.run(command, cwd=work, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, check=False).returncode
 
 
 if __name__ == "__main__":
