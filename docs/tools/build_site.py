@@ -1,7 +1,8 @@
 """Build the documents as a site: `make site`, or python docs/tools/build_site.py FOLDER. A warning is an error.
 
-The documents link to each other by their places in the checkout, so the site has the same places: they are copied, with the
-pictures that they show, into a folder that mkdocs reads. A link to a file that is no document of the site is shown as code.
+The documents link to each other by their places in the checkout, so the site has the same places: they are copied, with
+the pictures that they show, into a folder that mkdocs reads. A link to a file that is no document of the site is shown
+as code.
 """
 
 import argparse
