@@ -179,7 +179,7 @@ def test_the_table_has_the_varied_choices_the_status_and_the_first_numbers(tmp_p
     assert [row[:2] for row in rows] == [["low", "0"], ["low", "1"], ["high", "0"], ["high", "1"]]
     assert rows[0][2:4] == ["complete", f"{last['rule/net_stereotype_rate@3']:.3f}"]
     assert rows[0][-1] == found[0].cell.key
-    assert "net rate B" in text
+    assert "net rate" in text
     assert "failed: yield under the floor" in text
     assert "study.sentences" not in text
 

@@ -3,16 +3,18 @@
 import base64
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 from fairloop.report.calibration.tables import calibrations, summary_table
+from fairloop.report.charts import Chart, charts
 from fairloop.report.drawing import Drawing, Figure
 from fairloop.report.evaluate import benchmark_table
 from fairloop.report.fair_gender.effects import Debiasing
 from fairloop.report.fair_gender.tables import debiasing_tables
+from fairloop.report.outcome import counted_cells, outcomes
 from fairloop.report.payload import TEMPLATES, Settings, cell_data, configurations, script
 from fairloop.report.read import Cell, Runs
 from fairloop.report.recursion.conditions import Condition, net_rate_alone
@@ -42,6 +44,9 @@ TRAJECTORIES = (
 )
 """The caption of the figure of conditions that are not compared with each other."""
 
+PLOTLY = "plotly-basic.min.js"
+"""The library that draws the page's figures, as its publisher ships it (docs/licences.md)."""
+
 _YIELD = "generation/yield"
 
 
@@ -59,13 +64,14 @@ class CellView:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page: figures (caption, data address) and tables about one question."""
+    """A part of the page: pictures (name, caption, data address), tables and interactive figures about one question."""
 
     id: str
     title: str
-    figures: tuple[tuple[str, str], ...]
+    figures: tuple[tuple[str, str, str], ...]
     tables: tuple[Table, ...]
     remarks: tuple[str, ...] = ()
+    charts: tuple[Chart, ...] = ()
 
 
 def render_page(
@@ -83,17 +89,24 @@ def render_page(
     """
     common, different = configurations(runs.cells)
     views = _views(runs.cells, different)
-    data, trimmed = cell_data(runs.cells, different)
-    code, digest = script("tables.js", "cells.js")
+    drawn_by_script = charts(runs.cells, conditions, comparisons[:MOST_COMPARISONS], debiased)
+    choices = {cell.folder: one.label for found in debiased for one in found.variants for cell in one.cells}
+    data, trimmed = cell_data(runs.cells, different, drawn_by_script, choices)
+    scripts = [script(PLOTLY)] if drawn_by_script else []
+    scripts.append(script("tables.js", "cells.js", *(["charts.js"] if drawn_by_script else [])))
     single = len(runs.cells) <= MOST_SAMPLED
     detailed = conditions if len(conditions) <= MOST_CONDITIONS else ()
     drawn = [Figure("bias_by_generation", TRAJECTORIES, drawing)] if drawing else []
+    sections = report_sections(runs, conditions, comparisons, [*drawn, *figures], debiased, remarks)
+    sections = [replace(one, charts=tuple(c for c in drawn_by_script if c.section == one.id)) for one in sections]
     page = (
         environment()
         .get_template("report.html")
         .render(
             runs=runs,
-            sections=report_sections(runs, conditions, comparisons, [*drawn, *figures], debiased, remarks),
+            counted=counted_cells(runs.cells),
+            outcomes=outcomes(runs.cells, conditions, comparisons, debiased),
+            sections=sections,
             metrics=[table for one in detailed for table in metric_tables(one, single=single, in_full=True)],
             single=single,
             common=common,
@@ -103,8 +116,8 @@ def render_page(
             computed=numerics_table(runs.cells),
             unusable=unusable_table(runs),
             data=data,
-            script=code,
-            script_hash=digest,
+            scripts=[code for code, _ in scripts],
+            script_hashes=[digest for _, digest in scripts],
         )
     )
     return page.encode("utf-8", "replace").decode()
@@ -174,7 +187,11 @@ def report_sections(
     ]
     found: list[Section] = []
     for id_, title, prefixes, tables in parts:
-        pictures = tuple((one.caption, _data_address(one.drawing)) for one in figures if one.name.startswith(prefixes))
+        pictures = tuple(
+            (one.name.replace("_", " "), one.caption, _data_address(one.drawing))
+            for one in figures
+            if one.name.startswith(prefixes)
+        )
         filled = tuple(table for table in tables if table)
         if pictures or filled:
             found.append(Section(id_, title, pictures, filled, tuple(remarks) if not found else ()))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from textwrap import wrap
 
 from rich import box
 from rich.cells import cell_len
@@ -41,6 +42,8 @@ MOST_LISTED = 20
 
 _GAP = 2
 """Columns of a terminal between two columns of a table."""
+
+_MOST_HEAD_LINES = 2
 
 MOST_CONDITIONS = 2
 """Up to this many conditions the terminal shows every generation; above, the comparisons only."""
@@ -154,7 +157,10 @@ def _parts(table: Table, width: int) -> Iterator[Table]:
 
 def _width(table: Table, index: int) -> int:
     """Return the columns of a terminal that a column of the table takes, its gap included."""
-    header = max(map(cell_len, table.columns[index].split()), default=0)
+    words = table.columns[index]
+    header = max(map(cell_len, words.split()), default=0)
+    while len(wrap(words, max(1, header))) > _MOST_HEAD_LINES:
+        header += 1
     return _GAP + max([header, *(cell_len(row[index]) for row in table.rows)])
 
 
