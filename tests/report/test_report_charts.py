@@ -97,6 +97,7 @@ def test_the_first_screen_says_what_came_out(parts):
     assert said["augment"].text.startswith("downstream bias ")
     assert "less than without (reduction " in said["augment"].text
     assert said["cda on minilm"].text.startswith("bias (held-out templates: |log odds|) -0.5")
+    assert re.search(r"\(-0\.\d+ to -0\.\d+: better\); language skill \(.*: worse\)$", said["cda on minilm"].text)
     assert {one.section for one in said.values()} == {"trajectories", "mitigations", "debiasing"}
     assert counted_cells(runs.cells).startswith("42 finished cells: 2 models, ")
 

@@ -114,7 +114,7 @@ def test_page_terminal_files_and_figures_show_it(grid, tmp_path):
     assert "Cells of other studies" not in text
     page = (tmp_path / "out" / "report.html").read_text()
     assert 'id="debiasing"' in page
-    assert page.count("data:image/svg+xml") == 2
+    assert page.count('src="data:image/svg+xml') == 2
     with (tmp_path / "out" / "ablation.csv").open(newline="") as stream:
         rows = {(row["variant"], row["metric"]): row for row in csv.DictReader(stream)}
     row = rows["fair_gender, no causal estimate", HEADLINE]

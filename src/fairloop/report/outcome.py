@@ -133,5 +133,7 @@ def _changed(one: Effect) -> str:
     text = f"{'bias' if one.score.is_bias else 'language skill'} ({one.score.title}) {change.value:+.3f}"
     if not change.bounded:
         return text
-    clear = "" if change.low > 0 or change.high < 0 else ", not told from none"
-    return f"{text} ({change.low:+.3f} to {change.high:+.3f}{clear})"
+    less_is_better = one.score.is_bias or one.score.goal == "minimize"
+    told = ("better" if change.value < 0 else "worse") if less_is_better else "better" if change.value > 0 else "worse"
+    clear = told if change.low > 0 or change.high < 0 else "not told from none"
+    return f"{text} ({change.low:+.3f} to {change.high:+.3f}: {clear})"

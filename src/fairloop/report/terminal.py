@@ -131,10 +131,11 @@ def print_table(table: Table, console: Console) -> None:
     A number that is cut off reads as another number: no cell is cropped, and no number is broken in two.
     """
     for place, part in enumerate(_parts(table, console.width)):
-        console.print(Text(table.title if place == 0 else f"{table.title} (further columns)", style="bold"))
+        title = table.title if place == 0 else f"{table.title} (further columns)"
+        console.print(Text(title, style="bold"), soft_wrap=not console.is_terminal)
         console.print(_grid(part))
     if table.note:
-        console.print(Text(table.note, style="dim"))
+        console.print(Text(table.note, style="dim"), soft_wrap=not console.is_terminal)  # a log is not wrapped
     console.print()
 
 
