@@ -257,13 +257,13 @@ def test_legends_switch_points_tell_their_values_and_figures_are_saved(browser, 
         said = plot.locator(".hoverlayer").text_content()
         assert "fair_gender" in said
         assert "[" in said
-        plot.locator(".legendtoggle").first.click()
-        page.wait_for_timeout(600)  # a second click in this time would be a double one
-        assert traces(page, "chart-methods-0")[0]["visible"] == "legendonly"
         with page.expect_download() as saved:
             plot.locator(".modebar-btn").first.click()
         assert saved.value.suggested_filename == "methods-0.svg"
         assert "<svg" in saved.value.path().read_text()[:200]
+        plot.locator(".legendtoggle").first.click()
+        page.wait_for_timeout(600)  # a second click in this time would be a double one
+        assert traces(page, "chart-methods-0")[0]["visible"] == "legendonly"
 
 
 def test_dark_figures_have_no_white_boxes_and_a_phone_begins_with_the_choices(browser, report):
