@@ -16,12 +16,16 @@ SERVICE = "https://api.wandb.ai"
 REACH_SECONDS = 5.0
 INIT_SECONDS = 30.0
 FINISH_SECONDS = 120.0
+ONLINE = "Weights & Biases: online"
 OFFLINE_ASKED = "tracking.mode=offline"
 NOT_USED = "not used (tracking.mode=none)"
 MOST_ANSWERED = 65_536
 
 SETTLED = "FAIRLOOP_WANDB_OFFLINE"
 """The environment variable that tells the cells of a command, in any process, why their runs are offline."""
+
+SAID = "FAIRLOOP_WANDB_SAID"
+"""The environment variable that tells the further cells of a command that one has said where its run is."""
 
 _log = logging.getLogger("fairloop.tracking")
 
