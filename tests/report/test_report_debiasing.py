@@ -200,6 +200,7 @@ def test_without_items_a_single_seed_has_no_interval(tmp_path):
     (found,) = debiasings(read_runs(tmp_path).cells)
     assert np.isnan(effect(found, "fair_gender").change.low)
     assert not found.ablations
+    assert "paired by seed, without intervals" in debiasing_figures.debiasing_figures(found)[0].caption
 
 
 def test_a_seed_that_was_run_twice_for_other_benchmarks_counts_once(tmp_path):

@@ -17,7 +17,7 @@ from fairloop.report.fair_gender.tables import debiasing_tables
 from fairloop.report.outcome import counted_cells, outcomes
 from fairloop.report.payload import TEMPLATES, Settings, cell_data, configurations, script
 from fairloop.report.read import Cell, Runs
-from fairloop.report.recursion.conditions import Condition, net_rate_alone
+from fairloop.report.recursion.conditions import Condition, net_rate_alone, rests
 from fairloop.report.recursion.strategies import Comparison
 from fairloop.report.recursion.tables import (
     change_table,
@@ -28,6 +28,7 @@ from fairloop.report.recursion.tables import (
     reduction_table,
     seed_break_table,
 )
+from fairloop.report.recursion.trajectories import bands_in_words
 from fairloop.report.samples import SampledCorpus, sample_corpora, visible
 from fairloop.report.table import Table, cells_table, number, numerics_table, unusable_table
 
@@ -37,12 +38,10 @@ MOST_CONDITIONS, MOST_COMPARISONS = 40, 8
 MOST_SAMPLED = 60
 """Of this many cells, spread over all, sentences are shown; a page of thousands could not be opened."""
 
-TRAJECTORIES = (
-    "Net stereotype rate B by generation and its two factors. Bands: 95% intervals, over sentences (by groups that "
-    "share their examples) for a single cell, over cells (Student's t) from three cells on. Dotted line and hatching, "
-    "where the verdict is equilibrium: resting level B* and its 95% interval."
-)
-"""The caption of the figure of conditions that are not compared with each other."""
+TRAJECTORIES = "Net stereotype rate B by generation and its two factors."
+"""The caption of the figure of conditions that are not compared with each other, before what its lines are."""
+
+RESTING = "Dotted line and hatching: resting level B* and its 95% interval, where the verdict is equilibrium."
 
 PLOTLY = "plotly-basic.min.js"
 """The library that draws the page's figures, as its publisher ships it (docs/licences.md)."""
@@ -96,7 +95,7 @@ def render_page(
     scripts.append(script("tables.js", "cells.js", *(["charts.js"] if drawn_by_script else [])))
     single = len(runs.cells) <= MOST_SAMPLED
     detailed = conditions if len(conditions) <= MOST_CONDITIONS else ()
-    drawn = [Figure("bias_by_generation", TRAJECTORIES, drawing)] if drawing else []
+    drawn = [Figure("bias_by_generation", _caption(conditions, comparisons), drawing)] if drawing else []
     sections = report_sections(runs, conditions, comparisons, [*drawn, *figures], debiased, remarks)
     sections = [replace(one, charts=tuple(c for c in drawn_by_script if c.section == one.id)) for one in sections]
     page = (
@@ -121,6 +120,14 @@ def render_page(
         )
     )
     return page.encode("utf-8", "replace").decode()
+
+
+def _caption(conditions: Sequence[Condition], comparisons: Sequence[Comparison]) -> str:
+    """Return the caption of the figure of those conditions that stand in no comparison."""
+    beside = {id(condition) for one in comparisons for condition in one.conditions}
+    alone = [condition for condition in conditions if id(condition) not in beside]
+    settlings = [settling.equilibrium for condition in alone for settling in condition.settlings]
+    return " ".join([TRAJECTORIES, bands_in_words(alone), *([RESTING] if any(map(rests, settlings)) else [])])
 
 
 def environment() -> Environment:
