@@ -184,4 +184,4 @@ def test_the_caption_of_reductions_says_what_it_has(tmp_path):
     (comparison,) = comparisons(compared(tmp_path))
     caption = next(one.caption for one in strategy_figures(comparison) if one.name == "reductions")
     assert ("with 95% intervals" in caption) == any(one.reduction.bounded for one in comparison.reductions if one.last)
-    assert caption.endswith("stars: what the paper reports for contrastive augmentation.")
+    assert "stars: what the paper reports for contrastive augmentation" in caption
