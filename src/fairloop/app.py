@@ -43,7 +43,7 @@ from fairloop.sweep.search import (
 )
 from fairloop.sweep.table import print_cells
 from fairloop.tracking.wandb_run import track_finished
-from fairloop.tracking.wandb_service import SAID, SETTLED, settle_offline
+from fairloop.tracking.wandb_service import SETTLED, settle_offline
 from fairloop.tracking.wandb_sweep import log_sweep
 
 REPORT_FOLDER = "report"
@@ -72,8 +72,7 @@ def command(arguments: Sequence[str]) -> int:
                 return run_sweep(flags.overrides, own.sweeper.params)
             return run_search(read_search(flags.overrides, own.sweeper.params))
     finally:
-        for variable in (SETTLED, SAID):
-            os.environ.pop(variable, None)
+        os.environ.pop(SETTLED, None)
 
 
 def run_one(overrides: Sequence[str]) -> int:

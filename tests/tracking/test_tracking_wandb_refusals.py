@@ -127,12 +127,15 @@ def test_a_command_asks_once_for_all_its_cells(monkeypatch, caplog, tmp_path):
     assert line.endswith("HTTP 500); upload with: wandb sync runs/*/*/wandb runs/.sweeps/wandb")
 
 
-def test_a_command_names_the_run_of_one_of_its_cells_where_the_service_is_online(monkeypatch, caplog, tmp_path):
-    monkeypatch.setenv(wandb_service.SAID, "")
-    monkeypatch.delenv(wandb_service.SAID)  # and given back as it was
+def test_a_sweep_names_the_run_of_one_of_its_cells_where_the_service_is_online(monkeypatch, caplog, tmp_path):
+    monkeypatch.setenv(wandb_service.SAID, "")  # as `settle_offline` leaves it
     caplog.set_level(logging.INFO, "fairloop.tracking")
     run = SimpleNamespace(url="https://wandb.example/lab/fairloop/runs/1")
     monkeypatch.setattr(WandbTracker, "_begin", lambda tracker, mode: setattr(tracker, "_run", run))
     for cell in cells(tmp_path):
         WandbTracker(cell, TrackingSettings(), {}, catalogue(), (), cell.key).start(None)
     assert said(caplog) == [f"Weights & Biases: online, {run.url}"]
+    monkeypatch.delenv(wandb_service.SAID)
+    for cell in cells(tmp_path):
+        WandbTracker(cell, TrackingSettings(), {}, catalogue(), (), cell.key).start(None)
+    assert len(said(caplog)) == 3  # commands of one cell each say so

@@ -222,8 +222,9 @@ class WandbTracker(Tracker):
             before = set(self._folder.glob("run-*"))
             try:
                 self._begin("online")
-                _log.log(logging.DEBUG if SAID in os.environ else logging.INFO, "%s, %s", ONLINE, self._run.url)
-                os.environ[SAID] = "1"
+                _log.log(logging.DEBUG if os.environ.get(SAID) else logging.INFO, "%s, %s", ONLINE, self._run.url)
+                if SAID in os.environ:  # of a sweep one run is enough: it leads to the others
+                    os.environ[SAID] = "1"
                 return
             except Exception as error:
                 why_offline = f"the service refused: {in_one_line(error)}"

@@ -25,13 +25,14 @@ SETTLED = "FAIRLOOP_WANDB_OFFLINE"
 """The environment variable that tells the cells of a command, in any process, why their runs are offline."""
 
 SAID = "FAIRLOOP_WANDB_SAID"
-"""The environment variable that tells the further cells of a command that one has said where its run is."""
+"""The environment variable that tells the cells of a sweep whether one of them has said where its run is."""
 
 _log = logging.getLogger("fairloop.tracking")
 
 
 def settle_offline(mode: str, runs_dir: str) -> None:
     """Find out once, for all cells of a command, whether their runs are offline, and say so in one line."""
+    os.environ[SAID] = ""
     if agents_run() is not None:
         return
     reason = NOT_USED if mode == "none" else reason_to_stay_offline(mode)
