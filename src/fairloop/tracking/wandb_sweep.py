@@ -18,7 +18,6 @@ from fairloop.tracking.settings import TrackingSettings
 from fairloop.tracking.store import KEY_LENGTH, Cell, read_status
 from fairloop.tracking.wandb_run import remove_unsynced
 from fairloop.tracking.wandb_service import (
-    SAID,
     SETTLED,
     agents_run,
     in_one_line,
@@ -49,7 +48,6 @@ def log_sweep(
         catalogue: what is known of measures.
         files: the report's files: PNG files become images, CSV files tables, others are left alone.
     """
-    os.environ.pop(SAID, None)
     if len(cells) < 2 or settings.mode == "none" or agents_run() is not None or not is_first_rank():
         return
     try:
