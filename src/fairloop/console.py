@@ -18,8 +18,8 @@ from rich.segment import Segment
 from rich.table import Column
 from rich.text import Text
 
-import fairloop
 from fairloop.errors import FairloopError, UserError, spelled_out
+from fairloop.version import __version__
 
 OnProgress = Callable[[int, int], None]
 
@@ -66,7 +66,7 @@ def entry(name: str, interrupted: str = "interrupted") -> Callable[[Callable[...
                 arguments = sys.argv[1:]
             try:
                 if list(arguments) == ["--version"]:
-                    print(f"fairloop {fairloop.__version__}")
+                    print(f"fairloop {__version__}")
                     return 0
                 status = command(list(arguments), *more)
                 sys.stdout.flush()
