@@ -169,7 +169,7 @@ def _show_pushes(plan: Plan) -> int:
 
 def run_search(search: Search) -> int:
     """Run the trials that a search still lacks; inside `composition.composer()`."""
-    launcher = Launcher.of(_of_the_command(search.overrides), int(search.sweeper.n_jobs), search.base.gpu_share)
+    launcher = Launcher.of(of_the_command(search.overrides), int(search.sweeper.n_jobs), search.base.gpu_share)
     _check_surroundings([Job.of(search.base)], local=launcher.share.here)
     with stored(search) as study:
         done = [trial for trial in trials_of(study) if trial.value is not None]
