@@ -41,8 +41,7 @@ from fairloop.sweep.search import (
     trials_of,
 )
 from fairloop.sweep.table import print_cells
-from fairloop.tracking.wandb_run import track_finished
-from fairloop.tracking.wandb_service import SETTLED, settle_offline
+from fairloop.tracking.wandb_service import SETTLED, agents_run, settle_offline
 from fairloop.tracking.wandb_sweep import log_sweep
 
 REPORT_FOLDER = "report"
@@ -84,7 +83,7 @@ def run_one(overrides: Sequence[str]) -> int:
     if plan.missing:
         outcome = run_alone(overrides, run_waiting_job)
     elif not plan.given_up:
-        track_finished(plan.jobs[0].configuration.tracking, plan.jobs[0].cell, catalogue())
+        _report_finished(plan.jobs[0])
     return _finish(plan, [outcome] if outcome.state == "failed" else [])
 
 
@@ -183,7 +182,7 @@ def _run(composed: DictConfig, *, waits: bool) -> Outcome:
 
     console.show_warnings()
     try:
-        run_cell(job.configuration, job.cell)
+        run_cell(job.configuration, job.cell, HydraConfig.get().overrides.task)
         return Outcome(folder, "done")
     except FairloopError as error:
         line, status = str(error), error.exit_status
@@ -193,6 +192,14 @@ def _run(composed: DictConfig, *, waits: bool) -> Outcome:
     if job.configuration.on_failure == "stop" and HydraConfig.get().mode != RunMode.RUN:  # a sweep's jobs have no mode
         _stop_file().touch()
     return Outcome(folder, "failed", line, status)
+
+
+def _report_finished(job: Job) -> None:
+    """Tell the agent of a W&B sweep what the store has already, or its run would count as crashed."""
+    if agents_run() is not None:
+        from fairloop.studies.runner import report_finished
+
+        report_finished(job.configuration, job.cell, job.overrides)
 
 
 def _stop_file() -> Path:
