@@ -136,7 +136,7 @@ ONLINE = """
     import test_tracking_wandb as t
     cell = t.Cell.open({runs!r}, "recursion", {{"seed": 1}}, {{"seed": 1}})
     try:
-        t.study(cell, t.TrackingSettings(mode="online", group="sweep-1"), fail_at={fail_at})
+        t.study(cell, t.TrackingSettings(mode="online", sweep="sweep-1"), fail_at={fail_at})
     except RuntimeError:
         pass
 """
