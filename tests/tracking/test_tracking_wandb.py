@@ -22,6 +22,7 @@ from fairloop.tracking import wandb_run
 from fairloop.tracking.settings import TrackingSettings
 from fairloop.tracking.store import Cell
 from fairloop.tracking.wandb_run import Tracker, reason_to_stay_offline, tracked
+from fairloop.tracking.wandb_service import SETTLED
 from fairloop.tracking.wandb_sweep import log_sweep
 
 HOSTILE = "<script>alert('é')</script> \u202e\U0001f469"
@@ -430,6 +431,30 @@ def test_an_agents_run_holds_one_cell(tmp_path, monkeypatch, caplog):
     assert said(caplog) == [
         f"Weights & Biases: cell {cells[1].key} is not tracked: an agent's run holds one cell (no -m)"
     ]
+
+
+def test_a_run_that_was_deleted_on_the_service_has_a_successor(cell, monkeypatch, caplog):
+    import wandb
+
+    begun = []
+
+    def init(**arguments: object) -> OnlineRun:
+        begun.append(arguments["id"])
+        if len(begun) < 3:
+            raise wandb.errors.CommError("409: run lab/x was previously created and deleted; try a new run name")
+        return OnlineRun(str(arguments["id"]))
+
+    monkeypatch.setattr(wandb, "init", init)
+    monkeypatch.setattr(wandb_run, "reason_to_stay_offline", lambda mode: None)
+    monkeypatch.delenv(SETTLED, raising=False)
+    OnlineRun.remembered.clear()
+    study(cell, TrackingSettings())
+    assert begun == [cell.key, f"{cell.key}-2", f"{cell.key}-3"]
+    assert said(caplog) == [
+        f"Weights & Biases: the run {one} was deleted on the service: a new one is begun" for one in begun[:2]
+    ]
+    assert SETTLED not in os.environ
+    assert (cell.folder / "wandb" / f"journal-{cell.key}-3.json").is_file()
 
 
 def test_refusing_service_makes_the_run_offline(cell, monkeypatch, caplog):

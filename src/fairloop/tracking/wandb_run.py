@@ -50,6 +50,11 @@ SCORES = "scores"
 MEASURES = "measures"
 """The table of a cell's measures with their intervals."""
 
+DELETED, DELETED_FILE = "previously created and deleted", "deleted.json"
+"""What the service says of the id of a run that was deleted there, and where a cell counts such runs."""
+
+MOST_DELETED = 20
+
 LONGEST_TAG, LONGEST_GROUP = 64, 128
 """Characters that the service takes."""
 
@@ -206,18 +211,13 @@ class WandbTracker(Tracker):
         if SETTLED in os.environ:
             level = logging.DEBUG
         if why_offline is None:
-            before = set(self._folder.glob("run-*"))
-            try:
-                self._begin("online")
+            refused = self._begin_online()
+            if refused is None:
                 _log.info("Weights & Biases: online, %s", self._run.url)
                 return
-            except Exception as error:
-                why_offline = f"the service refused: {in_one_line(error)}"
-                end_streams()
-                for half_begun in set(self._folder.glob("run-*")) - before:
-                    shutil.rmtree(half_begun, ignore_errors=True)
-                os.environ[SETTLED] = why_offline  # it would take as long to refuse the next cell
-                level = logging.WARNING
+            why_offline = f"the service refused: {refused}"
+            os.environ[SETTLED] = why_offline  # it would take as long to refuse the next cell
+            level = logging.WARNING
         self._guarded(lambda: self._begin("offline"), begun=False)
         if self._run is not None:
             _log.log(
@@ -335,9 +335,38 @@ class WandbTracker(Tracker):
 
         self._guarded(finish)
 
+    def _begin_online(self) -> str | None:
+        """Begin or resume the run on the service; return why it refuses, None if it does not.
+
+        The service never takes the id of a run that was deleted there: the cell has a new run then, with the next id.
+        """
+        for _ in range(MOST_DELETED):
+            before = set(self._folder.glob("run-*"))
+            try:
+                self._begin("online")
+                return None
+            except Exception as error:
+                refused = in_one_line(error)
+                end_streams()
+                for half_begun in set(self._folder.glob("run-*")) - before:
+                    shutil.rmtree(half_begun, ignore_errors=True)
+            if DELETED not in refused or agents_run() is not None:
+                break
+            _log.warning("Weights & Biases: the run %s was deleted on the service: a new one is begun", self._run_id)
+            write_json(self._folder / DELETED_FILE, self._deleted + 1)
+        return refused
+
     @property
     def _run_id(self) -> str:
-        return agents_run() or self.cell.key
+        return agents_run() or (f"{self.cell.key}-{self._deleted + 1}" if self._deleted else self.cell.key)
+
+    @property
+    def _deleted(self) -> int:
+        """How many runs of this cell are known to have been deleted on the service."""
+        try:
+            return int(json.loads((self._folder / DELETED_FILE).read_bytes()))
+        except (OSError, ValueError, TypeError):
+            return 0
 
     @property
     def _folder(self) -> Path:
@@ -346,7 +375,8 @@ class WandbTracker(Tracker):
     @property
     def _journal_file(self) -> Path:
         """What the service has of this run; a cell that several agents ask for has several runs."""
-        return self._folder / ("journal.json" if agents_run() is None else f"journal-{self._run_id}.json")
+        own = self._run_id == self.cell.key
+        return self._folder / ("journal.json" if own else f"journal-{self._run_id}.json")
 
     @property
     def _sync_folder(self) -> Path:
