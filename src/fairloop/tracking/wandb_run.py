@@ -33,6 +33,8 @@ from fairloop.tracking.store import RESULT_FILES, SEALED_FILES, Cell
 from fairloop.tracking.wandb_artifacts import Artifacts, debiased_model, use
 from fairloop.tracking.wandb_service import (
     OFFLINE_ASKED,
+    ONLINE,
+    SAID,
     SETTLED,
     agents_run,
     end_streams,
@@ -213,7 +215,9 @@ class WandbTracker(Tracker):
         if why_offline is None:
             refused = self._begin_online()
             if refused is None:
-                _log.info("Weights & Biases: online, %s", self._run.url)
+                _log.log(logging.DEBUG if os.environ.get(SAID) else logging.INFO, "%s, %s", ONLINE, self._run.url)
+                if SAID in os.environ:  # of a sweep one run is enough: it leads to the others
+                    os.environ[SAID] = "1"
                 return
             why_offline = f"the service refused: {refused}"
             os.environ[SETTLED] = why_offline  # it would take as long to refuse the next cell
