@@ -12,7 +12,7 @@ from fairloop.errors import UserError
 from fairloop.plm.loading import load_encoder, pad_id
 from fairloop.training.data import TrainingData, pad
 from fairloop.training.distributed import gather_rows
-from fairloop.training.job import Components, Job, TrainingTask
+from fairloop.training.job import Components, TrainingJob, TrainingTask
 from fairloop.training.module import TrainingModule
 from fairloop.training.plm import freeze_pooler, set_up
 from fairloop.training.settings import ContrastiveSettings
@@ -114,7 +114,7 @@ class ContrastiveTask(TrainingTask):
     settings: ContrastiveSettings
     pairs: tuple[tuple[str, str], ...]
 
-    def components(self, job: Job) -> Components:
+    def components(self, job: TrainingJob) -> Components:
         """Load the encoder and tokenise the pairs; see `TrainingTask`."""
         model, tokenizer = load_encoder(job.model, job.revision, "study.encoder")
         data = contrastive_data(self.pairs, tokenizer, self.settings, seed=job.seed, stage=job.stage)
@@ -122,17 +122,3 @@ class ContrastiveTask(TrainingTask):
         set_up(model, job.trainer)
         module = ContrastiveModule(model, self.settings, seed=job.seed, stage=job.stage, total_steps=data.total_steps)
         return Components(module, data, tokenizer)
-
-
-def alignment(first: Tensor, second: Tensor) -> float:
-    """Return the mean squared distance of paired unit vectors [n, d]; 0 if pairs coincide (Wang & Isola 2020)."""
-    difference = functional.normalize(first.double(), dim=1) - functional.normalize(second.double(), dim=1)
-    return float(difference.pow(2).sum(dim=1).mean())
-
-
-def uniformity(vectors: Tensor) -> float:
-    """Return log mean exp(−2‖x − y‖²) over pairs of unit vectors; lower is more evenly spread (Wang & Isola 2020)."""
-    if len(vectors) < 2:
-        raise UserError("uniformity needs at least two vectors")
-    distances = torch.pdist(functional.normalize(vectors.double(), dim=1))
-    return float(distances.pow(2).mul(-2).exp().mean().log())
