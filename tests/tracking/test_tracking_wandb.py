@@ -289,6 +289,7 @@ def test_what_wandb_adds_by_itself_can_be_switched_off(cell, monkeypatch, tmp_pa
     for wanted in (True, False):
         with tracked(TrackingSettings(mode="offline", **{key: wanted}), cell, {}, catalogue()) as tracker:
             tracker.log_scores([Measurement("lpbs/gap", 0.5, 0.25, 0.75, 8)])
+            time.sleep(2.0 if key == "system_metrics" and wanted else 0)
         assert bool(of_run(ended_run(cell.folder))) is wanted
         shutil.rmtree(cell.folder / "wandb")
 

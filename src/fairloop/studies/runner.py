@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-from fairloop import __version__
 from fairloop.catalogue import catalogue
 from fairloop.config import Configuration
 from fairloop.naming import naming_of
 from fairloop.tracking.store import ENVIRONMENT_FILE, Cell, IncompleteError
 from fairloop.tracking.wandb_run import Tracker, tracked
 from fairloop.tracking.wandb_service import agents_run
+from fairloop.version import __version__
 
 
 def run_cell(configuration: Configuration, cell: Cell, overrides: Sequence[str] = ()) -> None:

@@ -12,6 +12,7 @@ from fairloop.catalogue import catalogue
 from fairloop.errors import Fault, UserError
 from fairloop.measures.catalogue import Declared, Subject
 from fairloop.naming import ABLATED, FULL
+from fairloop.packages import needs
 from fairloop.tracking.wandb_service import in_one_line
 from fairloop.tracking.wandb_sweep import JOB_TYPE
 
@@ -215,7 +216,7 @@ def save(
     except UserError:
         raise
     except ImportError as error:
-        raise UserError(f"{in_one_line(error)}: pip install 'fairloop[sweep]'") from error
+        raise UserError(f"fairloop-wandb {needs('sweep', 'wandb-workspaces')}") from error
     except Exception as error:  # W&B raises errors of many kinds, its own and its transport's
         raise Fault(f"Weights & Biases, {project}: {in_one_line(error)}") from error
 
