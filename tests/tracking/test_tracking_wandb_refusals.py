@@ -135,11 +135,11 @@ def test_a_sweep_names_the_run_of_one_of_its_cells_where_the_service_is_online(m
     run = SimpleNamespace(url="https://wandb.example/lab/fairloop/runs/1")
     monkeypatch.setattr(WandbTracker, "_begin", lambda tracker, mode: setattr(tracker, "_run", run))
     for cell in cells(tmp_path):
-        WandbTracker(cell, TrackingSettings(), {}, catalogue(), (), cell.key).start(None)
+        WandbTracker(cell, TrackingSettings(), {}, catalogue(), (), cell.key, "a group").start(None)
     assert said(caplog) == [f"Weights & Biases: online, {run.url}"]
     monkeypatch.delenv(wandb_service.SAID)
     for cell in cells(tmp_path):
-        WandbTracker(cell, TrackingSettings(), {}, catalogue(), (), cell.key).start(None)
+        WandbTracker(cell, TrackingSettings(), {}, catalogue(), (), cell.key, "a group").start(None)
     assert len(said(caplog)) == 3  # commands of one cell each say so
 
 
