@@ -1,4 +1,4 @@
-"""The sweep's own run: one table that compares all its cells, beside the runs of the cells in their group.
+"""The sweep's own run: one table that compares all its cells, found by the same `sweep` as their runs.
 
 The run's id is derived from the sweep's cells, so that the same command continues the same run; what a sweep has
 nothing new to tell is not logged again. As with a cell's run, no error of W&B fails the command.
@@ -7,6 +7,7 @@ nothing new to tell is not logged again. As with a cell's run, no error of W&B f
 import json
 import logging
 import os
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,12 @@ from fairloop.tracking.wandb_run import remove_unsynced
 from fairloop.tracking.wandb_service import (
     SETTLED,
     agents_run,
+    end_streams,
     in_one_line,
     is_first_rank,
-    quiet_settings,
-    reason_not_to_use,
+    reason_not_to_track,
     reason_to_stay_offline,
+    run_settings,
 )
 from fairloop.tracking.wandb_values import csv_table, define, goal_of, table
 
@@ -38,6 +40,19 @@ _UNINTERESTING = ("runs_dir", "tracking", "trainer")
 _log = logging.getLogger("fairloop.tracking")
 
 
+def begin_sweep(settings: TrackingSettings, cells: Sequence[Cell]) -> None:
+    """Begin the sweep's run on the service, before its cells; to be called where `settle_offline` left it to be tried.
+
+    A service that knows the user and takes no run all the same is found here, once for all cells in whatever process
+    they run: each process of them would wait for it otherwise.
+    """
+    if not _is_tracked(settings, cells) or SETTLED in os.environ:
+        return
+    folder = cells[0].folder.parents[1] / FOLDER
+    _begin_online(settings, cells, folder, finish=True)
+    end_streams()  # the cells' processes have a service process each: this one may be on another machine
+
+
 def log_sweep(
     settings: TrackingSettings, cells: Sequence[Cell], catalogue: Catalogue, files: Iterable[Path] = ()
 ) -> None:
@@ -49,7 +64,7 @@ def log_sweep(
         catalogue: what is known of measures.
         files: the report's files: PNG files become images, CSV files tables, others are left alone.
     """
-    if len(cells) < 2 or reason_not_to_use(settings.mode) or agents_run() is not None or not is_first_rank():
+    if not _is_tracked(settings, cells):
         return
     try:
         _log_sweep(settings, cells, catalogue, list(files))
@@ -82,11 +97,14 @@ def _log_sweep(settings: TrackingSettings, cells: Sequence[Cell], catalogue: Cat
     rows, run_id = comparison(cells, catalogue), sweep_id(cells)
     folder = cells[0].folder.parents[1] / FOLDER
     known = folder / f"{run_id}.json"
-    said = {"rows": digest_text(canonical_json(rows)), "group": _group(settings, cells)}
+    said = {"rows": digest_text(canonical_json(rows)), "sweep": _name(settings, cells)}
     if _read(known) == said:
         return
-    why_offline = reason_to_stay_offline(settings.mode)
-    run = _begin(settings, cells, folder, run_id, online=why_offline is None)
+    run = None
+    if reason_to_stay_offline(settings.mode) is None:
+        run = _begin_online(settings, cells, folder)
+    why_offline = None if run is not None else reason_to_stay_offline(settings.mode)
+    run = run or _begin(settings, cells, folder, run_id, online=False)
     try:
         _fill(run, rows, catalogue, files)
     finally:
@@ -95,6 +113,29 @@ def _log_sweep(settings: TrackingSettings, cells: Sequence[Cell], catalogue: Cat
     if why_offline is not None:
         level = logging.DEBUG if SETTLED in os.environ else logging.INFO  # the command has named the folder already
         _log.log(level, "Weights & Biases: the sweep's table; upload with: wandb sync %s", folder / "wandb")
+
+
+def _is_tracked(settings: TrackingSettings, cells: Sequence[Cell]) -> bool:
+    """Tell whether a sweep has a run of its own."""
+    return len(cells) > 1 and not reason_not_to_track(settings.mode) and agents_run() is None and is_first_rank()
+
+
+def _begin_online(settings: TrackingSettings, cells: Sequence[Cell], folder: Path, *, finish: bool = False) -> Any:
+    """Return the sweep's run on the service; None if it is refused: all that follows is offline then, with a line."""
+    before = set((folder / "wandb").glob("run-*"))
+    try:
+        run = _begin(settings, cells, folder, sweep_id(cells), online=True)
+        if finish:
+            run.finish()
+        return run
+    except Exception as error:
+        os.environ[SETTLED] = f"the service refused: {in_one_line(error)}"
+        end_streams()
+        for half_begun in set((folder / "wandb").glob("run-*")) - before:
+            shutil.rmtree(half_begun, ignore_errors=True)
+        places = f"{folder.parent}/*/*/wandb {folder}/wandb"
+        _log.warning("Weights & Biases: offline (%s); upload with: wandb sync %s", os.environ[SETTLED], places)
+        return None
 
 
 def _begin(settings: TrackingSettings, cells: Sequence[Cell], folder: Path, run_id: str, *, online: bool) -> Any:
@@ -112,11 +153,11 @@ def _begin(settings: TrackingSettings, cells: Sequence[Cell], folder: Path, run_
         name=f"{' and '.join(studies)}: {len(cells)} cells",
         project=settings.project,
         entity=settings.entity,
-        group=_group(settings, cells),
+        group=settings.group or JOB_TYPE,
         job_type=JOB_TYPE,
         tags=[JOB_TYPE, *studies],
-        config={"studies": studies, "cells": sorted(cell.key for cell in cells)},
-        settings=quiet_settings(),
+        config={"studies": studies, "cells": sorted(cell.key for cell in cells), "sweep": _name(settings, cells)},
+        settings=run_settings(settings, of_a_cell=False),
     )
 
 
@@ -136,8 +177,8 @@ def _fill(run: Any, rows: Sequence[Mapping[str, Any]], catalogue: Catalogue, fil
     run.summary.update({**summary, "cells/all": len(rows)})
 
 
-def _group(settings: TrackingSettings, cells: Sequence[Cell]) -> str:
-    return settings.group or cells[0].study
+def _name(settings: TrackingSettings, cells: Sequence[Cell]) -> str:
+    return settings.sweep or cells[0].study
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
