@@ -7,29 +7,32 @@
 
 The score is the percentage of pairs in which the sentence that is the more stereotyping one scores higher; 50 is
 ideal. A tie counts as a pair, and for neither side, as in both published implementations.
+
+77 people wrote the pairs, some of them a hundred and one much like the other: intervals resample writers.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 from pydantic import Field
 
 from fairloop.benchmarks.data import DataSet, read_csv
 from fairloop.benchmarks.result import Benchmark, BenchmarkResult, Task, skipped_measurement
 from fairloop.benchmarks.sentence_pairs import Protocol, SentencePair, pair_scores
-from fairloop.benchmarks.settings import BenchmarkSettings
+from fairloop.benchmarks.settings import ResampledSettings
 from fairloop.errors import Fault, UserError
 from fairloop.measures.catalogue import Declared, Item, ItemScore
 from fairloop.measures.measurement import Measurement
 from fairloop.statistics.bootstrap import bootstrap_mean
+from fairloop.statistics.intervals import estimate_share
 
 FILE = "crows_pairs_anonymized.csv"
 
 
-class CrowsPairsSettings(BenchmarkSettings):
+class CrowsPairsSettings(ResampledSettings):
     """Settings of CrowS-Pairs."""
 
     name: Literal["crows_pairs"] = Field("crows_pairs", description="The benchmark")
@@ -45,6 +48,7 @@ class CrowsPair:
     less: str
     direction: str
     bias_type: str
+    writer: str
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,7 @@ class CrowsItem:
     less_score: float
     preferred: int
     tie: int
+    writer: str
 
 
 def read(folder: Path) -> list[CrowsPair]:
@@ -74,7 +79,8 @@ def read(folder: Path) -> list[CrowsPair]:
         direction = row["stereo_antistereo"]
         if direction not in ("stereo", "antistereo"):
             raise Fault(f"{path}: row {number} has stereo_antistereo={direction!r}; it must be stereo or antistereo")
-        pairs.append(CrowsPair(str(number), row["sent_more"], row["sent_less"], direction, row["bias_type"]))
+        writer = row.get("anon_writer") or f"of pair {number}"
+        pairs.append(CrowsPair(str(number), row["sent_more"], row["sent_less"], direction, row["bias_type"], writer))
     return pairs
 
 
@@ -109,6 +115,7 @@ def _item(pair: CrowsPair, scores: tuple[float, float]) -> CrowsItem:
         less,
         preferred=int(more > less),
         tie=int(more == less),
+        writer=pair.writer,
     )
 
 
@@ -116,21 +123,22 @@ def _measurements(items: list[CrowsItem], seed: int, resamples: int) -> list[Mea
     groups = {"overall": items}
     for item in items:
         groups.setdefault(item.bias_type, []).append(item)
+
+    def of(name: str, members: Sequence[CrowsItem]) -> Measurement:
+        preferred, writers = [100.0 * item.preferred for item in members], [item.writer for item in members]
+        share = bootstrap_mean(preferred, seed=seed, resamples=resamples, clusters=writers, bounds=(0.0, 100.0))
+        return Measurement.of(name, share)
+
     measurements = []
     for group in sorted(groups):
         members = groups[group]
-        preferred = 100 * np.array([item.preferred for item in members], dtype=np.float64)
-        estimate = bootstrap_mean(preferred, seed=seed, resamples=resamples)
-        measurements.append(Measurement.of(f"crows_pairs/{group}/score", estimate))
-        ties = 100 * np.array([item.tie for item in members], dtype=np.float64)
-        measurements.append(
-            Measurement.of(f"crows_pairs/{group}/ties", bootstrap_mean(ties, seed=seed, resamples=resamples))
-        )
+        measurements.append(of(f"crows_pairs/{group}/score", members))
+        ties = estimate_share([item.tie for item in members], clusters=[item.writer for item in members])
+        measurements.append(Measurement.of(f"crows_pairs/{group}/ties", ties.scaled(100)))
         for direction in ("stereo", "antistereo"):
             # As printed by the published code: among the pairs of one direction that are not ties.
-            chosen = [100.0 * item.preferred for item in members if item.direction == direction and not item.tie]
-            name = f"crows_pairs/{group}/{direction}_score"
-            measurements.append(Measurement.of(name, bootstrap_mean(chosen, seed=seed, resamples=resamples)))
+            chosen = [item for item in members if item.direction == direction and not item.tie]
+            measurements.append(of(f"crows_pairs/{group}/{direction}_score", chosen))
     return measurements
 
 

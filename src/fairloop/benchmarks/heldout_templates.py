@@ -29,20 +29,20 @@ import numpy as np
 from pydantic import Field
 
 from fairloop.benchmarks.result import Benchmark, BenchmarkResult, Skipped, Task, skipped_measurement
-from fairloop.benchmarks.settings import BenchmarkSettings
+from fairloop.benchmarks.settings import ResampledSettings
 from fairloop.lexicon import Attribute, Target, attributes, heldout_templates, occupation, targets
 from fairloop.measures.catalogue import Declared, Item, ItemScore
 from fairloop.measures.measurement import Measurement
 from fairloop.plm.model import Encoded, LanguageModel, ScoreRequest
 from fairloop.plm.scoring import causal_requests
-from fairloop.statistics.bootstrap import bootstrap_mean, bootstrap_sums
-from fairloop.statistics.correlation import correlation_of_sums
+from fairloop.statistics.bootstrap import bootstrap_mean
+from fairloop.statistics.correlation import pearson
 
 NEUTRAL = "the person"
 PRONOUNS = Attribute("he", "she", "{}")
 
 
-class HeldoutTemplatesSettings(BenchmarkSettings):
+class HeldoutTemplatesSettings(ResampledSettings):
     """Settings of the held-out templates."""
 
     name: Literal["heldout_templates"] = Field("heldout_templates", description="The benchmark")
@@ -204,8 +204,7 @@ def _correlation_with_men(items: Sequence[HeldoutItem], seed: int, resamples: in
         by_name[item.target].append(item.score)
     x = np.array([np.mean(scores) for scores in by_name.values()])
     y = np.array([1 - occupation(name).female_share for name in by_name])
-    columns = np.column_stack([x, y, x * y, x**2, y**2, np.ones(len(x))])
-    estimate = bootstrap_sums(columns, correlation_of_sums, seed=seed, resamples=resamples)
+    estimate = pearson(x, y, seed=seed, resamples=resamples)
     return Measurement.of("heldout_templates/correlation_with_men", estimate)
 
 

@@ -23,14 +23,15 @@ import numpy as np
 from pydantic import Field
 
 from fairloop.benchmarks.result import Benchmark, BenchmarkResult, Task, skipped_measurement
-from fairloop.benchmarks.settings import BenchmarkSettings
+from fairloop.benchmarks.settings import ResampledSettings
 from fairloop.errors import Fault
 from fairloop.lexicon.occupations import Occupation, occupations, with_article
 from fairloop.measures.catalogue import Declared
 from fairloop.measures.measurement import Measurement
 from fairloop.plm.model import Encoded, LanguageModel, ScoreRequest
-from fairloop.statistics.bootstrap import bootstrap_mean, bootstrap_sums, divide
-from fairloop.statistics.correlation import correlation_of_sums
+from fairloop.statistics.bootstrap import bootstrap_mean, bootstrap_sums
+from fairloop.statistics.correlation import pearson
+from fairloop.statistics.units import divide
 
 #: {person} begins the sentence; {occupation} is written with its article.
 TEMPLATES = (
@@ -43,7 +44,7 @@ TEMPLATES = (
 TARGETS = ("He", "She")
 
 
-class LpbsSettings(BenchmarkSettings):
+class LpbsSettings(ResampledSettings):
     """Settings of LPBS."""
 
     name: Literal["lpbs"] = Field("lpbs", description="The benchmark")
@@ -154,12 +155,7 @@ def _measurements(items: list[LpbsItem], seed: int, resamples: int) -> list[Meas
         seed=seed,
         resamples=resamples,
     )
-    with_men = bootstrap_sums(
-        np.column_stack([scores, men, scores * men, scores**2, men**2, np.ones(len(scores))]),
-        correlation_of_sums,
-        seed=seed,
-        resamples=resamples,
-    )
+    with_men = pearson(scores, men, seed=seed, resamples=resamples)
     return [*measurements, Measurement.of("lpbs/gap", gap), Measurement.of("lpbs/correlation", with_men)]
 
 

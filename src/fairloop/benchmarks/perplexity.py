@@ -6,6 +6,7 @@ pseudo-log-likelihood. Each line of the text is scored by itself. Values of mode
 compare.
 """
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from pydantic import Field
 
 from fairloop.benchmarks.data import read_text
 from fairloop.benchmarks.result import Benchmark, BenchmarkResult, Skipped, Task, skipped_measurement
-from fairloop.benchmarks.settings import BenchmarkSettings
+from fairloop.benchmarks.settings import ResampledSettings
 from fairloop.errors import UserError
 from fairloop.files import lines_of
 from fairloop.lexicon import neutral_sentences
@@ -25,9 +26,10 @@ from fairloop.measures.measurement import Measurement
 from fairloop.plm.scoring import token_scores
 from fairloop.settings import by_contents
 from fairloop.statistics.bootstrap import bootstrap_sums
+from fairloop.statistics.units import quotient
 
 
-class PerplexitySettings(BenchmarkSettings):
+class PerplexitySettings(ResampledSettings):
     """Settings of perplexity."""
 
     name: Literal["perplexity"] = Field("perplexity", description="The benchmark")
@@ -61,10 +63,10 @@ def run(task: Task, settings: PerplexitySettings) -> BenchmarkResult:
     name = "perplexity" if task.plm.kind == "causal" else "pseudo_perplexity"
     estimate = bootstrap_sums(
         np.array([[item.log_likelihood, item.tokens] for item in items]).reshape(-1, 2),
-        lambda sums: np.asarray(np.exp(-sums[..., 0] / sums[..., 1])),
+        lambda sums: -quotient(sums),
         seed=task.seed,
         resamples=settings.resamples,
-    )
+    ).mapped(math.exp)  # the logarithm's interval: perplexities are skewed
     tokens = float(sum(item.tokens for item in items))
     measurements = [
         Measurement.of(f"perplexity/{name}", estimate),

@@ -19,8 +19,8 @@ that the unrelated one loses. Scores are means over terms, in per cent, and icat
 
 import math
 import string
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -30,19 +30,20 @@ from pydantic import Field
 
 from fairloop.benchmarks.data import DataSet, read_json, read_json_lines
 from fairloop.benchmarks.result import Benchmark, BenchmarkResult, Skipped, Task, skipped_measurement
-from fairloop.benchmarks.settings import BenchmarkSettings
+from fairloop.benchmarks.settings import ResampledSettings
 from fairloop.errors import Fault, UserError
 from fairloop.measures.catalogue import Declared
 from fairloop.measures.measurement import Measurement
 from fairloop.plm.model import LanguageModel, ScoreRequest
 from fairloop.plm.scoring import causal_requests
 from fairloop.statistics.bootstrap import bootstrap_sums
+from fairloop.statistics.estimate import Estimate
 
 LABELS = ("stereotype", "anti-stereotype", "unrelated")
 Kind = Literal["intrasentence", "intersentence"]
 
 
-class StereoSetSettings(BenchmarkSettings):
+class StereoSetSettings(ResampledSettings):
     """Settings of StereoSet."""
 
     name: Literal["stereoset"] = Field("stereoset", description="The benchmark")
@@ -340,25 +341,38 @@ def term_scores(results: Sequence[StereoResult]) -> np.ndarray:
 
 def _group(group: str, results: list[StereoResult], seed: int, resamples: int) -> list[Measurement]:
     terms = term_scores(results) if results else np.empty((0, 2))
+    estimates = dict(zip(("lms", "ss", "icat"), summary(terms, seed=seed, resamples=resamples), strict=True))
+    return [Measurement.of(f"stereoset/{group}/{name}", one.counting(len(results))) for name, one in estimates.items()]
+
+
+def summary(terms: np.ndarray, *, seed: int, resamples: int) -> tuple[Estimate, Estimate, Estimate]:
+    """Return LMS, SS and ICAT of terms' (lms, ss) [terms, 2] with their intervals over terms.
+
+    ICAT is capped: it is the lesser of lms * ss / 50 and lms * (100 - ss) / 50, and at SS = 50, where both are equal,
+    it cannot lie above the truth as far as below. Both have bootstrap-t intervals, and ICAT's ends are the lesser of
+    their lower and of their upper ends: at SS = 50 each misses below in 2.5%, far from it one of them alone counts.
+    """
     columns = np.column_stack([terms, np.ones(len(terms))])
 
-    def lms(sums: np.ndarray) -> np.ndarray:
-        return np.asarray(sums[..., 0] / sums[..., 2])
+    def mean(column: int, sums: np.ndarray) -> np.ndarray:
+        return np.asarray(sums[..., column] / sums[..., 2])
 
-    def ss(sums: np.ndarray) -> np.ndarray:
-        return np.asarray(sums[..., 1] / sums[..., 2])
-
-    def icat(sums: np.ndarray) -> np.ndarray:
-        return np.asarray(lms(sums) * np.minimum(ss(sums), 100 - ss(sums)) / 50)
-
-    measurements = []
-    for name, statistic in (("lms", lms), ("ss", ss), ("icat", icat)):
-        estimate = bootstrap_sums(columns, statistic, seed=seed, resamples=resamples)
-        measurement = Measurement.of(f"stereoset/{group}/{name}", estimate)
-        measurements.append(
-            Measurement(measurement.metric, measurement.value, measurement.low, measurement.high, len(results))
-        )
-    return measurements
+    statistics: list[Callable[[np.ndarray], np.ndarray]] = [
+        partial(mean, 0),
+        partial(mean, 1),
+        lambda sums: mean(0, sums) * mean(1, sums) / 50,
+        lambda sums: mean(0, sums) * (100 - mean(1, sums)) / 50,
+    ]
+    lms, ss, above, below = (
+        bootstrap_sums(columns, statistic, seed=seed, resamples=resamples, bounds=(0.0, 100.0 * (1 + (place > 1))))
+        for place, statistic in enumerate(statistics)
+    )
+    capped = replace(
+        above if above.value < below.value else below,
+        low=float(np.minimum(above.low, below.low)),
+        high=min(100.0, float(np.minimum(above.high, below.high))),
+    )
+    return lms, ss, capped
 
 
 _SS = partial(Declared, ideal=50, place=22)

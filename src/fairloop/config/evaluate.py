@@ -13,6 +13,8 @@ class EvaluateSettings(StudySettings):
 
     reads: ClassVar[tuple[str, ...]] = ("plm", "benchmark")
 
+    version: ClassVar[int] = 2
+
     name: Literal["evaluate"]
 
     def check(self, cell: Choices) -> None:

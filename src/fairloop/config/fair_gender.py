@@ -25,7 +25,7 @@ FEWEST_NEUTRAL = 2  # one to learn from, one to watch
 class FairGenderSettings(StudySettings):
     """Group `study`, option `fair_gender`: a PLM is debiased (group `debias`) and measured before and after."""
 
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     reads: ClassVar[tuple[str, ...]] = ("plm", "debias", "model", "benchmark", "ablation")
 
     name: Literal["fair_gender"]
@@ -35,7 +35,7 @@ class FairGenderSettings(StudySettings):
     data: str | None = incidental(
         description="folder with a folder of publishers' files for each benchmark; null: cache"
     )
-    resamples: int = Field(ge=100, le=100_000, description="bootstrap resamples of every interval")
+    resamples: int = Field(ge=100, le=100_000, description="bootstrap resamples of the benchmarks' intervals")
     neutral: str | None = incidental(
         description="file of sentences without gendered words to keep; null: packaged ones"
     )
@@ -50,10 +50,14 @@ class FairGenderSettings(StudySettings):
         """Return what benchmarks set unlike their defaults."""
         changed: dict[str, Any] = {}
         for name, settings in self.measured_by(cell).items():
-            usual = settings_of({"name": name, "resamples": self.resamples}).deciding()
+            usual = settings_of({"name": name} | self._resamples(name)).deciding()
             own = {key: value for key, value in settings.deciding().items() if value != usual[key]}
             changed |= {name: own} if own else {}
         return {"benchmarks": changed} if changed else {}
+
+    def _resamples(self, name: str) -> dict[str, int]:
+        """Return what decides the resamples of a benchmark; nothing where its intervals need none."""
+        return {"resamples": self.resamples} if "resamples" in benchmark(name).settings.model_fields else {}
 
     def groups(self, cell: Choices) -> tuple[str, ...]:
         """The PLM, the method and, where it is asked, the generator; of `benchmark` only what one of ours takes."""
@@ -71,7 +75,7 @@ class FairGenderSettings(StudySettings):
             name = _name(given)
             if name in chosen:
                 raise UserError.of("study.benchmarks", name, "each benchmark once")
-            values: dict[str, Any] = {"name": name, "data": self.data, "resamples": self.resamples}
+            values: dict[str, Any] = {"name": name, "data": self.data} | self._resamples(name)
             values |= of_group if name == cell.benchmark.name else {}
             values |= given if isinstance(given, dict) else {}
             if name == "perplexity" and values.get("text") is None:

@@ -14,9 +14,9 @@ import numpy as np
 from fairloop.measures.catalogue import Declared
 from fairloop.measures.measurement import Measurement
 from fairloop.metrics.metric import Metric, Sample
-from fairloop.statistics.bootstrap import cluster_numbers, divide
 from fairloop.statistics.estimate import Estimate
 from fairloop.statistics.intervals import estimate_mean, jackknife
+from fairloop.statistics.units import cluster_numbers, divide
 
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 

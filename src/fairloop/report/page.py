@@ -19,6 +19,7 @@ from fairloop.report.recursion.conditions import Condition
 from fairloop.report.recursion.strategies import Comparison
 from fairloop.report.recursion.tables import (
     change_table,
+    corrected_table,
     correlation_table,
     decomposition_table,
     equilibrium_table,
@@ -144,6 +145,7 @@ def report_sections(
             ("bias_by_generation", "trajectories", "decomposition"),
             [
                 equilibrium_table(conditions),
+                corrected_table(conditions),
                 seed_break_table(conditions),
                 decomposition_table(conditions),
                 change_table(conditions),
