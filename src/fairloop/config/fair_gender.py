@@ -19,7 +19,7 @@ from fairloop.pairs.settings import PairSettings
 from fairloop.settings import incidental, mistake
 
 HELD_OUT_NEUTRAL = "study.held_out_neutral"
-FEWEST_NEUTRAL = 2  # one to learn from, one to watch
+FEWEST_NEUTRAL = 2  # one to learn from, one to evaluate
 
 
 class FairGenderSettings(StudySettings):
@@ -40,7 +40,9 @@ class FairGenderSettings(StudySettings):
         description="file of sentences without gendered words to keep; null: packaged ones"
     )
     held_out_neutral: str | None = incidental(description="file of such sentences to measure; null: packaged ones")
-    watched: float = Field(gt=0, lt=1, description="share of the neutral sentences that is watched, not learned from")
+    watched: float = Field(
+        gt=0, lt=1, description="share of the neutral sentences for early stopping, not learned from"
+    )
 
     def deciding(self) -> dict[str, Any]:
         """Return what decides a result; of each benchmark its name, and what it sets in `decides_also`."""

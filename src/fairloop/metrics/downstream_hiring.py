@@ -21,7 +21,7 @@ from fairloop.lexicon import occupation
 from fairloop.measures.catalogue import Declared
 from fairloop.measures.measurement import Measurement
 from fairloop.metrics.linear_models import fit_ridge
-from fairloop.metrics.metric import Embed, Metric, Sample
+from fairloop.metrics.metric import Embed, Metric, of_sample
 from fairloop.metrics.training_set import RESAMPLES, TrainingSet, learned, one_thread, over_corpora, spread, undefined
 from fairloop.seeding import derive
 from fairloop.statistics.estimate import Estimate
@@ -235,18 +235,6 @@ def _columns(answers: Rankings, what: str) -> Floats:
     return np.stack(columns, axis=1).astype(np.float64)
 
 
-def _measure(sample: Sample, settings: None) -> list[Measurement]:
-    return measure_hiring(
-        sample.texts,
-        sample.occupations,
-        sample.encoder,
-        sample.pairs,
-        seed=sample.seed,
-        resamples=sample.resamples,
-        groups=sample.groups,
-    )
-
-
 METRIC = Metric(
     "downstream_hiring",
     (
@@ -265,7 +253,7 @@ METRIC = Metric(
         Declared("downstream_hiring/learned", "whether the recommenders learned", "learned"),
         Declared("downstream_hiring/pairs", "applicants in the pool", "applicants", count=True),
     ),
-    _measure,
+    of_sample(measure_hiring),
     description="Bias of recommenders that are trained on the sentences to tell one occupation's from all others and "
     "put held-out applicants, each in a male and in a female version, on a shortlist for the job: demographic parity "
     "and equal opportunity between the versions, balanced accuracy, changed decisions.",

@@ -1,8 +1,8 @@
-"""What absorbing a pair does to the PLM: estimated before anything is trained, so that harmful pairs can be left out.
+"""What learning from a pair does to the PLM: estimated before training, so that harmful pairs can be left out.
 
 Fair-Gender (arXiv 2501.06795) keeps the sentences whose causal effect promises positive transfer, estimated over
 nearest neighbours in the PLM's own representation. How one pair's effect is estimated is not public; here it is this.
-Absorbing pair i means a gradient step on what the incorporation minimises of it (`loss`, neighbours
+Learning from pair i means a gradient step on what the incorporation minimises of it (`loss`, neighbours
 left out, the KL term being zero at the start, λ = 1 so that a filter is the same for every λ):
 
     l_i = JSD(p_m(i), p_f(i)) + (masked-LM loss of x_m + of x_f) / 2
