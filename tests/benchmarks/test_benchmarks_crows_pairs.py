@@ -156,10 +156,10 @@ def test_a_killed_benchmark_goes_on_where_it_was(tiny_plm, write, tmp_path, monk
 
 def test_a_tie_counts_as_a_pair_and_for_neither_side():
     rows = [
-        CrowsPair("0", "a", "b", "stereo", "gender"),
-        CrowsPair("1", "a", "b", "antistereo", "gender"),
-        CrowsPair("2", "a", "b", "stereo", "gender"),
-        CrowsPair("3", "a", "b", "stereo", "age"),
+        CrowsPair("0", "a", "b", "stereo", "gender", "a1"),
+        CrowsPair("1", "a", "b", "antistereo", "gender", "a1"),
+        CrowsPair("2", "a", "b", "stereo", "gender", "a2"),
+        CrowsPair("3", "a", "b", "stereo", "age", "a2"),
     ]
     # Scores are given in the published order: the stereotype first.
     items = [_item(row, scores) for row, scores in zip(rows, [(-1, -1), (-3, -2), (-2, -5), (-2, -1)], strict=True)]

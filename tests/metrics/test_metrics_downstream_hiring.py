@@ -56,8 +56,8 @@ def test_bias_follows_the_corpus(embed):
         table(measure_hiring(*corpus(genders), embed, PAIRS, seed=0, resamples=300))
         for genders in (stereotyped, reversed_roles, lambda majority: ["He", "She"])
     )
-    assert along["bias"].low > 0.2
-    assert against["bias"].high < -0.2
+    assert along["bias"].value > 0.2
+    assert against["bias"].value < -0.2
     # Shortlists have five places: a single place of one of the six jobs moves the bias by a fifteenth.
     assert abs(balanced["bias"].value) < 1.01 / 15
     assert balanced["bias"].low < 0 < balanced["bias"].high

@@ -15,6 +15,9 @@ from fairloop.statistics.estimate import Estimate
 from fairloop.statistics.means import ratio_of_means
 
 Floats = NDArray[np.float64]
+
+FEWEST_FOR_FLIPS = 6
+"""Of fewer pairs no sign-flip test can give p below 0.05 (2 / 2^5 is 0.06): then there is none, and a note says why."""
 _NUMBERS_AT_ONCE = 1 << 20
 
 

@@ -15,7 +15,7 @@ from fairloop.statistics.corrections import holm
 from fairloop.statistics.correlation import spearman
 from fairloop.statistics.estimate import Estimate
 from fairloop.statistics.large import flip_p_value
-from fairloop.statistics.paired import paired_reduction
+from fairloop.statistics.paired import FEWEST_FOR_FLIPS, paired_reduction
 
 Floats = NDArray[np.float64]
 
@@ -28,9 +28,6 @@ AGAINST_CONTROL = "change against no mitigation"
 
 MANY_COMPARISONS = 20
 """Of more comparisons than this each is brief: the last generation, all levels and the lowest one, few resamples."""
-
-FEWEST_FOR_FLIPS = 6
-"""Of fewer pairs no sign-flip test can give p below 0.05 (2 / 2^5 is 0.06): then there is none, and a note says why."""
 
 UNLEARNED = "†"
 """Marks a bias figure of a classifier that learned nothing."""

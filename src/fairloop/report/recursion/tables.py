@@ -8,7 +8,6 @@ from fairloop.report.read import MITIGATED, Cell, level_mean
 from fairloop.report.recursion.conditions import FACTORS, NET_RATE, PAPER_CHANGES, Condition
 from fairloop.report.recursion.strategies import (
     DOWNSTREAM,
-    FEWEST_FOR_FLIPS,
     UNLEARNED,
     Comparison,
     Reduction,
@@ -20,6 +19,7 @@ from fairloop.statistics.equilibrium import MISFIT, Equilibrium
 from fairloop.statistics.estimate import Estimate
 from fairloop.statistics.intervals import FEWEST_UNITS
 from fairloop.statistics.mislabelled import LabelErrors
+from fairloop.statistics.paired import FEWEST_FOR_FLIPS
 
 UNDEFINED = "undefined"
 """A change relative to what may be zero."""
