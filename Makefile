@@ -28,7 +28,7 @@ fuzz: $(VENV)/.with-dev ## feed hostile input to the command line, every reader 
 test-slow: $(VENV)/.with-dev ## the tests that take minutes: long kill tests, full coverage simulations
 	$(BIN)/pytest -m slow
 
-coverage: $(VENV)/.with-dev ## simulate every interval that is printed, and write experiments/coverage (a quarter of an hour)
+coverage: $(VENV)/.with-dev ## simulate every interval that is printed, and write experiments/coverage (some minutes)
 	PYTHONPATH=tools $(BIN)/python -m simulate
 
 lint: $(VENV)/.with-dev ## ruff check

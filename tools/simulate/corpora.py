@@ -33,7 +33,9 @@ def settings() -> Iterator[Setting]:
             alike = "independent sentences" if not spread else "group rates vary by half"
             yield Setting("corpus", f"rates, {alike}", f"{sentences} / {groups}", _rates(sentences, spread), 1000)
     yield Setting("corpus", "rates, few gendered (8%)", "256 / 16", _rates(256, 0.0, 0.08), 1000)
-    yield Setting("corpus", "rates, each sentence by itself (seed corpus)", "24 / 24", _rates(24, 0.0, group=1), 1000)
+    few = "counts of few sentences: Wilson's interval errs on the safe side"
+    alone = _rates(24, 0.0, group=1)
+    yield Setting("corpus", "rates, each sentence by itself (seed corpus)", "24 / 24", alone, 1000, few)
     yield Setting("corpus", "difference of two corpora", "256 / 16", _difference(256))
     for sentences, effect in ((64, 0.5), (256, 0.0), (256, 1.0), (256, 1.6)):
         yield Setting("corpus", f"WEAT d = {effect:g}", f"{sentences} / {sentences // GROUP}", _weat(sentences, effect))

@@ -40,7 +40,8 @@ def settings() -> Iterator[Setting]:
     yield Setting("relative change", "three cells", "3 cells", _relative(3))
     yield Setting("relative change", "one cell, over its sentences", "500 / 32", _relative_of_one)
     for pairs in (3, 9):
-        yield Setting("reduction", f"{pairs} pairs", f"{pairs} pairs", _reduction(pairs))
+        note = "Fieller's, with two degrees of freedom" if pairs == 3 else ""
+        yield Setting("reduction", f"{pairs} pairs", f"{pairs} pairs", _reduction(pairs), note=note)
     few = "neither seeds nor items vary: the variance is at least that of either alone"
     for seeds, sd_seed, sd_item in ((3, 0.3, 1.0), (3, 1.0, 0.3), (5, 0.5, 0.5), (3, 0.0, 0.0)):
         note = few if not sd_seed + sd_item else ""
