@@ -5,8 +5,8 @@ then asked about held-out counterfactual pairs that differ in gender only. Nothi
 between its two answers. Two further tasks are in `downstream_pronoun` and `downstream_hiring`; all three train on the
 corpus, on top of the same encoder.
 
-Intervals cover the choice of test pairs and the noise of training (`fairloop.statistics.refits`): the classifier is
-trained again without each of ten parts of the corpus, whole prompt groups at a time.
+Intervals are over corpora (`fairloop.metrics.training_set.over_corpora`): the classifier is trained again without each
+of ten parts of the corpus, whole prompt groups at a time.
 """
 
 import math
