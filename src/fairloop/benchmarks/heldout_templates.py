@@ -72,7 +72,7 @@ class HeldoutItem:
 
 
 @dataclass(frozen=True)
-class _Case:
+class Case:
     """A sentence in two versions; `target` None is the neutral subject."""
 
     target: Target | None
@@ -80,12 +80,14 @@ class _Case:
     template: str
 
     def text(self, side: Literal["male", "female"]) -> str:
+        """Return the sentence with the male or the female word."""
         subject = _subject(self.target)
         text = self.template.replace("{subject}", subject).replace("{Subject}", subject[0].upper() + subject[1:])
         return text.replace("{word}", self.words.subject(side))
 
     @property
     def name(self) -> str:
+        """What the case is called in messages."""
         return f"{_subject(self.target)}: {self.template} ({self.words.name})"
 
 
@@ -99,7 +101,7 @@ def _subject(target: Target | None) -> str:
 
 def run(task: Task, settings: HeldoutTemplatesSettings) -> BenchmarkResult:
     """Score every held-out subject in every held-out template."""
-    cases = _cases()
+    cases = all_cases()
     odds = _causal(task, cases) if task.plm.kind == "causal" else _masked(task, cases)
     neutral = {(case.words, case.template): value for case, value in odds.items() if case.target is None}
     items = []
@@ -114,21 +116,22 @@ def run(task: Task, settings: HeldoutTemplatesSettings) -> BenchmarkResult:
     return BenchmarkResult("heldout_templates", "fairloop", measurements, items, skipped)
 
 
-def _cases() -> list[_Case]:
+def all_cases() -> list[Case]:
+    """Return every held-out subject, and the neutral one, in every held-out template."""
     subjects: list[Target | None] = [None, *targets("heldout")]
     jobs = [subject for subject in subjects if subject is None or subject.kind == "occupation"]
-    cases = [_Case(subject, PRONOUNS, t.text) for t in heldout_templates("pronoun") for subject in subjects]
+    cases = [Case(subject, PRONOUNS, t.text) for t in heldout_templates("pronoun") for subject in subjects]
     for template in heldout_templates("noun"):
-        cases += [_Case(subject, words, template.text) for words in attributes("heldout") for subject in jobs]
+        cases += [Case(subject, words, template.text) for words in attributes("heldout") for subject in jobs]
     return cases
 
 
 # --- log odds -------------------------------------------------------------------------------------------------------
 
 
-def _masked(task: Task, cases: Sequence[_Case]) -> dict[_Case, float]:
+def _masked(task: Task, cases: Sequence[Case]) -> dict[Case, float]:
     """Return the log odds of each case whose two words are one token each, in the same place."""
-    scored: list[_Case] = []
+    scored: list[Case] = []
     requests: list[ScoreRequest] = []
     male = task.plm.encode([case.text("male") for case in cases])
     female = task.plm.encode([case.text("female") for case in cases])
@@ -149,7 +152,7 @@ def _only_difference(first: Encoded, second: Encoded) -> int | None:
     return places[0] if len(places) == 1 else None
 
 
-def _causal(task: Task, cases: Sequence[_Case]) -> dict[_Case, float]:
+def _causal(task: Task, cases: Sequence[Case]) -> dict[Case, float]:
     """Return the difference of log likelihoods of each case's two sentences."""
     plm: LanguageModel = task.plm
     texts = [case.text(side) for case in cases for side in ("male", "female")]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fairloop.training.hook import Training
 
 
-class MethodSettings(settings.MethodSettings, BudgetSettings):
+class MethodSettings(settings.ModelMethodSettings, BudgetSettings):
     """Further training with raised dropout."""
 
     name: Literal["dropout"] = Field("dropout", description="the method")
