@@ -24,14 +24,14 @@ def test_the_packaged_counts_are_those_of_the_sentences_labelled_by_hand():
 
 
 def test_recall_is_that_of_the_command_that_prints_it_where_nothing_is_swapped():
-    rows = read_rows(DATA / "untouched_smollm2_135m_instruct.csv")
+    rows = read_rows(DATA / "generated_qwen_2_5_coder_0_5b_instruct.csv")
     assert label_errors(rows).recall == quality(rows)[GENDERED].recall.value
 
 
 def test_files_are_counted_together_and_must_hold_somebody(tmp_path):
-    paths = [DATA / "untouched_smollm2_135m_instruct.csv", DATA / "generated_smollm2_135m_instruct.csv"]
+    paths = [DATA / "generated_gemma_3_270m.csv", DATA / "generated_qwen_2_5_coder_0_5b_instruct.csv"]
     found = read_errors(paths)
-    assert (found.gendered, found.flipped) == (28 + 42, 1)
+    assert found == label_errors([row for path in paths for row in read_rows(path)])
     nobody = tmp_path / "nobody.csv"
     nobody.write_text("text,occupation,gender\nA barber cuts hair.,barber,none\n")
     with pytest.raises(UserError, match="--labels"):

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from simulate.setting import LEAST, MOST
 
 COLOURS = {"holds": "#2166ac", "wide": "#b8860b", "short": "#b2182b"}
+LEFT = 86
+"""Per cent at which the axis begins; what covers less stands there, with its number."""
 LABELS = {"holds": "93 to 97% (within two standard errors)", "wide": "wider than need be", "short": "too short"}
 
 
@@ -22,8 +24,14 @@ def drawn(rows: Sequence[Mapping[str, str]]) -> bytes:
     for verdict, colour in COLOURS.items():
         places = [place for place, row in enumerate(shown) if row["verdict"] == verdict]
         values = [100 * float(shown[place]["coverage"]) for place in places]
-        axes.plot(values, places, "o", color=colour, markersize=4, label=LABELS[verdict])
+        axes.plot(
+            [max(value, LEFT) for value in values], places, "o", color=colour, markersize=4, label=LABELS[verdict]
+        )
+        for place, value in zip(places, values, strict=True):
+            if value < LEFT:
+                axes.annotate(f"← {value:.0f}", (LEFT, place), (6, -2), textcoords="offset points", fontsize=6)
     axes.set_yticks(range(len(shown)), lines, fontsize=6)
+    axes.set_xlim(LEFT - 0.5, 100.5)
     axes.set_ylim(len(shown) - 0.3, -0.7)
     axes.set_xlabel("95% intervals that hold the truth, per cent of the simulated studies")
     axes.legend(loc="lower left", fontsize=7)
