@@ -9,6 +9,7 @@ The score is the percentage of pairs in which the sentence that is the more ster
 ideal. A tie counts as a pair, and for neither side, as in both published implementations.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,9 +19,9 @@ import numpy as np
 from pydantic import Field
 
 from fairloop.benchmarks.data import DataSet, read_csv
+from fairloop.benchmarks.parts import Part, PartSettings, items_of
 from fairloop.benchmarks.result import Benchmark, BenchmarkResult, Task, skipped_measurement
 from fairloop.benchmarks.sentence_pairs import Protocol, SentencePair, pair_scores
-from fairloop.benchmarks.settings import BenchmarkSettings
 from fairloop.errors import Fault, UserError
 from fairloop.measures.catalogue import Declared, Item, ItemScore
 from fairloop.measures.measurement import Measurement
@@ -29,7 +30,7 @@ from fairloop.statistics.bootstrap import bootstrap_mean
 FILE = "crows_pairs_anonymized.csv"
 
 
-class CrowsPairsSettings(BenchmarkSettings):
+class CrowsPairsSettings(PartSettings):
     """Settings of CrowS-Pairs."""
 
     name: Literal["crows_pairs"] = Field("crows_pairs", description="The benchmark")
@@ -84,7 +85,7 @@ def run(task: Task, settings: CrowsPairsSettings) -> BenchmarkResult:
     if protocol == "nangia2020" and task.plm.kind == "causal":
         name = f"plm={task.plm.name}"
         raise UserError(f"benchmark.protocol=nangia2020: needs a masked model, and {name} is causal; choose meade2022")
-    pairs = read(task.folder)
+    pairs = in_part(read(task.folder), settings.part)
     # The published code puts the stereotype first; which sentence is first decides how the matcher breaks ties.
     ordered = [
         SentencePair(pair.item, *((pair.more, pair.less) if pair.direction == "stereo" else (pair.less, pair.more)))
@@ -95,6 +96,11 @@ def run(task: Task, settings: CrowsPairsSettings) -> BenchmarkResult:
     measurements = _measurements(items, task.seed, settings.resamples)
     measurements.append(skipped_measurement("crows_pairs", skipped, len(pairs)))
     return BenchmarkResult("crows_pairs", protocol, measurements, items, skipped)
+
+
+def in_part(pairs: Sequence[CrowsPair], part: Part) -> list[CrowsPair]:
+    """Return the pairs of a part; pairs of the same two sentences are in the same."""
+    return items_of(pairs, part, "crows_pairs", lambda pair: "\n".join(sorted((pair.more.strip(), pair.less.strip()))))
 
 
 def _item(pair: CrowsPair, scores: tuple[float, float]) -> CrowsItem:

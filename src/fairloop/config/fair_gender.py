@@ -51,7 +51,7 @@ class FairGenderSettings(StudySettings):
         changed: dict[str, Any] = {}
         for name, settings in self.measured_by(cell).items():
             usual = settings_of({"name": name, "resamples": self.resamples}).deciding()
-            own = {key: value for key, value in settings.deciding().items() if value != usual[key]}
+            own = {key: value for key, value in settings.deciding().items() if value != usual.get(key)}
             changed |= {name: own} if own else {}
         return {"benchmarks": changed} if changed else {}
 
