@@ -273,9 +273,9 @@ ABLATIONS = {
     "no_screening": {"screen.enabled": False},
     "no_toxicity": {"screen.toxicity": "none"},
     "no_alignment": {"alignment.enabled": False},
-    "no_causal": {"causal": "none"},
-    "influence": {"causal": "influence"},
-    "random": {"causal": "random"},
+    "no_filter": {"causal": "none"},
+    "filter_influence": {"causal": "influence"},
+    "filter_random": {"causal": "random"},
     "no_regularizer": {"regularizer": False},
     "target_only": {"predicted": "target"},
     "no_text_loss": {"text_weight": 0.0},
@@ -303,6 +303,7 @@ def test_a_named_ablation_changes_exactly_one_key():
     ("old", "new"),
     [
         ("one_question", "target_only"), ("no_own_text", "no_text_loss"), ("alone", "one_neighbour"),
+        ("no_causal", "no_filter"), ("influence", "filter_influence"), ("random", "filter_random"),
         ("quarter", "pairs_200"), ("thousand", "pairs_1000"), ("ten_thousand", "pairs_10000"),
     ],
 )  # fmt: skip

@@ -40,7 +40,7 @@ def command(arguments: Sequence[str]) -> int:
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="overrides of every cell, after the file's")
     parser.add_argument("--trials", type=int, metavar="N", help="trials of all methods together (default: the file's)")
     parser.add_argument("--development-only", action="store_true", help="leave the test half untouched")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     tuning = read_tuning(options.file, trials=options.trials)
     tuning = tuning.model_copy(update={"shared": (*tuning.shared, *options.overrides)})
     check_criterion(tuning, catalogue())

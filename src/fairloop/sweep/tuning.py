@@ -105,7 +105,7 @@ class Tuning(Settings):
         return digest_text(canonical_json(self.model_dump(mode="json")))[:16]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Trial:
     """One method with one choice of settings.
 
@@ -169,9 +169,18 @@ def read_tuning(path: Path, *, trials: int | None = None) -> Tuning:
     try:
         tuning = Tuning.model_validate(content if trials is None else {**content, "trials": trials})
     except ValidationError as error:
-        raise UserError(mistake(error, Tuning)) from error
+        raise UserError(_line(error)) from error
     _check(tuning)
     return tuning
+
+
+def _line(error: ValidationError) -> str:
+    """Return the one line for the first mistake; inside a list or a method, pydantic's words for what is allowed."""
+    first = error.errors()[0]
+    if len(first["loc"]) < 2:
+        return mistake(error, Tuning)
+    key = ".".join(map(str, first["loc"]))
+    return f"{key}={str(first['input'])[:80]}: {first['msg'].removeprefix('Value error, ')}"
 
 
 def _check(tuning: Tuning) -> None:
@@ -180,9 +189,7 @@ def _check(tuning: Tuning) -> None:
         raise UserError.of("trials", tuning.trials, f"at least {methods}, one for each method")
     if tuning.trials % methods:
         lower, upper = tuning.each * methods, (tuning.each + 1) * methods
-        raise UserError.of(
-            "trials", tuning.trials, f"the same number for each of {methods} methods: {lower} or {upper}"
-        )
+        raise UserError.of("trials", tuning.trials, f"as many for each of {methods} methods: {lower} or {upper}")
     if UNTOUCHED in tuning.methods:
         raise UserError("methods.none: every cell measures the untouched PLM already; leave it out")
     for name, space in tuning.methods.items():

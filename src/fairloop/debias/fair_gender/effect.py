@@ -186,6 +186,9 @@ class EffectEstimator:
             task = "CAUSAL_LM" if self.tokens.kind == "causal" else None
             lora = self.settings.lora
             module.model = add_lora(module.model, lora, dropout=0.0, task=task, seed=self.seed, stage=STAGE)
+        else:  # an earlier call wrapped it
+            for name, weight in module.model.named_parameters():
+                weight.requires_grad_("lora_" in name)
         return [weight for weight in module.model.parameters() if weight.requires_grad]
 
     def by_influence(
