@@ -10,11 +10,14 @@ standard error over sentences. Written to OUT:
     effects.csv           a row for each group: the estimates and what the step really did, per unit of learning rate
     effects_summary.csv   a row for each size of group: rank correlations, and how far effects stand out of their errors
 
+Sizes that an earlier run left in OUT and that are not asked for stay.
+
 `settings` of the training are debias=fair_gender's defaults but for what is given.
 """
 
 import argparse
 import csv
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,7 +41,7 @@ from fairloop.plm.settings import PlmSettings
 from fairloop.seeding import random_generator
 
 WATCHED = 60  # of the neutral sentences: as many as the study watches by default
-NAMES = ("influence", "sum_of_singles", "knn", "output_layer")
+NAMES = ("influence", "mean_of_pairs", "knn", "output_layer")
 
 
 def main() -> None:
@@ -56,13 +59,13 @@ def main() -> None:
     if not isinstance(settings, MethodSettings):
         raise TypeError("not the settings of fair_gender")
     given.out.mkdir(parents=True, exist_ok=True)
-    rows: list[Row] = []
+    kept = read(given.out / "effects.csv")
+    rows = [row for row in kept if row["size"] not in given.sizes]
     for row in measure(settings, given.sizes, seed=given.seed, draws=given.draws):
         rows.append(row)
-        if len(rows) % 25 == 0:
-            print(f"{len(rows)} steps taken", flush=True)
-            write(given.out / "effects.csv", [row for row, _ in rows])
-    write(given.out / "effects.csv", [row for row, _ in rows])
+        write(given.out / "effects.csv", completed(rows))
+    rows = completed(sorted(rows, key=lambda row: (row["size"], row["group"])))
+    write(given.out / "effects.csv", rows)
     write(given.out / "effects_summary.csv", summaries(rows))
 
 
@@ -72,12 +75,12 @@ def _typed(changed: dict[str, str]) -> dict[str, Any]:
     return {key: yaml.safe_load(value) for key, value in changed.items()}
 
 
-Row = tuple[dict[str, Any], NDArray[np.float64]]
-"""A row of effects.csv, and the change of each held-out sentence's loss, per unit of learning rate."""
+Row = dict[str, Any]
+"""A row of effects.csv."""
 
 
 def measure(settings: MethodSettings, sizes: Sequence[int], *, seed: int, draws: int) -> Iterator[Row]:
-    """Yield the row of each group: all pairs one by one, then as many whole groups of each size as there are."""
+    """Yield the row of each group: for size 1 all pairs, else as many whole groups as there are."""
     plm = LanguageModel.load(PlmSettings(name="minilm", path="embedded:minilm", kind="masked", device="cpu"))
     tokens = Tokens(plm.tokenizer, "masked", settings.max_length)
     pool = [row.pair for row in gather_pairs(settings, seed=seed).rows]
@@ -86,37 +89,38 @@ def measure(settings: MethodSettings, sizes: Sequence[int], *, seed: int, draws:
     watched = [neutral_sentences("heldin")[number] for number in order.tolist()]
     estimator = EffectEstimator(plm.model, tokens, training_pairs(pool, near), watched, settings, seed=seed)
     estimator.draws = range(draws)
-    outer = estimator.by_output_layer()
-    knn = outer.averaged(near)
-    singles = estimator.by_influence()
+    outer = estimator.by_output_layer() if 1 in sizes else None
     drawn = random_generator(seed, "groups").permutation(len(pool)).tolist()
     for size in sizes:
         groups = [drawn[first : first + size] for first in range(0, len(drawn) - size + 1, size)]
-        whole = singles if size == 1 else None
-        influence = whole or estimator.by_influence(groups=groups)
-        if whole is not None:
-            groups = [[number] for number in range(len(pool))]
-        really = Steps(estimator)
+        groups = [[number] for number in range(len(pool))] if size == 1 else groups
+        influence = estimator.by_influence(groups=groups)
+        steps = Steps(estimator)
         for number, group in enumerate(groups):
-            language = really.taken(group)
-            estimates = {
-                "influence": influence.language[number],
-                "sum_of_singles": singles.language[group].mean(),
-                "knn": knn.language[group].mean(),
-                "output_layer": outer.language[group].mean(),
-            }
-            error = language.std(ddof=1) / np.sqrt(len(language))
-            yield (
-                {
-                    "size": size,
-                    "group": number,
-                    "pairs": " ".join(map(str, group)),
-                    **estimates,
-                    "really": language.mean(),
-                    "standard_error": error,
-                },
-                language,
-            )
+            language = steps.taken(group)
+            row = {"size": size, "group": number, "pairs": " ".join(map(str, group)), **dict.fromkeys(NAMES, math.nan)}
+            row["influence"] = influence.language[number]
+            if size == 1 and outer is not None:
+                row |= {"knn": outer.averaged(near).language[number], "output_layer": outer.language[number]}
+            error = float(language.std(ddof=1)) / math.sqrt(len(language))
+            yield row | {"really": float(language.mean()), "standard_error": error}
+
+
+def completed(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows; groups get the means of their pairs' own estimates, where those were made."""
+    alone = {row["pairs"]: row for row in rows if row["size"] == 1}
+    found = []
+    for row in rows:
+        members = [alone.get(number) for number in row["pairs"].split()]
+        own = {} if None in members else {"mean_of_pairs": _mean(members, "influence")}
+        if own and row["size"] > 1:
+            own |= {name: _mean(members, name) for name in ("knn", "output_layer")}
+        found.append(row | own)
+    return found
+
+
+def _mean(rows: Sequence[Row | None], name: str) -> float:
+    return float(np.mean([row[name] for row in rows if row is not None]))
 
 
 class Steps:
@@ -165,42 +169,47 @@ class Steps:
         return change
 
 
-def summaries(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Return a row for each size of group."""
+def summaries(rows: Sequence[Row]) -> list[Row]:
+    """Return a row for each size of group.
+
+    `reliability` is the share of the variance of the effects that is not that of their errors: 1 − mean(SE²) / var.
+    """
     found = []
-    for size in sorted({row["size"] for row, _ in rows}):
-        some = [(row, sentences) for row, sentences in rows if row["size"] == size]
-        really = np.array([row["really"] for row, _ in some])
-        errors = np.array([row["standard_error"] for row, _ in some])
-        sentences = np.stack([values for _, values in some])
-        row: dict[str, Any] = {"size": size, "groups": len(some)}
+    for size in sorted({row["size"] for row in rows}):
+        some = [row for row in rows if row["size"] == size]
+        really, errors = (np.array([row[name] for row in some]) for name in ("really", "standard_error"))
+        row: Row = {"size": size, "groups": len(some)}
         for name in NAMES:
-            row |= {f"spearman_{name}": spearmanr([one[name] for one, _ in some], really).statistic}
-        row |= {
-            "rms_effect": np.sqrt((really**2).mean()),
-            "mean_standard_error": errors.mean(),
-            "beyond_two_errors": (np.abs(really) > 2 * errors).mean(),
-            "harmful": (really > 0).mean(),
-            "harmful_beyond_two_errors": (really > 2 * errors).mean(),
-            "split_half": split_half(sentences),
-        }
-        found.append(row)
+            row[f"spearman_{name}"] = _spearman([one[name] for one in some], really)
+        varies = len(some) > 2
+        found.append(
+            row
+            | {
+                "mean_effect": float(really.mean()),
+                "rms_effect": float(np.sqrt((really**2).mean())),
+                "mean_standard_error": float(errors.mean()),
+                "beyond_two_errors": float((np.abs(really) > 2 * errors).mean()),
+                "harmful_beyond_two_errors": float((really > 2 * errors).mean()),
+                "reliability": 1 - float((errors**2).mean() / really.var(ddof=1)) if varies else math.nan,
+            }
+        )
     return found
 
 
-def split_half(sentences: NDArray[np.float64], times: int = 200) -> float:
-    """Return how well one half of the held-out sentences ranks the groups as the other does, stepped up to all.
+def _spearman(estimates: Sequence[float], really: NDArray[np.float64]) -> float:
+    if len(really) < 4 or np.isnan(estimates).any():
+        return math.nan
+    return float(spearmanr(estimates, really).statistic)
 
-    The mean over random halves of Spearman's correlation r, and 2r / (1 + r) of it (Spearman and Brown).
-    """
-    draw, found = np.random.default_rng(0), []
-    for _ in range(times):
-        order = draw.permutation(sentences.shape[1])
-        half = len(order) // 2
-        parts = sentences[:, order[:half]].mean(axis=1), sentences[:, order[half:]].mean(axis=1)
-        found.append(spearmanr(*parts).statistic)
-    mean = float(np.mean(found))
-    return 2 * mean / (1 + mean)
+
+def read(path: Path) -> list[Row]:
+    """Return the rows of an earlier run, of other sizes say; none if there was none."""
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        rows: list[Row] = list(csv.DictReader(file))
+    words = {"pairs": str, "size": int, "group": int}
+    return [{key: words[key](value) if key in words else float(value) for key, value in row.items()} for row in rows]
 
 
 def write(path: Path, rows: Sequence[dict[str, Any]]) -> None:

@@ -225,20 +225,24 @@ def resolved(monkeypatch, *overrides):
     return {**cell.stages, "training": training}
 
 
+#: What the filter reads of the training, whose step it estimates: a switch of one of these changes it, too.
+STEP_SETTINGS = (
+    "tolerance", "neighbours", "predicted", "regularizer", "lambda_r", "text_weight", "mask_share", "clip_norm",
+)  # fmt: skip
+
 SWITCHES = {
     "source": ("debias.source=template", {"pairs": {"source", "model"}}),
     "more pairs": ("debias.pairs=10000", {"pairs": {"pairs"}}),
     "no toxicity": ("debias.screen.toxicity=none", {"screening": {"screen.toxicity"}}),
     "no screening": ("debias.screen.enabled=false", {"screening": None}),
     "no alignment": ("debias.alignment.enabled=false", {"filter": {"alignment.enabled"}}),
-    "influence": ("debias.causal=influence", {"filter": {"causal", "neighbours"}}),
+    "influence": ("debias.causal=influence", {"filter": {"causal", "weights"}}),
     "random": ("debias.causal=random", {"filter": {"causal"}}),
-    "no causal": ("debias.causal=none",
-                  {"filter": {"causal", "tolerance", "neighbours", "mask_share"}}),
+    "no causal": ("debias.causal=none", {"filter": {"causal", *STEP_SETTINGS}}),
     "no filter at all": ("debias.causal=none debias.alignment.enabled=false", {"filter": None}),
-    "no regulariser": ("debias.regularizer=false", {"training": {"lambda_r"}}),
-    "one question": ("debias.predicted=target", {"training": {"predicted"}}),
-    "no own text": ("debias.text_weight=0", {"training": {"text_weight"}}),
+    "no regulariser": ("debias.regularizer=false", {"filter": {"regularizer"}, "training": {"lambda_r"}}),
+    "one question": ("debias.predicted=target", {"filter": {"predicted"}, "training": {"predicted"}}),
+    "no own text": ("debias.text_weight=0", {"filter": {"text_weight"}, "training": {"text_weight"}}),
     "no neighbours": ("debias.neighbours=1", {"filter": {"neighbours"}}),
     "no early stopping": ("debias.early_stopping.enabled=false", {"training": {"early_stopping"}}),
 }  # fmt: skip
