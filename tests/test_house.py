@@ -1,4 +1,4 @@
-"""The rule of the house: a room imports only from rooms below it."""
+"""The order of the packages: each imports only from those below it."""
 
 import ast
 import re
@@ -28,11 +28,11 @@ def test_the_page_names_every_package_and_module_once():
     assert sorted([*ORDER, *ANYONE]) == sorted(found)
 
 
-def room_of(path):
+def package_of(path):
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def imported_rooms(path):
+def imported_packages(path):
     for node in ast.walk(ast.parse(path.read_text())):
         names = []
         if isinstance(node, ast.ImportFrom) and node.module:
@@ -46,23 +46,23 @@ def imported_rooms(path):
                 yield name.split(".")[1]
 
 
-def test_every_room_imports_only_from_rooms_below():
+def test_every_package_imports_only_from_packages_below():
     wrong = set()
     for path in PACKAGE.rglob("*.py"):
-        room = room_of(path)
-        if room not in ORDER:
+        own = package_of(path)
+        if own not in ORDER:
             continue
-        for other in imported_rooms(path):
-            if other in ANYONE or other == room or other.startswith("__"):
+        for other in imported_packages(path):
+            if other in ANYONE or other == own or other.startswith("__"):
                 continue
-            if ORDER.index(other) < ORDER.index(room):
+            if ORDER.index(other) < ORDER.index(own):
                 wrong.add(f"{path.relative_to(PACKAGE)} imports {other}")
     assert not wrong
 
 
-def test_utilities_import_no_room():
+def test_utilities_import_no_package():
     for name in ANYONE:
-        assert set(imported_rooms(PACKAGE / f"{name}.py")) <= ANYONE
+        assert set(imported_packages(PACKAGE / f"{name}.py")) <= ANYONE
 
 
 def imported_modules(path, modules):

@@ -13,7 +13,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -101,6 +101,33 @@ def read_parquet(path: Path, columns: Sequence[str]) -> Any:
         raise too_large
     table.validate(full=True)
     return table
+
+
+def load_table(path: Path, schema: Any, what: str, renamed: Mapping[str, str] | None = None) -> Any:
+    """Return an Arrow table that `save_table` wrote; `renamed` are new names of columns by their old ones.
+
+    Raises:
+        Fault: the file is missing, damaged or not `what`: its columns are not those of the Arrow schema.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise Fault(f"{path}: cannot be read as {what} ({error})") from error
+    table = table.rename_columns([(renamed or {}).get(name, name) for name in table.column_names])
+    if table.schema.remove_metadata() != schema:
+        found = ", ".join(f"{field.name}: {field.type}" for field in table.schema)
+        raise Fault(f"{path}: is not {what}: its columns are {found}")
+    return table
+
+
+def save_table(table: Any, path: Path) -> None:
+    """Write an Arrow table to a Parquet file, in a folder that is written aside; equal rows give equal bytes."""
+    import pyarrow.parquet as pq
+
+    pq.write_table(table, path, compression="zstd", row_group_size=65_536, store_schema=False)
 
 
 def is_text(kind: Any) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parents[1]
-sys.path += [str(TESTS / room) for room in ("plm", "tracking", "benchmarks")]
+sys.path += [str(TESTS / folder) for folder in ("plm", "tracking", "benchmarks")]
 
 from fairloop import composition  # noqa: E402
 from fairloop.app import Job  # noqa: E402

@@ -51,7 +51,7 @@ def settings(**more):
 def test_every_planned_pair_is_written_and_verified():
     generator = Scripted(obedient)
     gathered = write_pairs(generator, settings(), seed=1)
-    assert (len(gathered.rows), gathered.asked, gathered.mended) == (40, 40, 0)
+    assert (len(gathered.rows), gathered.asked, gathered.replaced) == (40, 40, 0)
     assert len(generator.asks) == 80
     for plan, row in zip(plan_pairs(40, ("occupation", "trait", "activity"), seed=1), gathered.rows, strict=True):
         pair = row.pair
@@ -68,14 +68,14 @@ def test_every_planned_pair_is_written_and_verified():
         assert ask.request.form.given.lower() == given
 
 
-def test_a_counterpart_that_differs_otherwise_is_mended():
+def test_a_counterpart_that_differs_otherwise_is_replaced():
     def careless(ask):
         good = obedient(ask)
         return good if ask.request.form == SENTENCES or ask.request.item % 2 else good.replace("story", "tale")
 
     gathered = write_pairs(Scripted(careless), settings(), seed=1)
-    assert gathered.mended == 20
-    assert [row.mended for row in gathered.rows] == [item % 2 == 0 for item in range(40)]
+    assert gathered.replaced == 20
+    assert [row.replaced for row in gathered.rows] == [item % 2 == 0 for item in range(40)]
     honest = write_pairs(Scripted(obedient), settings(), seed=1)
     assert [row.pair for row in gathered.rows] == [row.pair for row in honest.rows]
 
@@ -84,7 +84,7 @@ def test_without_the_second_prompt_nothing_is_asked_for_it():
     generator = Scripted(obedient)
     gathered = write_pairs(generator, settings(counterpart="swap"), seed=1)
     assert len(generator.asks) == 40
-    assert gathered.mended == 0
+    assert gathered.replaced == 0
 
 
 def test_unusable_answers_are_asked_again_a_bounded_number_of_times():

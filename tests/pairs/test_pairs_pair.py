@@ -48,7 +48,7 @@ def row(item=0, male="He is a nurse.", female="She is a nurse.", target="nurse",
 def test_a_table_comes_back_as_it_was_saved(tmp_path):
     rows = [
         row(0),
-        row(1, mended=True, fluency=-2.5, toxicity=0.0, similarity=0.25, dropped="toxic"),
+        row(1, replaced=True, fluency=-2.5, toxicity=0.0, similarity=0.25, dropped="toxic"),
         row(2, plausibility=-1.5, target_rank=3.0, aligned=False, effect=-0.125),
     ]
     save_pairs(rows, tmp_path / "pairs.parquet")
@@ -61,6 +61,17 @@ def test_a_table_comes_back_as_it_was_saved(tmp_path):
     assert set(table.column_names) == set(COLUMNS)
     assert kept(rows) == [rows[0].pair, rows[2].pair]
     assert reasons(rows) == {"toxic": 1}
+
+
+def test_the_old_name_of_a_column_is_read(tmp_path):
+    import pyarrow.parquet as pq
+
+    rows = [row(0, replaced=True), row(1)]
+    save_pairs(rows, tmp_path / "pairs.parquet")
+    table = pq.read_table(tmp_path / "pairs.parquet")
+    old = ["mended" if name == "replaced" else name for name in table.column_names]
+    pq.write_table(table.rename_columns(old), tmp_path / "old.parquet")
+    assert load_pairs(tmp_path / "old.parquet") == rows
 
 
 def test_what_is_no_table_of_pairs_is_a_fault(tmp_path):
@@ -161,12 +172,12 @@ def test_what_counts_as_differing_only_in_gender(first, second, same):
     assert differ_only_in_gender(second, first) is same
 
 
-def test_the_proposed_counterpart_is_taken_where_it_holds_and_mended_where_not():
+def test_the_proposed_counterpart_is_taken_where_it_holds_and_replaced_where_not():
     kept_one = counterpart_of("She gave her water.", "He gave him water.")
-    assert (kept_one.text, kept_one.mended) == ("He gave him water.", False)
-    mended = counterpart_of("She lost her keys.", "He lost all his keys.")
-    assert (mended.text, mended.mended) == ("He lost his keys.", True)
-    assert counterpart_of("She lost her keys.").mended is False
+    assert (kept_one.text, kept_one.replaced) == ("He gave him water.", False)
+    swapped = counterpart_of("She lost her keys.", "He lost all his keys.")
+    assert (swapped.text, swapped.replaced) == ("He lost his keys.", True)
+    assert counterpart_of("She lost her keys.").replaced is False
     assert counterpart_of("The nurse left.", "The doctor left.") is None
 
 
@@ -301,7 +312,7 @@ def test_a_given_target_and_counterpart_are_used(tmp_path):
     assert (pairs[0].male, pairs[0].target, pairs[0].target_kind) == ("He gave him a stamp.", "stamp", "activity")
     assert pairs[1].female == "She lost, and the chess club laughed."
     assert gathered.rejected == {"no target word": 1}
-    assert gathered.mended == 0
+    assert gathered.replaced == 0
 
 
 def test_files_of_sentences(tmp_path):

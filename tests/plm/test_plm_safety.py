@@ -52,8 +52,8 @@ def called(path):
 
 
 def test_one_place_loads_models_and_never_with_their_code():
-    room = Path(fairloop.__file__).parent / "plm"
-    loaders = (room / "loading.py", room / "gguf.py")
+    package = Path(fairloop.__file__).parent / "plm"
+    loaders = (package / "loading.py", package / "gguf.py")
     trusts = 0
     for path in SOURCES:
         for name, trust in called(path):

@@ -70,7 +70,7 @@ def test_the_page_shows_a_hundred_evenly_spaced_pairs_with_the_balance_of_all():
     assert (items[0], items[-1]) == (0, 249)
     assert max(b - a for a, b in pairwise(items)) <= 3
     text = " ".join(" ".join(page.text).split())
-    assert "cell <x>: 250 pairs, 200 kept, 50 dropped, 0 mended; 100 of them below" in text
+    assert "cell <x>: 250 pairs, 200 kept, 50 dropped, 0 replaced; 100 of them below" in text
     first = page.rows[0]
     assert (first["data-status"], first["data-reason"], first["data-fluency"]) == ("dropped", "toxic", "0.0")
     assert "data-toxicity" not in first
@@ -167,8 +167,8 @@ def test_a_narrow_terminal_cuts_nothing(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "40")
     long = "He is a nurse [b]who has worked[/b] in the same hospital since 1998, when it was opened."
     rows = [
-        row(0, long, fluency=-2.125, toxicity=0.0, target_rank=2504, aligned=True, mended=True),
-        row(1, "He\x1b[31m is a nurse.", fluency=-3.0, dropped="not fluent", mended=True),
+        row(0, long, fluency=-2.125, toxicity=0.0, target_rank=2504, aligned=True, replaced=True),
+        row(1, "He\x1b[31m is a nurse.", fluency=-3.0, dropped="not fluent", replaced=True),
     ]
     save_pairs(rows, tmp_path / "pairs.parquet")
     assert command([str(tmp_path / "pairs.parquet")]) == 0
@@ -185,7 +185,7 @@ def test_a_narrow_terminal_cuts_nothing(tmp_path, capsys, monkeypatch):
         "1 attributes: 1 to 1 kept pairs each, evenness 1.000",
         "1 targets: 1 to 1 kept pairs each, evenness 1.000",
         "2 pairs, 1 kept; dropped: not fluent 1",
-        "2 proposed counterparts did not differ in gendered words alone: swapped sentences took their place",
+        "2 proposed counterparts differed in more than gendered words: swapped sentences took their place",
     ]
 
 

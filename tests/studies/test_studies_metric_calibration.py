@@ -88,7 +88,9 @@ def test_every_metric_of_the_corpus_is_calibrated(finished):
     assert all(isinstance(value, int | float) for value in result.values())
 
 
-def test_stopped_in_the_middle_it_goes_on_and_gives_the_same_bytes(finished, encoder, tmp_path, monkeypatch):
+def test_stopped_in_the_middle_it_goes_on_and_gives_the_same_bytes(encoder, tmp_path, monkeypatch):
+    cheap = "study.metrics=[rule_based,embedding]"  # one without an encoder, one whose vectors could cross batches
+    whole = results(run(tmp_path / "whole", encoder, cheap))
     measure, done = metric_calibration.MetricCalibration.measure, []
 
     def fails_at_the_fifth(self, batch, folder):
@@ -99,20 +101,20 @@ def test_stopped_in_the_middle_it_goes_on_and_gives_the_same_bytes(finished, enc
 
     monkeypatch.setattr(metric_calibration.MetricCalibration, "measure", fails_at_the_fifth)
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, encoder)
+        run(tmp_path / "parts", encoder, cheap)
     monkeypatch.setattr(
         metric_calibration.MetricCalibration,
         "measure",
         lambda self, batch, folder: (done.append(batch.name), measure(self, batch, folder))[1],
     )
-    folder = run(tmp_path, encoder)
+    folder = run(tmp_path / "parts", encoder, cheap)
     assert len(done) == len(set(done)) == BATCHES
-    assert results(folder) == results(finished)
+    assert results(folder) == whole
 
     batch = next(folder.glob("stages/*-n40-level0.5-1/measures.json"))
     batch.write_text(batch.read_text()[:-20])
     done.clear()
-    assert results(run(tmp_path, encoder)) == results(finished)
+    assert results(run(tmp_path / "parts", encoder, cheap)) == whole
     assert done == ["n40-level0.5-1"]
 
 

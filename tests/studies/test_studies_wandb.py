@@ -236,6 +236,7 @@ def test_metric_calibration(tmp_path):
     small = [line for line in CALIBRATION if not line.startswith(("study.sizes", "study.replicates", "study.augment"))]
     cell = run(
         tmp_path / "runs", *small, "study.sizes=[20]", "study.replicates=[2]", "study.augment_rates=[]",
+        "study.metrics=[rule_based]",
         f"study.encoder={tiny_encoder(tmp_path / 'encoder')}",
     )  # fmt: skip
     logged = check_run(cell)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parents[1]
-sys.path += [str(TESTS / room) for room in ("end_to_end", "plm", "benchmarks")]
+sys.path += [str(TESTS / folder) for folder in ("end_to_end", "plm", "benchmarks")]
 
 from command import cells, fairloop, results, start  # noqa: E402
 

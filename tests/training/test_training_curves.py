@@ -5,7 +5,6 @@ import hashlib
 import numpy as np
 import pytest
 from plm_tasks import plm_tasks
-from test_training_incorporation import OFF, WATCHED, StoppedError, incorporation
 from test_training_resume import EXAMPLES, LORA, SETTINGS
 
 from fairloop.training import trainer
@@ -13,6 +12,7 @@ from fairloop.training.causal_lm import CausalLMTask
 from fairloop.training.contrastive import ContrastiveTask
 from fairloop.training.module import TrainingModule
 from fairloop.training.settings import ClassifierSettings, TrainerSettings
+from incorporations import EARLY, OFF, StoppedError, incorporation
 from masked_models import tiny_masked
 from tiny_models import pairs, tiny_encoder, tiny_generator, tiny_masked_lm
 from trainings import classified, trained
@@ -40,7 +40,7 @@ def incorporate(plm, folder, logged=None, stop_at=None, **change):
         if done == stop_at:
             raise StoppedError
 
-    settings = WATCHED.model_copy(update={"text_weight": 0.3, **change})
+    settings = EARLY.model_copy(update={"text_weight": 0.3, **change})
     return trained(incorporation(settings), plm, CPU, folder, on_progress=on_progress, on_logged=logged)
 
 
@@ -87,13 +87,13 @@ def test_a_killed_training_reports_the_curve_of_an_uninterrupted_one(plm, tmp_pa
     whole = Logged()
     incorporate(plm, tmp_path / "whole", whole)
     assert list(whole.of("train/s")) == (list(range(1, 9)) if most == 500 else [3, 6, 8])
+    logged = Logged()
     for stop in (1, 4, 5, 8):
-        logged = Logged()
         with pytest.raises(StoppedError):
-            incorporate(plm, tmp_path / str(stop), logged, stop_at=stop)
-        incorporate(plm, tmp_path / str(stop), logged)
-        assert logged.of("train/s") == whole.of("train/s")
-        assert all(point in whole for point in logged), "a step came a second time under another value"
+            incorporate(plm, tmp_path / "killed", logged, stop_at=stop)
+    incorporate(plm, tmp_path / "killed", logged)
+    assert logged.of("train/s") == whole.of("train/s")
+    assert all(point in whole for point in logged), "a step came a second time under another value"
 
 
 def test_a_point_is_the_mean_over_its_steps(plm, tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from plm_tasks import plm_tasks
 from scipy.spatial.distance import cosine, jensenshannon
 
 from fairloop.training.hook import Training
-from fairloop.training.job import Job
+from fairloop.training.job import TrainingJob
 from fairloop.training.masking import Masking, collated, encode
 from fairloop.training.settings import LowRankSettings, TrainerSettings
 from masked_models import counterfactuals, tiny_masked
@@ -31,7 +31,7 @@ def tasks(model):
 
 def built(model, task):
     """Module in evaluation mode (no dropout) and its only batch."""
-    one = task.components(Job(task, str(model), Training(CPU, 0, model.parent), "s"))
+    one = task.components(TrainingJob(task, str(model), Training(CPU, 0, model.parent), "s"))
     batch = next(iter(one.data.train_dataloader()))
     return one.module.eval(), batch, one.tokenizer
 
@@ -247,5 +247,5 @@ def test_a_low_rank_training_ends_as_a_whole_model(model, tasks, tmp_path, name)
 
 @pytest.mark.parametrize("name", TASKS)
 def test_a_worker_reads_the_task_that_was_written(model, tasks, tmp_path, name):
-    job = Job(tasks[name], str(model), Training(CPU, 3, tmp_path), "s", revision="main")
-    assert Job.read(job.write()) == job
+    job = TrainingJob(tasks[name], str(model), Training(CPU, 3, tmp_path), "s", revision="main")
+    assert TrainingJob.read(job.write()) == job

@@ -50,13 +50,12 @@ def test_a_training_interrupted_after_any_step_ends_with_the_same_weights(encode
     settings = SETTINGS.model_copy(update={"keep": keep})
     whole, steps = train(encoder, tmp_path / "whole", settings)
     assert steps == list(range(1, 10))  # 18 pairs, 3 batches of 6, 3 epochs
-    for stop in range(1, 10):
-        folder = tmp_path / str(stop)
+    for stop in range(1, 10):  # each attempt begins at the last checkpoint of those before it
         with pytest.raises(StoppedError):
-            train(encoder, folder, settings, stop_at=stop)
-        resumed, rest = train(encoder, folder, settings)
-        assert checksum(resumed.folder) == checksum(whole.folder)
-        assert rest[0] == max([0, *(step for step in (2, 3, 4, 6, 8) if step < stop)]) + 1, "did not go on"
+            train(encoder, tmp_path / "parts", settings, stop_at=stop)
+    resumed, rest = train(encoder, tmp_path / "parts", settings)
+    assert rest == [9], "did not go on"
+    assert checksum(resumed.folder) == checksum(whole.folder)
 
 
 def test_a_finished_training_is_not_repeated(encoder, tmp_path):

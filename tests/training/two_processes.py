@@ -21,7 +21,7 @@ from fairloop.training.causal_lm import CausalExample, CausalLMTask
 from fairloop.training.classify import ClassifierTask, LabelledItems, Vectors
 from fairloop.training.contrastive import ContrastiveTask
 from fairloop.training.hook import Training
-from fairloop.training.job import Job
+from fairloop.training.job import TrainingJob
 from fairloop.training.settings import (
     CausalLMSettings,
     ClassifierSettings,
@@ -45,7 +45,7 @@ class Gradients(pl.Callback):
         self.found |= {n: p.grad.clone() for n, p in pl_module.named_parameters() if p.grad is not None}
 
 
-def jobs(folder: Path, trainer: TrainerSettings) -> dict[str, Job]:
+def jobs(folder: Path, trainer: TrainerSettings) -> dict[str, TrainingJob]:
     sentences = [
         CausalExample(" ".join(first.split()[:3]), first[len(" ".join(first.split()[:3])) :]) for first, _ in pairs()
     ]
@@ -59,7 +59,7 @@ def jobs(folder: Path, trainer: TrainerSettings) -> dict[str, Job]:
         TrainingPair(first, second, first.split()[1], 0.5 + n / BATCH, (n, (n + 2) % BATCH), (0.7, 0.3))
         for n, (first, second) in enumerate(pairs()[:BATCH])
     )
-    absorb = FairGender(
+    settings = FairGender(
         mask_share=0.3, lambda_r=1.0, text_weight=1.0, predicted="target", steps=1, early_stopping={"enabled": False},
         **step,
     )  # fmt: skip
@@ -71,7 +71,7 @@ def jobs(folder: Path, trainer: TrainerSettings) -> dict[str, Job]:
         "causal_lm lora": (CausalLMTask(CausalLMSettings(**once), examples), "generator"),
         "causal_lm full": (CausalLMTask(CausalLMSettings(weights="full", **once), examples), "generator"),
         "contrastive": (ContrastiveTask(ContrastiveSettings(**once), duplicated), "encoder"),
-        "fair_gender": (IncorporationTask(absorb, "masked", people, neutral), "masked_lm"),
+        "fair_gender": (IncorporationTask(settings, "masked", people, neutral), "masked_lm"),
         "classifier": (ClassifierTask(ClassifierSettings(**once), vectors), ""),
         **{
             name: (task, "masked") for name, task in plm_tasks(folder / "masked", BATCH, **{**step, "steps": 1}).items()
@@ -79,7 +79,8 @@ def jobs(folder: Path, trainer: TrainerSettings) -> dict[str, Job]:
     }
     training = Training(trainer, 0, folder)
     return {
-        name: Job(task, str(folder / model) if model else "", training, "two") for name, (task, model) in tasks.items()
+        name: TrainingJob(task, str(folder / model) if model else "", training, "two")
+        for name, (task, model) in tasks.items()
     }
 
 

@@ -20,7 +20,7 @@ from fairloop.settings import incidental, mistake
 
 HELD_OUT_NEUTRAL = "study.held_out_neutral"
 ENTAILMENT = "debias.entailment"
-FEWEST_NEUTRAL = 2  # one to learn from, one to watch; of those that are measured as many, or no interval has a width
+FEWEST_NEUTRAL = 2  # one to learn from, one to evaluate; of those that are measured as many, or no interval has a width
 
 
 class FairGenderSettings(StudySettings):
@@ -41,7 +41,9 @@ class FairGenderSettings(StudySettings):
         description="file of sentences without gendered words to keep; null: packaged ones"
     )
     held_out_neutral: str | None = incidental(description="file of such sentences to measure; null: packaged ones")
-    watched: float = Field(gt=0, lt=1, description="share of the neutral sentences that is watched, not learned from")
+    watched: float = Field(
+        gt=0, lt=1, description="share of the neutral sentences for early stopping, not learned from"
+    )
 
     def deciding(self) -> dict[str, Any]:
         """Return what decides a result; of each benchmark its name, and what it sets in `decides_also`."""

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fairloop.corpus.schema import COLUMNS, arrow_schema, features
-from fairloop.errors import Fault
+from fairloop.files import load_table, save_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,9 +31,7 @@ def make_corpus(rows: Iterable[Mapping[str, Any]]) -> "Dataset":
 
 def save_corpus(corpus: "Dataset", path: Path) -> None:
     """Write the corpus to a Parquet file; equal rows give equal bytes, however the Dataset came about."""
-    import pyarrow.parquet as pq
-
-    pq.write_table(_plain_table(corpus), path, compression="zstd", row_group_size=65_536, store_schema=False)
+    save_table(_plain_table(corpus), path)
 
 
 def load_corpus(path: Path) -> "Dataset":
@@ -42,17 +40,7 @@ def load_corpus(path: Path) -> "Dataset":
     Raises:
         Fault: the file is missing, damaged or not a corpus.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        raise Fault(f"{path}: cannot be read as a corpus ({error})") from error
-    if table.schema.remove_metadata() != arrow_schema():
-        found = ", ".join(f"{field.name}: {field.type}" for field in table.schema)
-        raise Fault(f"{path}: is not a corpus: its columns are {found}")
-    return _dataset(table)
+    return _dataset(load_table(path, arrow_schema(), "a corpus"))
 
 
 def _dataset(table: "pa.Table") -> "Dataset":

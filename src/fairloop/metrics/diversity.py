@@ -13,7 +13,7 @@ import numpy as np
 
 from fairloop.measures.catalogue import Declared
 from fairloop.measures.measurement import Measurement
-from fairloop.metrics.metric import Metric, Sample
+from fairloop.metrics.metric import Metric, of_sample
 from fairloop.statistics.bootstrap import cluster_numbers, divide
 from fairloop.statistics.estimate import Estimate
 from fairloop.statistics.intervals import estimate_mean, jackknife
@@ -75,10 +75,6 @@ def _distinct_share(things: Sequence[Sequence[Hashable]], units: Sequence[int]) 
     return jackknife(len(where) / size, left_out, len(things), bounds=(0, 1))
 
 
-def _measure(sample: Sample, settings: None) -> list[Measurement]:
-    return measure_diversity(sample.texts, groups=sample.groups)
-
-
 METRIC = Metric(
     "diversity",
     (
@@ -87,7 +83,7 @@ METRIC = Metric(
         Declared("diversity/duplicate_share", "share of duplicates", "duplicates", goal="minimize"),
         Declared("diversity/mean_length", "mean length in words", "mean length"),
     ),
-    _measure,
+    of_sample(measure_diversity),
     description="Diversity of a corpus: distinct-1 and distinct-2, the share of sentences that repeat an earlier one, "
     "and the mean length in words.",
     citation="Li, Galley, Brockett, Gao and Dolan (2016): A Diversity-Promoting Objective Function for Neural "

@@ -22,7 +22,7 @@ from fairloop.lexicon import occupation
 from fairloop.measures.catalogue import Declared
 from fairloop.measures.measurement import Measurement
 from fairloop.metrics.linear_models import fit_softmax, softmax
-from fairloop.metrics.metric import Embed, Metric, Sample
+from fairloop.metrics.metric import Embed, Metric, of_sample
 from fairloop.metrics.training_set import TrainingSet, columns_of_refits, learned, one_thread, spread, undefined
 from fairloop.seeding import derive
 from fairloop.statistics.bootstrap import cluster_numbers, divide
@@ -322,18 +322,6 @@ def fit_logistic_regression(
     return LogisticClassifier(embed, classes, mean, scale, weights)
 
 
-def _measure(sample: Sample, settings: None) -> list[Measurement]:
-    return measure_downstream(
-        sample.texts,
-        sample.occupations,
-        sample.encoder,
-        sample.pairs,
-        seed=sample.seed,
-        resamples=sample.resamples,
-        groups=sample.groups,
-    )
-
-
 METRIC = Metric(
     "downstream",
     (
@@ -347,7 +335,7 @@ METRIC = Metric(
         Declared("downstream/learned", "whether the classifier learned", "learned"),
         Declared("downstream/pairs", "pairs asked about", "pairs", count=True),
     ),
-    _measure,
+    of_sample(measure_downstream),
     description="Bias of a classifier that is trained on the sentences to predict the occupation (its own words "
     "removed) and asked about held-out counterfactual pairs, which differ in gender only: shift of probability towards "
     "male-majority occupations, accuracy, true positive rate gap, flipped predictions.",

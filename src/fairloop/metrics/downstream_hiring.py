@@ -22,7 +22,7 @@ from fairloop.lexicon import occupation
 from fairloop.measures.catalogue import Declared
 from fairloop.measures.measurement import Measurement
 from fairloop.metrics.linear_models import fit_ridge
-from fairloop.metrics.metric import Embed, Metric, Sample
+from fairloop.metrics.metric import Embed, Metric, of_sample
 from fairloop.metrics.training_set import TrainingSet, columns_of_refits, learned, one_thread, spread, undefined
 from fairloop.seeding import derive
 from fairloop.statistics.bootstrap import divide
@@ -227,18 +227,6 @@ def _columns(answers: Rankings, what: str) -> Floats:
     return np.stack(columns, axis=1).astype(np.float64)
 
 
-def _measure(sample: Sample, settings: None) -> list[Measurement]:
-    return measure_hiring(
-        sample.texts,
-        sample.occupations,
-        sample.encoder,
-        sample.pairs,
-        seed=sample.seed,
-        resamples=sample.resamples,
-        groups=sample.groups,
-    )
-
-
 METRIC = Metric(
     "downstream_hiring",
     (
@@ -257,7 +245,7 @@ METRIC = Metric(
         Declared("downstream_hiring/learned", "whether the recommenders learned", "learned"),
         Declared("downstream_hiring/pairs", "applicants in the pool", "applicants", count=True),
     ),
-    _measure,
+    of_sample(measure_hiring),
     description="Bias of recommenders that are trained on the sentences to tell one occupation's from all others and "
     "put held-out applicants, each in a male and in a female version, on a shortlist for the job: demographic parity "
     "and equal opportunity between the versions, balanced accuracy, changed decisions.",

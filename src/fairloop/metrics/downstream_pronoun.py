@@ -23,7 +23,7 @@ from fairloop.lexicon import occupation, occupations
 from fairloop.measures.catalogue import Declared
 from fairloop.measures.measurement import Measurement
 from fairloop.metrics.linear_models import fit_ranking
-from fairloop.metrics.metric import Embed, Metric, Sample
+from fairloop.metrics.metric import Embed, Metric, of_sample
 from fairloop.metrics.training_set import TrainingSet, columns_of_refits, learned, one_thread, spread, undefined
 from fairloop.seeding import derive
 from fairloop.statistics.bootstrap import divide
@@ -222,18 +222,6 @@ def _columns(answers: Resolutions, what: str) -> Floats:
     return np.stack([values, np.ones(len(values))], axis=1)
 
 
-def _measure(sample: Sample, settings: None) -> list[Measurement]:
-    return measure_pronoun(
-        sample.texts,
-        sample.occupations,
-        sample.encoder,
-        sample.pairs,
-        seed=sample.seed,
-        resamples=sample.resamples,
-        groups=sample.groups,
-    )
-
-
 METRIC = Metric(
     "downstream_pronoun",
     (
@@ -253,7 +241,7 @@ METRIC = Metric(
         Declared("downstream_pronoun/learned", "whether the model learned", "learned"),
         Declared("downstream_pronoun/pairs", "pairs asked about", "pairs", count=True),
     ),
-    _measure,
+    of_sample(measure_pronoun),
     description="Bias of a model that is trained on the sentences to tell which of two people a sentence is about and "
     "asked about held-out sentences with two people and a pronoun, in a version with he and one with she: shift of "
     "probability towards the person in the male-majority occupation, accuracy, changed answers.",

@@ -23,7 +23,7 @@ from fairloop.files import csv_rows
 from fairloop.lexicon import occupation
 from fairloop.measures.catalogue import Declared
 from fairloop.measures.measurement import Measurement
-from fairloop.metrics.metric import Embed, Metric, Sample
+from fairloop.metrics.metric import Embed, Metric, of_sample
 from fairloop.seeding import derive
 from fairloop.statistics.estimate import Estimate
 from fairloop.statistics.intervals import estimate_sums
@@ -162,17 +162,6 @@ def _unit(vectors: NDArray[np.floating]) -> Floats:
     return np.asarray(matrix / lengths)
 
 
-def _measure(sample: Sample, settings: None) -> list[Measurement]:
-    return measure_embedding(
-        sample.texts,
-        sample.occupations,
-        sample.encoder,
-        seed=sample.seed,
-        partitions=sample.partitions,
-        groups=sample.groups,
-    )
-
-
 METRIC = Metric(
     "embedding",
     (
@@ -186,7 +175,7 @@ METRIC = Metric(
         ),
         Declared("embedding/p_value", "p-value of WEAT d", "p"),
     ),
-    _measure,
+    of_sample(measure_embedding),
     description="WEAT effect size on whole sentences: how much more the sentences about male-majority occupations are "
     "associated with male anchor sentences than those about female-majority occupations; with a one-sided permutation "
     "p-value.",

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any, Literal
 
 import numpy as np
@@ -54,6 +55,17 @@ class Sample:
         if self.embed is None:
             raise ValueError("embed: this metric needs a function from sentences to their vectors")
         return self.embed
+
+
+def of_sample(measure: Callable[..., list[Measurement]]) -> Callable[[Sample, None], list[Measurement]]:
+    """Return a measure without settings as a metric has it: it is given the sample's fields that it names."""
+    names = set(signature(measure).parameters) & set(Sample.__dataclass_fields__)
+
+    def measured(sample: Sample, settings: None) -> list[Measurement]:
+        given = {name: getattr(sample, name) for name in names}
+        return measure(**(given | {"embed": sample.encoder} if "embed" in names else given))
+
+    return measured
 
 
 @dataclass(frozen=True)

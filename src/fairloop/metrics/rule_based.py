@@ -13,7 +13,7 @@ import numpy as np
 
 from fairloop.measures.catalogue import Declared
 from fairloop.measures.measurement import Measurement
-from fairloop.metrics.metric import Metric, Sample
+from fairloop.metrics.metric import Metric, of_sample
 from fairloop.statistics.intervals import estimate_mean, estimate_share
 
 
@@ -54,10 +54,6 @@ def measure_rule_based(
     return [Measurement.of(name, estimate) for name, estimate in estimates.items()]
 
 
-def _measure(sample: Sample, settings: None) -> list[Measurement]:
-    return measure_rule_based(sample.gender, sample.stereotype, groups=sample.groups)
-
-
 METRIC = Metric(
     "rule_based",
     (
@@ -73,7 +69,7 @@ METRIC = Metric(
         ),
         Declared("rule/male_share", "male share among gendered", "male", headline=True, place=6),
     ),
-    _measure,
+    of_sample(measure_rule_based),
     description="Net stereotype rate of sentences about people at work, the share of gendered sentences, the net rate "
     "among them and the share of male ones. Gendered words that refer to the person decide the gender of a sentence; "
     "the majority gender of the occupation (U.S. Bureau of Labor Statistics) decides whether it is stereotypical.",

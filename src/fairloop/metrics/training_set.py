@@ -3,6 +3,7 @@
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -114,7 +115,14 @@ def undefined(names: Sequence[str]) -> list[Measurement]:
 
 def one_thread() -> AbstractContextManager[Any]:
     """Keep linear algebra on one thread: the last bits depend on the number of threads, and the matrices are small."""
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-
-    limits: AbstractContextManager[Any] = threadpool_limits(1)
+    limits: AbstractContextManager[Any] = _thread_pools().limit(limits=1)
     return limits
+
+
+@cache
+def _thread_pools() -> Any:
+    """Return the libraries' threads; to find them takes as long as a small fit."""
+    import scipy.linalg  # noqa: F401 (before the search, so that its library is found)
+    from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
+
+    return ThreadpoolController()

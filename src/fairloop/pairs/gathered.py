@@ -33,9 +33,9 @@ class Gathered:
     seconds: float = 0.0
 
     @property
-    def mended(self) -> int:
+    def replaced(self) -> int:
         """Pairs whose proposed counterpart was replaced by the swapped sentence."""
-        return sum(row.mended for row in self.rows)
+        return sum(row.replaced for row in self.rows)
 
     @property
     def yield_(self) -> float:

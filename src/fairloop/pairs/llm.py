@@ -4,7 +4,7 @@ Fair-Gender (arXiv 2501.06795): the first prompt makes varied sentences about a 
 about a person whom the target names and to whom a pronoun refers back; the second one makes the same sentence about
 the other gender. What comes out of either is checked before it is taken: an
 answer to the first that does not do as asked is asked for again; an answer to the second that differs from its
-sentence in more than gendered words is mended (`verification.counterpart_of`).
+sentence in more than gendered words is replaced by the swapped one (`verification.counterpart_of`).
 """
 
 from collections import Counter
@@ -98,7 +98,7 @@ def _row(plan: Plan, text: str, proposed: str | None) -> PairRow:
     male, female = in_order(text, found.text, plan.side)
     start, end = find_phrase(male, plan.target.name)[0]
     pair = Pair(plan.item, male, female, male[start:end], plan.target.kind, plan.attribute.name, "llm")
-    return PairRow(pair, mended=found.mended)
+    return PairRow(pair, replaced=found.replaced)
 
 
 # --- the first prompt -----------------------------------------------------------------------------------------------
@@ -222,7 +222,7 @@ def _counterparts(
             for item, plan in plans.items()
             if plan.side == side
         ]
-    # every answer is taken as it is: what is wrong with it is mended
+    # every answer is taken as it is: one that does not hold is replaced (`verification.counterpart_of`)
     with progress("counterparts") as on_progress:
         answered = write_corpus(
             generator,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from fairloop.errors import Fault
+from fairloop.files import load_table, save_table
 from fairloop.lexicon import TargetKind, occupations
 from fairloop.measures.catalogue import Declared
 from fairloop.measures.measurement import Measurement
@@ -59,20 +59,20 @@ class PairRow:
 
     Attributes:
         pair: the pair.
-        mended: whether the counterpart was replaced by the swapped sentence (see `verification.counterpart_of`).
+        replaced: whether the counterpart was replaced by the swapped sentence (see `verification.counterpart_of`).
         fluency: mean log probability (natural) per token, averaged over the two sentences.
         toxicity: of the more toxic sentence, in [0, 1].
         similarity: highest Jaccard similarity to a pair that was kept before it.
         plausibility: lower of the two sentences' pseudo-log-likelihoods per token under the frozen PLM.
         target_rank: worse of the target's two ranks in context under the frozen PLM, 1 is best.
         aligned: whether the pair agrees with what the frozen PLM knows.
-        effect: estimated causal effect of absorbing the pair on held-out language modelling; above zero is harmful.
+        effect: estimated causal effect of learning from the pair on held-out language modelling; above zero is harmful.
         bias_effect: the same on the bias of the pool of pairs; above zero is harmful.
         dropped: why the pair was dropped, empty if it was kept.
     """
 
     pair: Pair
-    mended: bool = False
+    replaced: bool = False
     fluency: float | None = None
     toxicity: float | None = None
     similarity: float | None = None
@@ -93,7 +93,7 @@ COLUMNS: dict[str, str] = {
     "target_kind": "string",
     "attribute": "string",
     "source": "string",
-    "mended": "bool",
+    "replaced": "bool",
     "fluency": "float64",
     "toxicity": "float64",
     "similarity": "float64",
@@ -104,6 +104,7 @@ COLUMNS: dict[str, str] = {
     "bias_effect": "float64",
     "dropped": "string",
 }
+_RENAMED = {"mended": "replaced"}
 _OF_PAIR = tuple(field.name for field in fields(Pair))
 _OF_ROW = tuple(field.name for field in fields(PairRow) if field.name != "pair")
 
@@ -143,9 +144,7 @@ def features() -> "Features":
 
 def save_pairs(rows: Iterable[PairRow], path: Path) -> None:
     """Write a Parquet file; equal rows give equal bytes."""
-    import pyarrow.parquet as pq
-
-    pq.write_table(_arrow_table(rows), path, compression="zstd", row_group_size=65_536, store_schema=False)
+    save_table(_arrow_table(rows), path)
 
 
 def load_pairs(path: Path) -> list[PairRow]:
@@ -154,16 +153,7 @@ def load_pairs(path: Path) -> list[PairRow]:
     Raises:
         Fault: the file is missing, damaged or not a table of pairs.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        raise Fault(f"{path}: cannot be read as a table of pairs ({error})") from error
-    if table.schema.remove_metadata() != _arrow_schema():
-        found = ", ".join(f"{field.name}: {field.type}" for field in table.schema)
-        raise Fault(f"{path}: is not a table of pairs: its columns are {found}")
+    table = load_table(path, _arrow_schema(), "a table of pairs", _RENAMED)
     return [
         PairRow(Pair(**{name: row[name] for name in _OF_PAIR}), **{name: row[name] for name in _OF_ROW})
         for row in table.to_pylist()

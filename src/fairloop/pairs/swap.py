@@ -62,7 +62,7 @@ def pair_of(sentence: GivenSentence, item: int, settings: PairSettings) -> PairR
     if found is None:
         return "no counterpart"
     male, female = in_order(sentence.text, found.text, genders[0])
-    return PairRow(Pair(item, male, female, target, kind, attribute_in(male), "swap"), mended=found.mended)
+    return PairRow(Pair(item, male, female, target, kind, attribute_in(male), "swap"), replaced=found.replaced)
 
 
 def _given_target(sentence: GivenSentence) -> list[tuple[str, TargetKind]]:

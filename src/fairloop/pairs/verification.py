@@ -1,4 +1,4 @@
-"""Does a pair differ only in gendered words? Verified word by word, mended with the swapper where it can be."""
+"""Does a pair differ only in gendered words? Verified word by word, and if not, replaced by the swapped sentence."""
 
 import re
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ class Counterpart:
     """The counterpart of a sentence, and whether it had to be replaced by the swapped sentence."""
 
     text: str
-    mended: bool
+    replaced: bool
 
 
 def counterpart_of(sentence: str, proposed: str | None = None) -> Counterpart | None:
@@ -31,11 +31,11 @@ def counterpart_of(sentence: str, proposed: str | None = None) -> Counterpart | 
     differs from the sentence in gendered words only, and in all of them. None: the sentence has no gendered word.
     """
     if proposed is not None and differ_only_in_gender(sentence, proposed):
-        return Counterpart(proposed, mended=False)
+        return Counterpart(proposed, replaced=False)
     swapped = swap_gender(sentence)
     if not differ_only_in_gender(sentence, swapped):
         return None
-    return Counterpart(swapped, mended=proposed is not None)
+    return Counterpart(swapped, replaced=proposed is not None)
 
 
 def differ_only_in_gender(first: str, second: str) -> bool:

@@ -129,7 +129,7 @@ class FairGender(Script):
             self.settings, seed=self.seed, generator=generator, progress=lambda what: self.progress(f"pairs, {what}")
         )
         save_pairs(gathered.rows, folder / PAIRS_FILE)
-        written = {"pairs": len(gathered.rows), "asked": gathered.asked, "mended": gathered.mended}
+        written = {"pairs": len(gathered.rows), "asked": gathered.asked, "replaced": gathered.replaced}
         write_json(folder / WRITING_FILE, {**written, "rejected": dict(gathered.rejected)})
         return {"seconds_of_the_generator": gathered.seconds}
 
@@ -224,11 +224,11 @@ class FairGender(Script):
 
     def _incorporate(self, pairs: Stage | None, folder: Path) -> None:
         chosen = kept(load_pairs(pairs.folder / PAIRS_FILE)) if pairs is not None else []
-        learned, watched = self.neutral
+        learned, held_out = self.neutral
         target = folder / MODEL_FOLDER
         target.mkdir()
         with self.training("incorporation", folder) as training:
-            self.method.debias(self.plm, DebiasData(chosen, learned, watched), target, training)
+            self.method.debias(self.plm, DebiasData(chosen, learned, held_out), target, training)
 
     def debiased(self, trained: Stage) -> "PlmSettings":
         """The debiased model as a PLM to be measured."""
@@ -284,7 +284,7 @@ class FairGender(Script):
             f"`{self.settings.source}`{writer}), about {len(covered.targets)} targets with "
             f"{len(covered.attributes)} pairs of gendered words.",
             *(f"{count} of {len(rows)} were dropped: {reason}." for reason, count in reasons(rows).items()),
-            f"{len(self.neutral[0])} neutral sentences were learned from, and {len(self.neutral[1])} watched.",
+            f"{len(self.neutral[0])} neutral sentences were learned from, {len(self.neutral[1])} evaluated meanwhile.",
         ]
 
     def report(
@@ -318,12 +318,12 @@ class FairGender(Script):
 
     @cached_property
     def neutral(self) -> tuple[list[str], list[str]]:
-        """Neutral sentences to learn from, and to watch during the training."""
+        """Neutral sentences to learn from, and those that are evaluated during the training."""
         path = self.study.neutral
         held_in = list(neutral_sentences("heldin") if path is None else texts_of(path, "study.neutral"))
         order = random_generator(self.seed, "neutral-watched").permutation(len(held_in)).tolist()
-        watched = max(1, round(self.study.watched * len(held_in)))
-        return [held_in[n] for n in order[watched:]], [held_in[n] for n in order[:watched]]
+        held_out = max(1, round(self.study.watched * len(held_in)))
+        return [held_in[n] for n in order[held_out:]], [held_in[n] for n in order[:held_out]]
 
     @property
     def neutral_settings(self) -> dict[str, Any]:

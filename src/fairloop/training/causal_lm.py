@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from fairloop.plm.loading import Dtype, load_model, load_tokenizer, pad_id
 from fairloop.training.data import TrainingData, pad
-from fairloop.training.job import Components, Job, TrainingTask
+from fairloop.training.job import Components, TrainingJob, TrainingTask
 from fairloop.training.module import TrainingModule
 from fairloop.training.plm import add_lora, set_up
 from fairloop.training.predictions import logits_at
@@ -149,7 +149,7 @@ class CausalLMTask(TrainingTask):
     examples: tuple[CausalExample, ...]
     base: str = field(default="", metadata={"incidental": True})
 
-    def components(self, job: Job) -> Components:
+    def components(self, job: TrainingJob) -> Components:
         """Load the model and tokenise the examples; see `TrainingTask`."""
         settings = self.settings
         tokenizer = load_tokenizer(job.model, job.revision, "model.path")
@@ -166,7 +166,7 @@ class CausalLMTask(TrainingTask):
         module = CausalLMModule(model, settings, seed=job.seed, stage=job.stage, total_steps=data.total_steps)
         return Components(module, data, tokenizer)
 
-    def save(self, components: Components, folder: Path, job: Job) -> None:
+    def save(self, components: Components, folder: Path, job: TrainingJob) -> None:
         """Write the adapter or the model; see `TrainingTask`."""
         save_causal_lm(components.module.model, components.tokenizer, folder, self.base or job.model)
 

@@ -17,7 +17,7 @@ from fairloop.plm.loading import load_encoder
 from fairloop.seeding import derive
 from fairloop.training import classifier
 from fairloop.training.hook import Training
-from fairloop.training.job import Components, Job, TrainingTask
+from fairloop.training.job import Components, TrainingJob, TrainingTask
 from fairloop.training.plm import add_lora, freeze_pooler, set_up
 from fairloop.training.settings import ClassifierSettings, TrainerSettings
 from fairloop.training.train import run
@@ -54,7 +54,7 @@ class ClassifierTask(TrainingTask):
     items: LabelledItems
     validation: LabelledItems | None = None
 
-    def components(self, job: Job) -> Components:
+    def components(self, job: TrainingJob) -> Components:
         """Load the encoder if there is one; see `TrainingTask`."""
         settings = self.settings
         encoder, tokenizer = _load_encoder(job) if job.model else (None, None)
@@ -87,7 +87,7 @@ class ClassifierTask(TrainingTask):
             built.standardize_labels(labels)
         return Components(built, data, tokenizer)
 
-    def _inputs(self, items: LabelledItems, job: Job, tokenizer: Any) -> Any:
+    def _inputs(self, items: LabelledItems, job: TrainingJob, tokenizer: Any) -> Any:
         """Return vectors [n, d], or the texts' tokens."""
         if isinstance(items.inputs, Vectors):
             return np.load(job.folder / items.inputs.file)
@@ -169,7 +169,7 @@ def train_classifier(
     held_out = None
     if validation is not None:
         held_out = _labelled(*validation, training.work / "validation_features.npy", texts=bool(encoder))
-    job = Job(ClassifierTask(settings, learned, held_out), str(encoder), training, stage, revision)
+    job = TrainingJob(ClassifierTask(settings, learned, held_out), str(encoder), training, stage, revision)
     components, _ = run(job)
     assert isinstance(components.module, classifier.ClassifierModule)  # noqa: S101 - tells the type checker
     return Classifier(components.module.eval(), components.tokenizer, settings.max_length, _device(job.trainer))
@@ -193,14 +193,14 @@ def _collate(tokenizer: Any) -> Callable[[Sequence[Any]], dict[str, Any]]:
     return partial(classifier.collate_tokens, tokenizer=tokenizer)
 
 
-def _load_encoder(job: Job) -> tuple[Any, Any]:
+def _load_encoder(job: TrainingJob) -> tuple[Any, Any]:
     """Return a job's encoder and its tokenizer; weights that its files lack are drawn from the job's seed."""
     with torch.random.fork_rng():
         torch.manual_seed(derive(job.seed, job.stage, "encoder"))
         return load_encoder(job.model, job.revision, "plm.path")
 
 
-def _trainable(encoder: Any, job: Job, settings: ClassifierSettings) -> Any:
+def _trainable(encoder: Any, job: TrainingJob, settings: ClassifierSettings) -> Any:
     """Return the encoder with what `settings.weights` names ready to be trained, and all else frozen."""
     if settings.weights == "frozen":
         return encoder.requires_grad_(False).eval()

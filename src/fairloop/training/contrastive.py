@@ -12,7 +12,7 @@ from fairloop.errors import UserError
 from fairloop.plm.loading import load_encoder, pad_id
 from fairloop.training.data import TrainingData, pad
 from fairloop.training.distributed import gather_rows
-from fairloop.training.job import Components, Job, TrainingTask
+from fairloop.training.job import Components, TrainingJob, TrainingTask
 from fairloop.training.module import TrainingModule
 from fairloop.training.plm import freeze_pooler, set_up
 from fairloop.training.settings import ContrastiveSettings
@@ -114,7 +114,7 @@ class ContrastiveTask(TrainingTask):
     settings: ContrastiveSettings
     pairs: tuple[tuple[str, str], ...]
 
-    def components(self, job: Job) -> Components:
+    def components(self, job: TrainingJob) -> Components:
         """Load the encoder and tokenise the pairs; see `TrainingTask`."""
         model, tokenizer = load_encoder(job.model, job.revision, "study.encoder")
         data = contrastive_data(self.pairs, tokenizer, self.settings, seed=job.seed, stage=job.stage)

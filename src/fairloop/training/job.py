@@ -37,11 +37,11 @@ class TrainingTask:
 
     settings: StepSettings
 
-    def components(self, job: "Job") -> Components:
+    def components(self, job: "TrainingJob") -> Components:
         """Return module and data, equal in every process that sets the job up."""
         raise NotImplementedError
 
-    def save(self, components: Components, folder: Path, job: "Job") -> None:
+    def save(self, components: Components, folder: Path, job: "TrainingJob") -> None:
         """Write the trained model as a Hugging Face folder: the whole model, adapters merged, and its tokenizer."""
         trained: Any = components.module.model
         whole = trained.merge_and_unload() if hasattr(trained, "merge_and_unload") else trained
@@ -66,7 +66,7 @@ class TrainingTask:
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainingJob:
     """One training.
 
     Attributes:
@@ -112,7 +112,7 @@ class Job:
         return path
 
     @classmethod
-    def read(cls, path: Path, **told: Any) -> "Job":
+    def read(cls, path: Path, **told: Any) -> "TrainingJob":
         """Read a job that `write` wrote beside its checkpoints; `told` are the callbacks of `Training`."""
         plain = json.loads(path.read_text(encoding="utf-8"))
         module, name = plain["class"].split(":")

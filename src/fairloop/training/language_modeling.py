@@ -10,7 +10,7 @@ from fairloop.plm.loading import pad_id
 from fairloop.plm.model import Kind
 from fairloop.training.causal_lm import CausalExample, CausalLMModule, causal_data
 from fairloop.training.data import TrainingData
-from fairloop.training.job import Components, Job, TrainingTask
+from fairloop.training.job import Components, TrainingJob, TrainingTask
 from fairloop.training.masking import Masking, collated, encode, masked_lm_loss
 from fairloop.training.module import TrainingModule
 from fairloop.training.plm import load_plm
@@ -71,7 +71,7 @@ class LanguageModelingTask(TrainingTask):
     hidden_dropout: float | None = None
     attention_dropout: float | None = None
 
-    def components(self, job: Job) -> Components:
+    def components(self, job: TrainingJob) -> Components:
         """Load the PLM and tokenise the texts; see `TrainingTask`."""
         rates = {"hidden": self.hidden_dropout, "attention": self.attention_dropout}
         model, tokenizer = load_plm(job, self.kind, self.settings, rates=rates)

@@ -12,12 +12,12 @@ from pathlib import Path
 import fairloop
 from fairloop.errors import FairloopError, Fault, UserError
 from fairloop.training.hook import Training
-from fairloop.training.job import Job
+from fairloop.training.job import TrainingJob
 from fairloop.training.settings import TrainerSettings
 from fairloop.training.trainer import resolve_accelerator
 
 
-def launch(job: Job) -> None:
+def launch(job: TrainingJob) -> None:
     """Run a job in as many processes as `trainer` says and return when all of them have ended.
 
     On one machine the processes are started here; on several, `trainer.launcher` starts them (for SLURM

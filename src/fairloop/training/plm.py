@@ -9,7 +9,7 @@ import torch
 from fairloop.errors import UserError
 from fairloop.plm.loading import Head, load_config, load_model, load_tokenizer
 from fairloop.seeding import derive
-from fairloop.training.job import Job
+from fairloop.training.job import TrainingJob
 from fairloop.training.settings import BudgetSettings, LowRankSettings, TrainerSettings
 
 #: What the families call the dropout of hidden states (embeddings included) and of attention in their configurations.
@@ -20,7 +20,7 @@ DROPOUTS = {
 
 
 def load_plm(
-    job: Job, kind: str, settings: BudgetSettings, *, rates: Mapping[str, float | None] | None = None
+    job: TrainingJob, kind: str, settings: BudgetSettings, *, rates: Mapping[str, float | None] | None = None
 ) -> tuple[Any, Any]:
     """Return the job's model, in training mode, with the head of its kind (masked or causal), and its tokenizer.
 

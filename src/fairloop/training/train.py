@@ -14,7 +14,7 @@ from fairloop.training.checkpoints import BEST, LAST, read_checkpoint
 from fairloop.training.data import fingerprint
 from fairloop.training.early_stopping import Evaluation
 from fairloop.training.hook import Training
-from fairloop.training.job import Components, Job, TrainingTask
+from fairloop.training.job import Components, TrainingJob, TrainingTask
 from fairloop.training.launch import launch
 from fairloop.training.module import TrainingModule
 from fairloop.training.trainer import FitResult, fit
@@ -53,7 +53,7 @@ def train(
         UserError: nothing to train on, or less than one batch takes.
         Fault: the checkpoint in the folder is damaged or another training's.
     """
-    job = Job(task, str(model), training, stage, revision)
+    job = TrainingJob(task, str(model), training, stage, revision)
     components, fitted = run(job)
     target = job.folder / RESULT
     with folder_written_aside(target) as aside, computing_into(target):
@@ -62,7 +62,7 @@ def train(
     return TrainingResult(target, fitted, tuple(stopping.evaluations) if stopping is not None else ())
 
 
-def run(job: Job) -> tuple[Components, FitResult]:
+def run(job: TrainingJob) -> tuple[Components, FitResult]:
     """Train as the job says; the module that is returned holds the weights that were asked for."""
     from transformers.utils import logging
 
@@ -75,12 +75,12 @@ def run(job: Job) -> tuple[Components, FitResult]:
         return components, _read(job, components)
 
 
-def work(job: Job) -> None:
+def work(job: TrainingJob) -> None:
     """Train as one of several workers."""
     _fit(job, job.task.components(job))
 
 
-def _fit(job: Job, components: Components) -> FitResult:
+def _fit(job: TrainingJob, components: Components) -> FitResult:
     told = job.training
     return fit(
         components.module,
@@ -93,7 +93,7 @@ def _fit(job: Job, components: Components) -> FitResult:
     )
 
 
-def _read(job: Job, components: Components) -> FitResult:
+def _read(job: TrainingJob, components: Components) -> FitResult:
     """Take what the workers left."""
     module, owner = components.module, owner_of(job, components)
     last, best = job.folder / LAST, job.folder / BEST
@@ -104,7 +104,7 @@ def _read(job: Job, components: Components) -> FitResult:
     return FitResult(last, best if best.exists() else None, int(state["global_step"]))
 
 
-def owner_of(job: Job, components: Components) -> str:
+def owner_of(job: TrainingJob, components: Components) -> str:
     """Return what a checkpoint of this job belongs to: never a path, so that folders may be moved."""
     module = components.module
     return fingerprint(

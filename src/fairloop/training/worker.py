@@ -11,7 +11,7 @@ from fairloop.errors import FairloopError
 
 def main() -> int:
     """Run the job; report progress, loss curves and errors to the starter as lines of JSON."""
-    from fairloop.training.job import Job
+    from fairloop.training.job import TrainingJob
     from fairloop.training.train import work
 
     reports = sys.stdout
@@ -22,7 +22,7 @@ def main() -> int:
 
     try:
         work(
-            Job.read(
+            TrainingJob.read(
                 Path(sys.argv[1]),
                 on_progress=lambda done, total: report("progress", done, total),
                 on_logged=lambda curve, step, values: report("logged", curve, step, values),

@@ -16,7 +16,7 @@ from torch.nn import functional
 from fairloop.debias.auto_debias.settings import MethodSettings
 from fairloop.plm.loading import pad_id
 from fairloop.training.data import TrainingData, pad
-from fairloop.training.job import Components, Job, TrainingTask
+from fairloop.training.job import Components, TrainingJob, TrainingTask
 from fairloop.training.module import TrainingModule
 from fairloop.training.plm import load_plm
 from fairloop.training.predictions import logits_at
@@ -80,7 +80,7 @@ class PromptDivergenceTask(TrainingTask):
     settings: MethodSettings
     probes: tuple[Probe, ...]
 
-    def components(self, job: Job) -> Components:
+    def components(self, job: TrainingJob) -> Components:
         """Load the PLM; see `TrainingTask`."""
         model, tokenizer = load_plm(job, "masked", self.settings)
         filler = pad_id(tokenizer)

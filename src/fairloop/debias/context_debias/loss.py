@@ -18,7 +18,7 @@ from fairloop.debias.context_debias.settings import MethodSettings
 from fairloop.plm.loading import pad_id
 from fairloop.plm.model import Kind
 from fairloop.training.data import TrainingData, pad
-from fairloop.training.job import Components, Job, TrainingTask
+from fairloop.training.job import Components, TrainingJob, TrainingTask
 from fairloop.training.module import TrainingModule
 from fairloop.training.plm import backbone, freeze_head, load_plm
 
@@ -156,7 +156,7 @@ class OrthogonalityTask(TrainingTask):
     sentences: tuple[Sentence, ...]
     attributes: tuple[Attribute, ...]
 
-    def components(self, job: Job) -> Components:
+    def components(self, job: TrainingJob) -> Components:
         """Load the PLM; see `TrainingTask`."""
         model, tokenizer = load_plm(job, self.kind, self.settings)
         filler = pad_id(tokenizer)

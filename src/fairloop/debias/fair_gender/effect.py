@@ -1,9 +1,9 @@
-"""What absorbing a pair does to the PLM: estimated before anything is trained, so that harmful pairs can be left out.
+"""What learning from a pair does to the PLM: estimated before training, so that harmful pairs can be left out.
 
 This filter is ours. The causal estimate of Fair-Gender's paper (arXiv 2501.06795) is, as far as it is public, the
 average over nearest neighbours inside L_b (`loss`, `neighbours`); its "aligned" pairs are those of `alignment`.
 
-Absorbing pair i means the first step that the incorporation would take on a batch of this pair alone: its loss (`loss`,
+Learning from pair i means the first step that the incorporation would take on a batch of this pair alone: its loss (`loss`,
 with the settings of the training: questions, neighbours, λ, μ, masks of step 0; the KL term and its gradient are zero
 at the start), clipped, by AdamW at its beginning. With the clipped gradient g_i that step is, for each weight and in
 units of the learning rate, −s(g_i), s(g) = g / (|g| + ε) (Kingma and Ba 2015 with both moments at zero). Weight decay,

@@ -45,7 +45,7 @@ from fairloop.debias.fair_gender.settings import MethodSettings
 from fairloop.debias.fair_gender.tokens import Kind, Tokens, TrainingPair
 from fairloop.seeding import random_generator
 from fairloop.training.early_stopping import EarlyStopping, Evaluation
-from fairloop.training.job import Components, Job, TrainingTask
+from fairloop.training.job import Components, TrainingJob, TrainingTask
 from fairloop.training.module import TrainingModule
 from fairloop.training.plm import load_plm
 from fairloop.training.predictions import logits_at, places
@@ -290,7 +290,7 @@ class IncorporationTask(TrainingTask):
     held_out_pairs: tuple[TrainingPair, ...] = ()
     held_out_neutral: tuple[str, ...] = ()
 
-    def components(self, job: Job) -> Components:
+    def components(self, job: TrainingJob) -> Components:
         """Load the PLM, once more as it is if the regulariser asks for it; see `TrainingTask`."""
         settings = self.settings
         shared: dict[str, Any] = {"seed": job.seed, "stage": job.stage}

@@ -1,4 +1,4 @@
-"""Fair-Gender: absorb pairs of sentences that agree with what the PLM knows and do its language no harm.
+"""Fair-Gender: incorporate pairs of sentences that agree with what the PLM knows and do its language no harm.
 
 "Bridging the Fairness Gap: Enhancing Pre-trained Models with LLM-Generated Sentences" (arXiv 2501.06795).
 
@@ -104,7 +104,7 @@ class Method(base.Method):
         trained = train_into(folder, task, plm, training, stage=STAGE)
         summary = (
             "Fair-Gender (arXiv 2501.06795): pairs of sentences that differ only in gendered words, agree with what the"
-            " model knew and do its language no harm were absorbed by minimising a bias term and a regulariser."
+            " model knew and do its language no harm were incorporated by minimising a bias term and a regulariser."
         )
         learned_from = f"{len(held_in)} pairs; {len(held_out)} pairs about other targets were held out to stop early"
         write_card(folder, plm, tokens.kind, self.settings, summary, learned_from)
@@ -129,15 +129,15 @@ class Method(base.Method):
             drawn = random_generator(seed, "held-out-targets").permutation(len(targets))[:count]
             held_out = {targets[number] for number in drawn}
         held_in = [pair for pair in pairs if pair.target.lower() not in held_out]
-        watched = [pair for pair in pairs if pair.target.lower() in held_out]
+        evaluated = [pair for pair in pairs if pair.target.lower() in held_out]
         if len(held_in) < self.settings.batch_size:
-            beside = f" beside {len(watched)} about targets that are held out to stop early" if watched else ""
+            beside = f" beside {len(evaluated)} about targets that are held out to stop early" if evaluated else ""
             raise UserError.of(
                 "debias.batch_size",
                 self.settings.batch_size,
                 f"at most {len(held_in)}, the pairs left to learn from{beside}",
             )
-        return held_in, watched
+        return held_in, evaluated
 
     def _align(
         self, model: "LanguageModel", tokens: Tokens, rows: list[PairRow], neutral: Sequence[str], training: Training

@@ -31,7 +31,7 @@ from fairloop.seeding import derive
 from fairloop.training.contrastive import info_nce, pool
 from fairloop.training.data import TrainingData
 from fairloop.training.distributed import gather_rows, global_sum
-from fairloop.training.job import Components, Job, TrainingTask
+from fairloop.training.job import Components, TrainingJob, TrainingTask
 from fairloop.training.masking import Masking, collated, encode, masked_lm_loss
 from fairloop.training.module import TrainingModule
 from fairloop.training.plm import backbone, freeze_head, load_plm
@@ -169,7 +169,7 @@ class PairAlignmentTask(TrainingTask):
     settings: MethodSettings
     pairs: tuple[tuple[str, str], ...]
 
-    def components(self, job: Job) -> Components:
+    def components(self, job: TrainingJob) -> Components:
         """Load the PLM and tokenise the pairs; see `TrainingTask`."""
         model, tokenizer = load_plm(job, "masked", self.settings)
         data = pair_data(self.pairs, tokenizer, self.settings, seed=job.seed, stage=job.stage)
@@ -186,7 +186,7 @@ class EntailmentTask(TrainingTask):
     settings: MethodSettings
     rows: tuple[tuple[str, str, str, str], ...]
 
-    def components(self, job: Job) -> Components:
+    def components(self, job: TrainingJob) -> Components:
         """Load the PLM and tokenise the sentences; see `TrainingTask`."""
         model, tokenizer = load_plm(job, "masked", self.settings)
         data = pair_data(self.rows, tokenizer, self.settings, seed=job.seed, stage=job.stage)

@@ -58,7 +58,7 @@ def render_pairs_page(rows: Sequence[PairRow], title: str, count: int = 100) -> 
             title=title,
             total=len(rows),
             kept=len(kept(rows)),
-            mended=sum(row.mended for row in rows),
+            replaced=sum(row.replaced for row in rows),
             views=[_view(row, names) for row in shown],
             balance=_spreads(covered),
             coverage=covered,
@@ -107,10 +107,10 @@ def print_pairs(rows: Sequence[PairRow], console: Console, count: int = 100) -> 
         )
     dropped = ", ".join(f"{reason} {number}" for reason, number in reasons(rows).items()) or "none"
     line(f"{len(rows)} pairs, {len(kept(rows))} kept; dropped: {dropped}")
-    mended = sum(row.mended for row in rows)
-    if mended:
+    replaced = sum(row.replaced for row in rows)
+    if replaced:
         line(
-            f"{mended} proposed counterparts did not differ in gendered words alone: swapped sentences took their place"
+            f"{replaced} proposed counterparts differed in more than gendered words: swapped sentences took their place"
         )
 
 

@@ -11,33 +11,13 @@ from scipy.spatial.distance import jensenshannon
 from fairloop.debias.fair_gender.batches import fair_gender_data
 from fairloop.debias.fair_gender.loss import FairGenderModule, jensen_shannon
 from fairloop.debias.fair_gender.settings import MethodSettings
-from fairloop.debias.fair_gender.tokens import Tokens, TrainingPair, in_place_of
+from fairloop.debias.fair_gender.tokens import Tokens, in_place_of
 from fairloop.errors import Fault, UserError
 from fairloop.seeding import derive, random_generator
+from incorporations import NEUTRAL, training_pairs
 from tiny_models import tiny_generator, tiny_masked_lm
 
-TARGETS = ("nurse", "doctor", "engineer", "teacher", "pilot")
-STORIES = (
-    ("the {} said that he will be there today .", "the {} said that she will be there today ."),
-    ("his mother and the {} read the plan .", "her mother and the {} read the plan ."),
-    ("the man wrote to a {} before lunch", "the woman wrote to a {} before lunch"),
-)
-NEUTRAL = ("the report and the chart will be there .", "read the plan after lunch today .", "of the chart")
 SETTINGS = MethodSettings(batch_size=4, lambda_r=0.7, text_weight=1.0, mask_share=0.3, predicted="target")
-
-
-def training_pairs(count=10):
-    """Pairs whose neighbours and weights are all different; every other one has a word for its target's place."""
-    pairs = []
-    for n in range(count):
-        story, target = STORIES[n % len(STORIES)], TARGETS[n % len(TARGETS)]
-        near = (n, (n + 1) % count, (n + 4) % count)
-        mixture = np.array([3.0, 1 + n / count, 0.5])
-        pairs.append(
-            TrainingPair(*(text.format(target) for text in story), target, 0.5 + n / count, near,
-                         tuple((mixture / mixture.sum()).tolist()), "man" if n % 2 else "")
-        )  # fmt: skip
-    return pairs
 
 
 @pytest.fixture(scope="module")

@@ -4,32 +4,15 @@ import hashlib
 
 import pytest
 import torch
-from test_training_fair_gender import NEUTRAL, STORIES, training_pairs
 
-from fairloop.debias.fair_gender.loss import IncorporationTask
-from fairloop.debias.fair_gender.settings import EarlyStoppingSettings, MethodSettings
-from fairloop.debias.fair_gender.tokens import TrainingPair
+from fairloop.debias.fair_gender.settings import EarlyStoppingSettings
 from fairloop.training.early_stopping import EarlyStopping, Evaluation
 from fairloop.training.settings import TrainerSettings
+from incorporations import EARLY, OFF, StoppedError, incorporation
 from tiny_models import tiny_generator, tiny_masked_lm
 from trainings import trained
 
 CPU = TrainerSettings(accelerator="cpu", precision="float32", threads=1, checkpoint_every_steps=2)
-STOPPING = EarlyStoppingSettings(every=3, patience=0, tolerance=10.0)
-OFF = EarlyStoppingSettings(enabled=False)
-WATCHED = MethodSettings(
-    batch_size=4, steps=8, learning_rate=3e-3, predicted="target", lambda_r=0.5, text_weight=1.0, mask_share=0.3,
-    early_stopping=STOPPING,
-)  # fmt: skip
-HELD_OUT = [TrainingPair(*(text.format("pilot") for text in story), "pilot") for story in STORIES]
-
-
-def incorporation(settings, kind="masked"):
-    return IncorporationTask(settings, kind, tuple(training_pairs(8)), NEUTRAL[:2], tuple(HELD_OUT), NEUTRAL[2:])
-
-
-class StoppedError(Exception):
-    pass
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +20,7 @@ def plm(tmp_path_factory):
     return tiny_masked_lm(tmp_path_factory.mktemp("plm"), dropout=0.2)
 
 
-def train(model, folder, settings=WATCHED, stop_at=None, kind="masked"):
+def train(model, folder, settings=EARLY, stop_at=None, kind="masked"):
     seen = []
 
     def on_progress(done, total):
@@ -67,16 +50,16 @@ def test_an_interrupted_incorporation_ends_with_the_same_weights_and_the_same_ev
     assert whole.evaluations[2].bias < whole.evaluations[0].bias
     for stop in (1, 3, 6):
         with pytest.raises(StoppedError):
-            train(plm, tmp_path / str(stop), stop_at=stop)
-        resumed, _ = train(plm, tmp_path / str(stop))
-        assert checksum(resumed) == checksum(whole)
-        assert resumed.evaluations == whole.evaluations
+            train(plm, tmp_path / "parts", stop_at=stop)
+    resumed, _ = train(plm, tmp_path / "parts")
+    assert checksum(resumed) == checksum(whole)
+    assert resumed.evaluations == whole.evaluations
     again, steps = train(plm, tmp_path / "whole")
     assert (steps, checksum(again)) == ([], checksum(whole))
 
 
 def test_parts_of_a_batch_give_the_same_weights_and_are_resumed(plm, tmp_path):
-    settings = WATCHED.model_copy(update={"early_stopping": OFF, "steps": 3})
+    settings = EARLY.model_copy(update={"early_stopping": OFF, "steps": 3})
     whole, _ = train(plm, tmp_path / "whole", settings)
     parted = settings.model_copy(update={"accumulate": 2})
     parts, steps = train(plm, tmp_path / "parts", parted)
@@ -91,7 +74,7 @@ def test_parts_of_a_batch_give_the_same_weights_and_are_resumed(plm, tmp_path):
 
 
 def test_a_training_that_stopped_early_stays_stopped(plm, tmp_path):
-    settings = WATCHED.model_copy(
+    settings = EARLY.model_copy(
         update={
             "learning_rate": 1e-7,
             "clip_norm": 1e-9,
@@ -110,7 +93,7 @@ def test_a_low_rank_update_is_merged_into_an_ordinary_folder(plm, tmp_path, kind
     from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
     model = plm if kind == "masked" else tiny_generator(tmp_path / "causal")
-    settings = WATCHED.model_copy(update={"weights": "lora", "steps": 2, "learning_rate": 1e-2})
+    settings = EARLY.model_copy(update={"weights": "lora", "steps": 2, "learning_rate": 1e-2})
     result, _ = train(model, tmp_path / "run", settings, kind=kind)
     auto = AutoModelForMaskedLM if kind == "masked" else AutoModelForCausalLM
     loaded, untouched = auto.from_pretrained(result.folder).eval(), auto.from_pretrained(model).eval()
