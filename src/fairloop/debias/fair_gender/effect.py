@@ -3,11 +3,11 @@
 This filter is ours. The causal estimate of Fair-Gender's paper (arXiv 2501.06795) is, as far as it is public, the
 average over nearest neighbours inside L_b (`loss`, `neighbours`); its "aligned" pairs are those of `alignment`.
 
-Learning from pair i means the first step that the incorporation would take on a batch of this pair alone: its loss (`loss`,
-with the settings of the training: questions, neighbours, λ, μ, masks of step 0; the KL term and its gradient are zero
-at the start), clipped, by AdamW at its beginning. With the clipped gradient g_i that step is, for each weight and in
-units of the learning rate, −s(g_i), s(g) = g / (|g| + ε) (Kingma and Ba 2015 with both moments at zero). Weight decay,
-the same for every pair, is left out. To first order the step changes the held-out loss H by
+Learning from pair i means the first step that the incorporation would take on a batch of this pair alone: its loss
+(`loss`, with the settings of the training: questions, neighbours, λ, μ, masks of step 0; the KL term and its gradient
+are zero at the start), clipped, by AdamW at its beginning. With the clipped gradient g_i that step is, for each weight
+and in units of the learning rate, −s(g_i), s(g) = g / (|g| + ε) (Kingma and Ba 2015 with both moments at zero). Weight
+decay, the same for every pair, is left out. To first order the step changes the held-out loss H by
 
     e_i = −⟨s(g_i), ∇H⟩
 
