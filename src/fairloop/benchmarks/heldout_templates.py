@@ -234,7 +234,7 @@ def _declared(what: str, title: str, kind: str, *, pronouns: bool = True, **more
         title,
         goal="minimize",
         ideal=0,
-        place=20,
+        place=25,
         paired_by="target",
         item_score=score,
         **more,
