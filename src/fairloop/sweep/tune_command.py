@@ -40,13 +40,26 @@ def command(arguments: Sequence[str]) -> int:
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="overrides of every cell, after the file's")
     parser.add_argument("--trials", type=int, metavar="N", help="trials of all methods together (default: the file's)")
     parser.add_argument("--development-only", action="store_true", help="leave the test half untouched")
-    options = parser.parse_intermixed_args(arguments)
+    options = parser.parse_args(_options_first(arguments))
     tuning = read_tuning(options.file, trials=options.trials)
     tuning = tuning.model_copy(update={"shared": (*tuning.shared, *options.overrides)})
     check_criterion(tuning, catalogue())
     _refuse_second_test(options.out, tuning)
     with composition.composer(None):
         return run_tuning(tuning, options.out, test=not options.development_only)
+
+
+def _options_first(arguments: Sequence[str]) -> list[str]:
+    """Return the words with options before the others: argparse takes no overrides behind an option."""
+    options: list[str] = []
+    others: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        if word == "--trials":
+            options += [word, *([value] if (value := next(words, None)) is not None else [])]
+        else:
+            (options if word.startswith("-") else others).append(word)
+    return [*options, *others]
 
 
 def run_tuning(tuning: Tuning, out: Path, *, test: bool) -> int:
