@@ -12,6 +12,7 @@ from fcntl import ioctl
 import pytest
 from rich.cells import cell_len
 
+import fairloop
 from fairloop import console
 
 
@@ -47,9 +48,10 @@ def test_the_time_left_of_a_later_part_is_by_its_own_speed(clock, capsys):
         for done in range(1, 11):
             clock[0] += 10.0
             on_progress(done, 10)
-    # the first step of a part starts its clock
-    assert lines(capsys)[0] == "work: 2/10, about 80 s left"
-    assert lines(capsys) == []
+    # The first step of a part starts its clock, and the last line counts both parts: the total does not fall.
+    said = lines(capsys)
+    assert said[0] == "work, part 2: 2/10, about 80 s left"
+    assert said[-1] == "work: 210/210 in 110 s"
 
 
 def test_work_kept_from_an_earlier_start_is_not_speed(clock, capsys):
@@ -68,15 +70,42 @@ def test_a_long_first_step_is_shown_without_a_guess(clock, capsys):
     assert lines(capsys) == ["work: 1/10", "work: 1/10 in 300 s"]
 
 
+def test_where_a_process_is_stands_in_a_log_once(capsys):
+    with console.at_work("cell 1 of 2 (seed=0)"), console.doing("loading"), console.progress("work") as on_progress:
+        on_progress(3, 3)
+    assert lines(capsys) == ["cell 1 of 2 (seed=0)", "work: 3/3 in 0 s"]
+
+
 SHOWN = """
 import time
+import fairloop
 from fairloop import console
 
-with console.progress("level 0.1, augment + prompt, seed 0: generation 1 of 3, a long description") as on_progress:
-    for done in range(12):
-        on_progress(done, 12)
-        time.sleep(0.12)
+with console.at_work("cell 1 of 12 (seed=0)"), console.doing("loading"):
+    time.sleep(0.3)
+    with console.progress("level 0.1, augment + prompt, seed 0: generation 1 of 3, a long description") as on_progress:
+        for done in range(12):
+            on_progress(done, 12)
+            time.sleep(0.12)
+        console.say("a line between")
+        console.warn("and a warning")
 """
+
+
+def written_lines(text):
+    """Return the lines that a terminal shows in the end, when what moved has been drawn over."""
+    screen, row = [""], 0
+    for piece in re.findall(r"\x1b\[[0-9;?]*[A-Za-z]|[\r\n]|[^\x1b\r\n]+", text):
+        if piece == "\n":
+            row += 1
+            screen += [""] * (row + 1 - len(screen))
+        elif piece == "\x1b[2K" or piece == "\r":
+            screen[row] = "" if piece == "\x1b[2K" else screen[row]
+        elif re.fullmatch(r"\x1b\[\d*A", piece):
+            row = max(0, row - int(piece[2:-1] or 1))
+        elif not piece.startswith("\x1b"):
+            screen[row] = piece
+    return screen
 
 
 @pytest.mark.parametrize("columns", [40, 80, 99, 132])
@@ -85,7 +114,9 @@ def test_the_bar_stays_on_one_line_of_a_terminal_of_any_width(columns):
     ours, theirs = pty.openpty()
     ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     surroundings = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES")}
-    with subprocess.Popen([sys.executable, "-c", SHOWN], stdout=theirs, env={**surroundings, "TERM": "xterm"}) as child:
+    with subprocess.Popen(
+        [sys.executable, "-c", SHOWN], stdout=theirs, stderr=theirs, env={**surroundings, "TERM": "xterm"}
+    ) as child:
         os.close(theirs)
         written = b""
         while True:
@@ -99,6 +130,20 @@ def test_the_bar_stays_on_one_line_of_a_terminal_of_any_width(columns):
     os.close(ours)
     assert child.returncode == 0
     text = written.decode()
-    drawn = [line for line in re.split(r"[\r\n]+", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)) if "level" in line]
+    pieces = re.split(r"[\r\n]+", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text))
+    drawn = [line for line in pieces if "cell 1 of 12" in line]
     assert len(drawn) > 3
     assert max(map(cell_len, drawn)) <= columns
+    assert any("left" in line for line in drawn)
+    # What is left on the screen: the lines that were said, whole, and nothing of the line that moved.
+    screen = [line for line in written_lines(text) if line.strip()]
+    assert [line.split(",")[0] for line in screen] == ["a line between", "and a warning", "level 0.1"]
+
+
+@pytest.mark.parametrize("name", ["fairloop-report", "fairloop-data", "fairloop-pairs"])
+def test_every_command_tells_fairloops_version(name, capsys):
+    from importlib.metadata import entry_points
+
+    (point,) = entry_points(group="console_scripts", name=name)
+    assert point.load()(["--version"]) == 0
+    assert capsys.readouterr().out == f"fairloop {fairloop.__version__}\n"

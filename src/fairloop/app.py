@@ -22,11 +22,12 @@ from fairloop import __version__, composition, console
 from fairloop.catalogue import catalogue
 from fairloop.errors import FairloopError, UserError, first_line
 from fairloop.files import digest_text, write_text
+from fairloop.sweep import course
 from fairloop.sweep.estimate import estimate
 from fairloop.sweep.jobs import Job, Outcome, jobs_of
 from fairloop.sweep.launch import STOP_FILE, Launcher, check_plugins, run_alone, run_cells, run_sweeper
 from fairloop.sweep.plan import Plan
-from fairloop.sweep.resources import limit_threads, take_gpu_share
+from fairloop.sweep.resources import limit_threads, runs_here, take_gpu_share
 from fairloop.sweep.search import (
     Search,
     is_grid,
@@ -180,17 +181,26 @@ def _run(composed: DictConfig, *, waits: bool) -> Outcome:
     from fairloop.studies.runner import run_cell
 
     console.show_warnings()
-    try:
-        run_cell(job.configuration, job.cell)
-        return Outcome(folder, "done")
-    except FairloopError as error:
-        line, status = str(error), error.exit_status
-    except Exception as error:
-        traceback.print_exc()
-        line, status = f"internal error in cell {job.cell.key}: {type(error).__name__}: {error}", 1
-    if job.configuration.on_failure == "stop" and HydraConfig.get().mode != RunMode.RUN:  # a sweep's jobs have no mode
+    if not runs_here(HydraConfig.get().launcher):
+        console.lines_only()
+    sweep, overrides = Path(HydraConfig.get().sweep.dir), HydraConfig.get().overrides.task
+    line, status = "", 0
+    with console.at_work(course.entered(sweep, job.cell, overrides)):
+        try:
+            run_cell(job.configuration, job.cell)
+        except FairloopError as error:
+            line, status = str(error), error.exit_status
+        except Exception as error:
+            traceback.print_exc()
+            line, status = f"internal error in cell {job.cell.key}: {type(error).__name__}: {error}", 1
+    outcome = Outcome(folder, "failed" if status else "done", line, status)
+    if said := course.ended(sweep, job.cell, overrides, outcome):
+        console.say(said)
+    if (
+        status and job.configuration.on_failure == "stop" and HydraConfig.get().mode != RunMode.RUN
+    ):  # a sweep's jobs have no mode
         _stop_file().touch()
-    return Outcome(folder, "failed", line, status)
+    return outcome
 
 
 def _stop_file() -> Path:

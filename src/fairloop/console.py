@@ -6,21 +6,16 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import wraps
 from typing import Any
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.table import Column
+from rich.text import Text
 
+import fairloop
 from fairloop.errors import FairloopError
 
 OnProgress = Callable[[int, int], None]
@@ -28,14 +23,14 @@ OnProgress = Callable[[int, int], None]
 # Where the output is no terminal (a log file, a pipe), a line is printed this often instead of a moving bar.
 SECONDS_BETWEEN_LINES = 20.0
 
-# Tables need this many columns; a log file or a narrow terminal gets them all, and wraps if it must.
+# A log file or a pipe is as wide as the tables need; COLUMNS sets another width. A terminal has its own.
 WIDTH = 120
 
 # From this width on the progress line has a bar; its words and numbers come first.
 ROOM_FOR_A_BAR = 100
 
 stdout = Console(soft_wrap=True, highlight=False)
-if stdout.width < WIDTH:
+if not stdout.is_terminal and "COLUMNS" not in os.environ:
     stdout.width = WIDTH
 stderr = Console(stderr=True, soft_wrap=True, highlight=False)
 
@@ -54,6 +49,9 @@ def entry(name: str, interrupted: str = "interrupted") -> Callable[[Callable[...
                 _guard_streams(name)
                 arguments = sys.argv[1:]
             try:
+                if list(arguments) == ["--version"]:
+                    print(f"fairloop {fairloop.__version__}")
+                    return 0
                 status = command(list(arguments), *more)
                 sys.stdout.flush()
                 return status or int(getattr(sys.stdout, "lost", False))
@@ -114,8 +112,8 @@ def _guard_streams(name: str) -> None:
 
 
 def say(text: str) -> None:
-    """Print one line of plain text (never read as markup)."""
-    stdout.print(text, markup=False)
+    """Print one line of plain text (never read as markup), above what moves on the terminal."""
+    (_moving.console if _moving else stdout).print(text, markup=False, soft_wrap=True)
 
 
 def show_warnings() -> None:
@@ -133,54 +131,162 @@ class _Lines(logging.Handler):
 
 def warn(text: str) -> None:
     """Print one line of plain text to the error stream."""
-    stderr.print(text, markup=False)
+    if _moving and stderr.is_terminal:  # the same terminal: written past the moving line, it would be drawn over
+        say(text)
+    else:
+        stderr.print(text, markup=False)
+
+
+# --- progress --------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def at_work(where: str = "") -> Iterator[None]:
+    """Show `where` this process is (the cell of a sweep, say) while it works: in a line that moves, or in a log's line.
+
+    What `doing` and `progress` say meanwhile stands behind it on the same moving line.
+    """
+    global _moving
+    if _moving is not None or not moves():
+        if where:
+            say(where)
+        yield
+        return
+    _moving = _Moving(where)
+    try:
+        with _moving.shown:
+            yield
+    finally:
+        _moving = None
+
+
+@contextmanager
+def doing(what: str) -> Iterator[None]:
+    """Name what is being done, on the moving line; a log says nothing of it."""
+    if _moving is None:
+        yield
+    else:
+        with _moving.named(what):
+            yield
 
 
 @contextmanager
 def progress(description: str) -> Iterator[OnProgress]:
-    """Show progress under `description`; the yielded function takes (done, total) as often as it likes."""
-    show = _bar if stdout.is_terminal else _lines
-    with show(description) as on_progress:
-        yield on_progress
+    """Show progress under `description`; the yielded function takes (done, total) as often as it likes.
+
+    Work may come in parts, each with its own total: a total that changes, or a count that falls, begins the next one.
+    """
+    with at_work():
+        count = _Count(description)
+        with doing(description):
+            yield count.on_progress
+        say(count.summary())
+    sys.stdout.flush()
 
 
-@contextmanager
-def _bar(description: str) -> Iterator[OnProgress]:
-    # A line that is wider than the terminal wraps, cannot be drawn over, and scrolls by at each step: so this one has
-    # the terminal's real width, and a description that does not fit is cut off.
-    terminal = Console(highlight=False)
-    words = TextColumn(
-        "{task.description}", markup=False, table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")
-    )
-    wide: list[ProgressColumn] = [BarColumn()] if terminal.width >= ROOM_FOR_A_BAR else []
-    numbers = [MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()]
-    with Progress(words, *wide, *numbers, console=terminal, expand=True) as bar:
-        task = bar.add_task(description, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+def moves() -> bool:
+    """Say whether progress is a line that moves: on a terminal that no other process draws on."""
+    return stdout.is_terminal and not _lines_only
 
 
-@contextmanager
-def _lines(description: str) -> Iterator[OnProgress]:
-    started = last = time.monotonic()
-    latest = (0, 0)
-    # The time left is by the speed since the first call: what that one counts may have been kept from an earlier start.
-    # So it is again for each part of work that comes in parts, each with its own total.
-    part_began, done_before = started, 0
+def lines_only() -> None:
+    """Print lines from now on instead of moving ones: several processes share the terminal."""
+    global _lines_only
+    _lines_only = True
 
-    def on_progress(done: int, total: int) -> None:
-        nonlocal last, latest, part_began, done_before
+
+class _Count:
+    """What is done of a piece of work, over all its parts."""
+
+    def __init__(self, description: str) -> None:
+        self.description = description
+        self.began = self.last = time.monotonic()
+        self.part, self.before = 1, 0  # the number of this part, and what the parts before it held
+        self.done = self.total = 0
+        # The time left is by the speed since the first call: what that one counts may have been kept from an earlier
+        # start. So it is again for each part.
+        self.part_began, self.done_at_first = self.began, 0
+
+    def on_progress(self, done: int, total: int) -> None:
+        """Take what is done of the current part, or of the next one."""
         now = time.monotonic()
-        if latest[1] != total or done < latest[0]:
-            part_began, done_before = now, done
-        latest = (done, total)
-        if now - last >= SECONDS_BETWEEN_LINES:
-            last = now
-            line = f"{description}: {done}/{total}"
-            if done > done_before:
-                left = (now - part_began) / (done - done_before) * (total - done)
+        if total != self.total or done < self.done:
+            self.part_began, self.done_at_first = now, done
+            if self.done:
+                self.before += self.done
+                self.part += 1
+        self.done, self.total = done, total
+        if _moving is not None:
+            _moving.count(self._named(), done, total)
+        elif now - self.last >= SECONDS_BETWEEN_LINES:
+            self.last = now
+            line = f"{self._named()}: {done}/{total}"
+            if done > self.done_at_first:
+                left = (now - self.part_began) / (done - self.done_at_first) * (total - done)
                 line += f", about {left:.0f} s left"
             say(line)
 
-    yield on_progress
-    say(f"{description}: {latest[0]}/{latest[1]} in {time.monotonic() - started:.0f} s")
-    sys.stdout.flush()
+    def _named(self) -> str:
+        return self.description if self.part == 1 else f"{self.description}, part {self.part}"
+
+    def summary(self) -> str:
+        """Return what was done in all, and the time it took."""
+        done, total = self.before + self.done, self.before + self.total
+        return f"{self.description}: {done}/{total} in {time.monotonic() - self.began:.0f} s"
+
+
+class _Moving:
+    """The one line that moves on a terminal, while a process works."""
+
+    def __init__(self, where: str) -> None:
+        # A line that is wider than the terminal wraps, cannot be drawn over, and scrolls by at each step: so this one
+        # has the terminal's real width, and words that do not fit are cut off. Numbers never are.
+        self.console = Console(highlight=False)
+        self.where, self.what = where, ""
+        words = TextColumn(
+            "{task.description}", markup=False, table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")
+        )
+        wide: list[ProgressColumn] = [BarColumn()] if self.console.width >= ROOM_FOR_A_BAR else []
+        self.shown = Progress(
+            words, *wide, _Numbers(), console=self.console, expand=True, transient=True, refresh_per_second=5
+        )
+        self.task = self.shown.add_task(where, total=None)
+
+    @contextmanager
+    def named(self, what: str) -> Iterator[None]:
+        before, self.what = self.what, what
+        self._name(what)
+        yield
+        self.what = before
+        self._name(before)
+
+    def count(self, what: str, done: int, total: int) -> None:
+        """Show what is done; what is done at first, or of a new part, is not this process's speed."""
+        task = self.shown.tasks[0]
+        if task.total != total or done < task.completed:
+            self.shown.reset(self.task, total=total, completed=done, description=self._line(what))
+        self.shown.update(self.task, completed=done)
+
+    def _name(self, what: str) -> None:
+        self.shown.reset(self.task, total=None, description=self._line(what))
+
+    def _line(self, what: str) -> str:
+        return ": ".join(filter(None, (self.where, what)))
+
+
+class _Numbers(ProgressColumn):
+    """`24/48  0:00:12 left`: what is done and the time left of counted work, else the time it has taken."""
+
+    max_refresh = 0.5
+
+    def render(self, task: Task) -> Text:
+        """Return the numbers of the moving line."""
+        if task.total is None:
+            return Text(f"{timedelta(seconds=int(task.elapsed or 0))}")
+        left = task.time_remaining
+        time_left = "" if left is None else f"  {timedelta(seconds=int(left))} left"
+        return Text(f"{task.completed:.0f}/{task.total:.0f}{time_left}")
+
+
+_moving: _Moving | None = None
+_lines_only = False

@@ -96,8 +96,11 @@ def test_tables_show_values_changes_and_percentages(found):
     assert methods["fair_gender"][1] == "3"
     assert methods["fair_gender"][2].startswith(f"{FULL * MEAN:.3f} [")
     changes = {row[:2]: row for row in debiasing_tables(found)[0].rows}
-    assert changes["fair_gender", "held-out templates: |log odds|"][4].startswith("-70.0% [")
+    assert changes["fair_gender", "held-out templates: |log odds| ↓"][4].startswith("-70.0% [")
+    # An arrow beside a signed change would read as "fell": it stands with the measure, and the note explains it.
+    assert not any("↓" in text or "↑" in text for row in changes.values() for text in row[2:])
     ablation = ablation_table(found, found.ablations[0])
+    assert all("↓ less is better" in table.note for table in (*debiasing_tables(found), ablation))
     assert f"{FULL * MEAN:.3f}" in ablation.note
     assert {row[0] for row in ablation.rows} == {one.label for one in found.variants if one.changes}
 

@@ -2,9 +2,12 @@ import io
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 from PIL import Image
 from report_store import make_cell, make_demo
 
+from fairloop.report import drawing
+from fairloop.report.drawing import STYLES, styled
 from fairloop.report.read import level_mean, read_runs
 from fairloop.report.recursion.conditions import conditions
 from fairloop.report.recursion.strategies import comparisons
@@ -47,8 +50,6 @@ def test_nothing_is_cut_off_at_the_edges(tmp_path):
 
 def drawn(runs_dir, monkeypatch):
     """Return the figure's axes instead of its files."""
-    from fairloop.report import drawing
-
     monkeypatch.setattr(drawing, "render", lambda one: one)
     return trajectories_figure(compared(runs_dir)).axes
 
@@ -125,3 +126,41 @@ def test_no_figure_of_a_grid_is_cut_off_however_small_the_grid(tmp_path, mitigat
         pixels = np.asarray(Image.open(io.BytesIO(figure.drawing.png)).convert("L"))
         for edge in (pixels[:3], pixels[-3:], pixels[:, :3], pixels[:, -3:]):
             assert edge.min() == 255, figure.name
+
+
+def in_paper_style(runs_dir):
+    """Draw every figure of a grid for a paper; yields its name and the drawing, or the canvas if `render` gives it."""
+    (comparison,) = comparisons(conditions(read_runs(runs_dir).cells))
+    with styled(STYLES["paper"]):
+        yield from ((figure.name, figure.drawing) for figure in strategy_figures(comparison))
+        yield "alone", trajectories_figure(comparison.conditions[:1])
+
+
+@pytest.fixture(scope="module")
+def grid_of_four(tmp_path_factory):
+    runs_dir = tmp_path_factory.mktemp("grid")
+    mitigations = ((), ("augment", "prompt"), ("prompt",), ("contrastive",))
+    make_demo(runs_dir, seeds=(0, 1), mitigations=mitigations, mitigated=True)
+    return runs_dir
+
+
+def test_figures_of_a_paper_have_its_width_and_letters_that_can_be_read(grid_of_four, monkeypatch):
+    monkeypatch.setattr(drawing, "render", lambda canvas: canvas)
+    for name, canvas in in_paper_style(grid_of_four):
+        assert canvas.get_size_inches()[0] == 5.5, name
+        texts = [text for text in canvas.findobj(Text) if text.get_visible() and text.get_text().strip()]
+        assert min(text.get_fontsize() for text in texts) >= 7, name
+
+
+def test_figures_of_a_paper_are_whole_and_their_fonts_are_embedded(grid_of_four):
+    for name, one in in_paper_style(grid_of_four):
+        pixels = np.asarray(Image.open(io.BytesIO(one.png)).convert("L"))
+        for edge in (pixels[:3], pixels[-3:], pixels[:, :3], pixels[:, -3:]):
+            assert edge.min() == 255, name
+        assert b"/FontFile2" in one.pdf
+        assert b"/Type3" not in one.pdf
+        assert b"CreationDate" not in one.pdf
+
+
+def test_without_a_style_there_is_no_pdf(grid_of_four):
+    assert trajectories_figure(compared(grid_of_four)[:1]).pdf == b""

@@ -82,7 +82,9 @@ def _cut(path):
 def test_unfinished_cells_are_listed(tmp_path, state):
     make_cell(tmp_path, level=0.1)
     make_cell(tmp_path, level=0.3, state=state, reason="out of\nmemory" if state == "failed" else "")
-    assert read_runs(tmp_path).unusable[0].reason == {"running": "running", "failed": "failed: out of memory"}[state]
+    assert (
+        read_runs(tmp_path).unusable[0].reason == {"running": "interrupted", "failed": "failed: out of memory"}[state]
+    )
 
 
 def test_undefined_values_and_measures_of_the_whole_cell(tmp_path):

@@ -177,9 +177,26 @@ def test_the_table_has_the_varied_choices_the_status_and_the_first_numbers(tmp_p
     ]
     rows = [line.split() for line in text.splitlines() if re.match(r" (low|high) ", line)]
     assert [row[:2] for row in rows] == [["low", "0"], ["low", "1"], ["high", "0"], ["high", "1"]]
-    assert rows[0][2:5] == [found[0].cell.key, "complete", f"{last['rule/net_stereotype_rate@3']:.3f}"]
+    assert rows[0][2:4] == ["complete", f"{last['rule/net_stereotype_rate@3']:.3f}"]
+    assert rows[0][-1] == found[0].cell.key
+    assert "net rate" in text
     assert "failed: yield under the floor" in text
     assert "study.sentences" not in text
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_narrow_terminal_shows_every_number_whole(tmp_path, width):
+    found = jobs(tmp_path, "initial_bias=low,high", "mitigation=none,augment", "seed=0,1")
+    for job in found:
+        write_cell(job)
+    out = io.StringIO()
+    print_cells(found, [job.status() for job in found], Console(file=out, width=width))
+    text = out.getvalue()
+    assert max(map(len, text.splitlines())) <= width
+    for job in found:
+        assert job.cell.key in text
+        for value in headline(job.cell.folder).values():
+            assert re.search(rf"(?<![\d.]){value:.3f}(?![\d.])", text)
 
 
 def test_a_large_table_counts_what_is_complete_and_lists_what_is_not(tmp_path, monkeypatch):

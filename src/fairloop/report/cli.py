@@ -10,6 +10,7 @@ from rich.console import Console
 
 from fairloop.console import entry, warn
 from fairloop.errors import UserError
+from fairloop.report.drawing import SCREEN, STYLES, styled
 
 PROJECT = "wandb:"  # before ENTITY/PROJECT: the runs are copied from Weights & Biases
 
@@ -21,7 +22,7 @@ def command(arguments: Sequence[str]) -> int:
         prog="fairloop-report",
         description="Compare the finished cells of a run store: tables, figures, HTML page. With A and B: what differs "
         "between two cells or two sweeps, and which measures moved.",
-        usage="%(prog)s [-h] [--out DIR] [--cell NAME] RUNS_DIR\n       %(prog)s [-h] [--out DIR] A B",
+        usage="%(prog)s [-h] [--out DIR] [--cell NAME] [--style STYLE] RUNS_DIR\n       %(prog)s [-h] [--out DIR] A B",
     )
     parser.add_argument(
         "source",
@@ -39,6 +40,13 @@ def command(arguments: Sequence[str]) -> int:
         action="append",
         help="only this cell (its folder's name or the beginning); repeatable",
     )
+    parser.add_argument(
+        "--style",
+        choices=list(STYLES),
+        default=SCREEN.name,
+        help="paper: figures for a text block of 5.5 inches with letters of 7 pt, also as PDF with embedded fonts, and "
+        "LaTeX tables of what a paper shows (default: screen)",
+    )
     options = parser.parse_args(arguments)
     if options.group and not options.source.startswith(PROJECT):
         raise UserError.of("--group", options.group, f"goes with {PROJECT}ENTITY/PROJECT")
@@ -49,12 +57,15 @@ def command(arguments: Sequence[str]) -> int:
     if options.other is not None:
         if options.cell:
             raise UserError.of("--cell", options.cell[0], "goes with one RUNS_DIR; name the two cells as A and B")
+        if options.style != SCREEN.name:
+            raise UserError.of("--style", options.style, "goes with one RUNS_DIR: a comparison of two has no figures")
         show_difference(options.source, options.other, options.out)
     else:
         from fairloop.report.read import find_cells
 
         cells = find_cells(options.source, options.cell) if options.cell else None
-        show_report(options.source, options.out, cells)
+        with styled(STYLES[options.style]):
+            show_report(options.source, options.out, cells)
     return 0
 
 

@@ -4,8 +4,12 @@ No dates, fixed identifiers; Okabe and Ito's palette (2008), safe for the colour
 """
 
 import io
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
+from textwrap import fill
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -32,26 +36,89 @@ PAPER = "#F0E442"
 
 _SETTINGS: Any = {
     "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.labelsize": 9.5,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.unicode_minus": True,
-    "legend.fontsize": 8.5,
     "legend.frameon": False,
     "svg.hashsalt": "fairloop",
     "svg.fonttype": "path",
+    "pdf.fonttype": 42,  # TrueType outlines, which every publisher takes; matplotlib's own default, Type 3, few do
 }
-_DPI = 200
+
+
+@dataclass(frozen=True)
+class Style:
+    """What figures are drawn for.
+
+    Attributes:
+        name: as the command line has it.
+        width: of every figure in inches; None: as wide as its panels want it.
+        height: the share of its height on a screen that a figure has.
+        size, title, label, legend: the sizes of letters in points; no letter is smaller than the smallest of them.
+        dpi: of the PNG file.
+        pdf: whether there is a PDF file with embedded fonts.
+    """
+
+    name: str
+    width: float | None
+    height: float
+    size: float
+    title: float
+    label: float
+    legend: float
+    dpi: int
+    pdf: bool
+
+
+SCREEN = Style("screen", None, 1.0, 9, 10, 9.5, 8.5, 200, pdf=False)
+PAPER_STYLE = Style("paper", 5.5, 0.72, 7, 7.5, 7, 7, 300, pdf=True)
+"""For a text block of 5.5 inches (140 mm), as NeurIPS and ICLR have it: included at its own size, letters have 7 pt."""
+STYLES = {style.name: style for style in (SCREEN, PAPER_STYLE)}
+
+_INTERVAL = re.compile(r"\[[^\]]*\]|\([^ ]* of [^)]*\)")
+
+_style: ContextVar[Style] = ContextVar("style", default=SCREEN)
+
+
+@contextmanager
+def styled(style: Style) -> Iterator[None]:
+    """Draw figures in a style."""
+    token = _style.set(style)
+    try:
+        yield
+    finally:
+        _style.reset(token)
+
+
+def is_narrow() -> bool:
+    """Whether figures have a paper's width, so that words have to be broken into lines."""
+    return _style.get().width is not None
+
+
+def letters(points: float) -> float:
+    """Return the size of letters that have so many points on a screen."""
+    style = _style.get()
+    return max(min(style.size, style.legend), points * style.size / SCREEN.size)
+
+
+def broken(text: str, characters: int) -> str:
+    """Return a text in lines of so many characters where figures are narrow; as it is on a screen.
+
+    An interval stays in one piece, and so does a hyphenated word.
+    """
+    if not is_narrow():
+        return text
+    whole = _INTERVAL.sub(lambda found: found[0].replace(" ", "\N{NO-BREAK SPACE}"), text)
+    return "\n".join(fill(line, characters, break_on_hyphens=False) for line in whole.splitlines())
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure as the bytes of its two files."""
+    """A figure as the bytes of its files; `pdf` is empty in a style without one."""
 
     png: bytes
     svg: bytes
+    pdf: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -71,8 +138,17 @@ def drawn(draw: Callable[["Canvas"], None], width: float, height: float) -> Draw
 
     with mpl.rc_context():
         mpl.rcdefaults()
+        style = _style.get()
         mpl.rcParams.update(_SETTINGS)
-        figure = Canvas(figsize=(width, height))
+        mpl.rcParams.update(
+            {
+                "font.size": style.size,
+                "axes.titlesize": style.title,
+                "axes.labelsize": style.label,
+                "legend.fontsize": style.legend,
+            }
+        )
+        figure = Canvas(figsize=(style.width or width, height * style.height))
         FigureCanvasAgg(figure)
         draw(figure)
         return render(figure)
@@ -80,10 +156,13 @@ def drawn(draw: Callable[["Canvas"], None], width: float, height: float) -> Draw
 
 def render(figure: "Canvas") -> Drawing:
     """Return a figure's files, without a date or a version in them."""
-    png, svg = io.BytesIO(), io.BytesIO()
-    figure.savefig(png, format="png", dpi=_DPI, metadata={"Software": None})
+    style = _style.get()
+    png, svg, pdf = io.BytesIO(), io.BytesIO(), io.BytesIO()
+    figure.savefig(png, format="png", dpi=style.dpi, metadata={"Software": None})
     figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
-    return Drawing(png.getvalue(), svg.getvalue())
+    if style.pdf:
+        figure.savefig(pdf, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
+    return Drawing(png.getvalue(), svg.getvalue(), pdf.getvalue())
 
 
 def legend_at_the_foot(figure: "Canvas", handles: Sequence[Any], labels: Sequence[str], **looks: Any) -> float:
@@ -95,7 +174,7 @@ def legend_at_the_foot(figure: "Canvas", handles: Sequence[Any], labels: Sequenc
         if legend.get_window_extent().width <= figure.bbox.width or columns == 1:
             break
         legend.remove()
-    return 0.1 + 0.22 * float(np.ceil(len(labels) / columns))
+    return 0.1 + float(legend.get_window_extent().height) / figure.dpi
 
 
 def spread(items: Sequence[Item], most: int) -> Sequence[Item]:

@@ -15,7 +15,7 @@ from fairloop.report.fair_gender.effects import Debiasing
 from fairloop.report.fair_gender.tables import debiasing_tables
 from fairloop.report.payload import TEMPLATES, Settings, cell_data, configurations, script
 from fairloop.report.read import Cell, Runs
-from fairloop.report.recursion.conditions import Condition
+from fairloop.report.recursion.conditions import Condition, net_rate_alone
 from fairloop.report.recursion.strategies import Comparison
 from fairloop.report.recursion.tables import (
     change_table,
@@ -131,10 +131,16 @@ def report_sections(
     figures: Sequence[Figure],
     debiased: Sequence[Debiasing],
     remarks: Sequence[str] = (),
+    *,
+    in_full: bool = True,
 ) -> list[Section]:
-    """Return the parts of the report that are not empty, with their figures and tables."""
+    """Return the parts of the report that are not empty, with their figures and tables.
+
+    `in_full`: with every measure and span; otherwise with what a terminal or a paper has room for.
+    """
     remarks = [*remarks, *_untabled(conditions, comparisons)]
     conditions, comparisons = conditions[:MOST_CONDITIONS], comparisons[:MOST_COMPARISONS]
+    by_level = conditions if in_full else [net_rate_alone(one) for one in conditions]
     scores, others = other_studies(runs.cells, debiased=any(one.effects for one in debiased))
     summaries = [summary_table(calibration) for calibration in calibrations(runs.cells)]
     parts: list[tuple[str, str, tuple[str, ...], Sequence[Table | None]]] = [
@@ -144,23 +150,23 @@ def report_sections(
             ("bias_by_generation", "trajectories", "decomposition"),
             [
                 equilibrium_table(conditions),
-                seed_break_table(conditions),
-                decomposition_table(conditions),
-                change_table(conditions),
+                seed_break_table(by_level),
+                decomposition_table(by_level),
+                change_table(by_level),
             ],
         ),
-        ("mitigations", "Mitigations", ("reductions",), [reduction_table(one, in_full=True) for one in comparisons]),
+        ("mitigations", "Mitigations", ("reductions",), [reduction_table(one, in_full=in_full) for one in comparisons]),
         (
             "embedding",
             "Embedding and downstream",
             ("embedding_downstream",),
-            [correlation_table(one, in_full=True) for one in comparisons],
+            [correlation_table(one, in_full=in_full) for one in comparisons],
         ),
         (
             "debiasing",
             "Debias methods",
             ("debias_methods", "ablation"),
-            [table for one in debiased for table in debiasing_tables(one, in_full=True)],
+            [table for one in debiased for table in debiasing_tables(one, in_full=in_full)],
         ),
         ("benchmarks", "Benchmarks", (), [scores]),
         ("calibration", "Metric calibration", ("metric_calibration",), summaries),

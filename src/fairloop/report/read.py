@@ -16,7 +16,7 @@ from fairloop.mitigation.compose import name_of
 from fairloop.statistics.estimate import Estimate
 from fairloop.statistics.means import student_mean
 from fairloop.tracking.results import measurements_of
-from fairloop.tracking.store import Status, broken, cell_key, sound_record
+from fairloop.tracking.store import Status, broken, cell_key, read_status, sound_record
 
 _GROUP = re.compile(r"^(?=[^\s#-])", re.MULTILINE)
 
@@ -279,9 +279,10 @@ def read_cell(folder: Path) -> Cell:
     if not record:
         raise _NotUsableError("damaged: status.json is not what the study wrote")
     status = Status.of(record)
+    if status.state == "running":
+        status = read_status(folder)  # its process may be gone
     if status.state != "complete":
-        reason = "" if status.reason == status.state else _one_line(status.reason)
-        raise _NotUsableError(f"{_one_line(status.state)}{': ' if reason else ''}{reason}")
+        raise _NotUsableError(_one_line(status.in_words))
     for name in broken(folder, record, by_content=True):
         _bytes(folder / name)
         raise _NotUsableError(f"damaged: {name} is not what the study wrote (its checksum differs)")

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fairloop.catalogue import catalogue
@@ -12,13 +12,32 @@ from fairloop.statistics.estimate import Estimate
 
 @dataclass(frozen=True)
 class Table:
-    """A table of finished text. The first `labels` columns name a row, the others hold numbers."""
+    """A table of finished text. The first `labels` columns name a row, the others hold numbers, or words.
+
+    Attributes:
+        title: in few words, for a heading.
+        columns, rows, labels: the heads, the cells, and how many columns name a row.
+        note: what a reader has to know.
+        caption: what it shows in one sentence, for a paper; the title if empty.
+        about: what each row is about, by the names of the page's filters ("choice": "augment"); empty: unknown.
+    """
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     labels: int
     note: str = ""
+    caption: str = ""
+    about: tuple[Mapping[str, str], ...] = ()
+
+    def has_words(self, index: int) -> bool:
+        """Whether a column holds sentences, and neither names nor numbers."""
+        return self.columns[index] in ("verdict", "reason", "results")
+
+
+def amount(metric: str, value: float) -> str:
+    """Return the value of a measure: a count as a whole number, anything else with three digits."""
+    return f"{value:.0f}" if math.isfinite(value) and catalogue().of(metric).count else number(value)
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -59,7 +78,7 @@ def cells_table(cells: Sequence[Cell]) -> Table:
             cell.study,
             cell.name,
             cell.seed,
-            "; ".join(f"{name} {number(cell.result[name])}" for name in catalogue().summary(cell.result)[:6]),
+            "; ".join(f"{name} {amount(name, cell.result[name])}" for name in catalogue().summary(cell.result)[:6]),
         )
         for cell in cells
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from textwrap import wrap
 
 from rich import box
 from rich.cells import cell_len
@@ -15,7 +16,14 @@ from fairloop.report.fair_gender.effects import Debiasing
 from fairloop.report.fair_gender.tables import debiasing_tables
 from fairloop.report.page import other_studies
 from fairloop.report.read import Runs
-from fairloop.report.recursion.conditions import FACTORS, Condition, named, settle_or_disappear, verdict_in_words
+from fairloop.report.recursion.conditions import (
+    FACTORS,
+    Condition,
+    named,
+    net_rate_alone,
+    settle_or_disappear,
+    verdict_in_words,
+)
 from fairloop.report.recursion.strategies import Comparison
 from fairloop.report.recursion.tables import (
     change_table,
@@ -34,6 +42,8 @@ MOST_LISTED = 20
 
 _GAP = 2
 """Columns of a terminal between two columns of a table."""
+
+_MOST_HEAD_LINES = 2
 
 MOST_CONDITIONS = 2
 """Up to this many conditions the terminal shows every generation; above, the comparisons only."""
@@ -68,7 +78,7 @@ def print_report(
         if answer:
             console.print(Padding(Text(answer), (0, 0, 0, 2)))
         console.print()
-    changes = change_table([_only_net_rate(condition) for condition in conditions])
+    changes = change_table([net_rate_alone(condition) for condition in conditions])
     if changes:
         print_table(_one_condition_less(changes), console)
     for comparison in comparisons:
@@ -103,10 +113,6 @@ def _equilibrium_lines(condition: Condition) -> Iterator[tuple[str, tuple[str, .
         line = () if found.line.resampled == "nothing" else (f"line: B* {resting_level(found)}  rho {rho}",)
         trend = f"{settling.label:<{width}}  change a generation {signed(found.trend)}"
         yield trend, (verdict_in_words(settling), *line)
-
-
-def _only_net_rate(condition: Condition) -> Condition:
-    return replace(condition, settlings=condition.settlings[:1])
 
 
 def _one_condition_less(table: Table) -> Table:
@@ -151,7 +157,10 @@ def _parts(table: Table, width: int) -> Iterator[Table]:
 
 def _width(table: Table, index: int) -> int:
     """Return the columns of a terminal that a column of the table takes, its gap included."""
-    header = max(map(cell_len, table.columns[index].split()), default=0)
+    words = table.columns[index]
+    header = max(map(cell_len, words.split()), default=0)
+    while len(wrap(words, max(1, header))) > _MOST_HEAD_LINES:
+        header += 1
     return _GAP + max([header, *(cell_len(row[index]) for row in table.rows)])
 
 

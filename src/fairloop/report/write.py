@@ -7,7 +7,7 @@ from pathlib import Path
 from fairloop.files import write_bytes, write_text
 from fairloop.report.calibration.figure import CAPTION, calibration_figure
 from fairloop.report.calibration.tables import Calibration, calibrations, curve_csv, summary_csv
-from fairloop.report.drawing import Drawing, Figure
+from fairloop.report.drawing import Drawing, Figure, is_narrow
 from fairloop.report.export import cells_csv
 from fairloop.report.fair_gender.effects import Debiasing, debiasings
 from fairloop.report.fair_gender.figures import debiasing_figures
@@ -182,7 +182,8 @@ def _write_latex(
     folder: Path,
 ) -> tuple[Path, ...]:
     """Write each summary table of the report as LaTeX and return the paths."""
-    tables = [table for section in report_sections(runs, found, compared, (), debiased) for table in section.tables]
+    sections = report_sections(runs, found, compared, (), debiased, in_full=not is_narrow())
+    tables = [table for section in sections for table in section.tables]
     tables = [table for table in tables if len(table.rows) <= MOST_LATEX_ROWS]
     paths = []
     for table, name in zip(tables, file_names(tables), strict=True):
@@ -192,8 +193,10 @@ def _write_latex(
 
 
 def _write_drawing(path: Path, drawing: Drawing) -> list[Path]:
-    """Write a figure's two files beside each other and return their paths."""
+    """Write a figure's files beside each other and return their paths."""
     files = [(path.with_suffix(".png"), drawing.png), (path.with_suffix(".svg"), drawing.svg)]
+    if drawing.pdf:
+        files.append((path.with_suffix(".pdf"), drawing.pdf))
     for file, data in files:
         write_bytes(file, data)
     return [file for file, _ in files]

@@ -58,9 +58,14 @@ class Script:
             inputs: the finished stages it reads.
             more: what else decides its outputs.
         """
+
+        def shown(folder: "Path") -> dict[str, Any] | None:
+            with console.doing(f"{self.label}: {name}" if self.label else name):
+                return compute(folder)
+
         choices = {key: self.choices[key] for key in keys}
         settings = {**choices, **more, "seed": self.seed, "version": self.versions[version]}
-        return self.cell.stage(name, compute, inputs=inputs, settings=settings, shared=True)
+        return self.cell.stage(name, shown, inputs=inputs, settings=settings, shared=True)
 
     @cached_property
     def choices(self) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from omegaconf import DictConfig
 from fairloop import console
 from fairloop.composition import CONFIG_NAME, compose_config, compose_multirun, hydra_context
 from fairloop.errors import Fault, UserError, first_line
+from fairloop.sweep import course
 from fairloop.sweep.jobs import Job, Outcome
 from fairloop.sweep.resources import Share, check_gpu_share, share_of
 
@@ -152,6 +153,7 @@ def run_cells(launcher: Launcher, jobs: Sequence[Job], task: Task, waiting_task:
     kills: Counter[Path] = Counter()
     done = 0
     launcher.context.callbacks.on_multirun_start(config=launcher.config, config_name=CONFIG_NAME)
+    course.begin(launcher.folder, jobs)
     left, busy = list(jobs), list[Job]()
     while left or busy:
         if not left:
@@ -204,6 +206,7 @@ def _is_stopped(launcher: Launcher, jobs: Sequence[Job], outcomes: Sequence[Outc
 
 def _tidy(folder: Path) -> None:
     """Remove the sweep's folder if the launcher kept nothing in it."""
+    course.remove(folder)
     with suppress(OSError):
         (folder / STOP_FILE).unlink(missing_ok=True)
         folder.rmdir()

@@ -61,6 +61,11 @@ def share_of(launcher: DictConfig, jobs: int) -> Share:
     return Share(1, None)
 
 
+def runs_here(launcher: DictConfig) -> bool:
+    """Say whether the chosen launcher runs cells in the process of the command, one after the other."""
+    return str(launcher.get("_target_", "")).endswith(".BasicLauncher")
+
+
 def cores() -> int:
     """Return the processor cores that this process may use, container limits included."""
     import joblib

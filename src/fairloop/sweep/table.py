@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from fairloop.catalogue import catalogue
+from fairloop.report.table import Table, amount, with_interval
+from fairloop.report.terminal import print_table
 from fairloop.sweep.estimate import duration, stage_seconds
 from fairloop.sweep.jobs import Job
+from fairloop.tracking.results import measurements_of
 from fairloop.tracking.store import Status
 
 MOST_METRICS = 4
@@ -23,10 +26,6 @@ def print_cells(jobs: Sequence[Job], statuses: Sequence[Status], console: Any) -
         statuses: the status of each now.
         console: where to print: a rich Console.
     """
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
     pairs = list(zip(jobs, statuses, strict=True))
     unfinished = [pair for pair in pairs if pair[1].state != "complete"]
     complete = [pair for pair in pairs if pair[1].state == "complete"]
@@ -34,22 +33,36 @@ def print_cells(jobs: Sequence[Job], statuses: Sequence[Status], console: Any) -
     results = {job.cell.folder: headline(job.cell.folder) for job, status in shown if status.state == "complete"}
     metrics = list(dict.fromkeys(name for found in results.values() for name in found))[:MOST_METRICS]
     choices = varied_choices(jobs)
-    table = Table(title="Cells", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in choices:
-        table.add_column(Text(name), overflow="fold")
-    table.add_column("cell")
-    table.add_column("status", overflow="fold")
-    for name in [*metrics, "time"]:
-        table.add_column(Text(name), justify="right", overflow="fold")
+    rows = []
     for job, status in shown:
         chosen = _choices(job)
-        numbers = [_number(results.get(job.cell.folder, {}).get(name)) for name in metrics]
+        numbers = [_number(name, results.get(job.cell.folder, {}).get(name)) for name in metrics]
         seconds = sum(stage_seconds(job.cell.folder).values())
-        cells = [*(chosen.get(name, "") for name in choices), job.cell.key, _state(status), *numbers]
-        table.add_row(*map(Text, [*cells, duration(seconds) if seconds else ""]))
-    console.print(table)
+        labels = [*(chosen.get(name, "") for name in choices), status.in_words]
+        rows.append((*labels, *numbers, duration(seconds) if seconds else "", job.cell.key))
+    columns = (*choices, "status", *map(in_words, metrics), "time", "cell")
+    print_table(Table("Cells", columns, tuple(rows), len(choices) + 1), console)
     if len(shown) < len(pairs):
         console.print(f"and {len(pairs) - len(shown)} more cells that are complete", markup=False)
+
+
+def in_words(metric: str) -> str:
+    """Return a measure in few words, with the generation that it is of: `net rate B, gen 3`."""
+    name, _, generation = metric.partition("@")
+    return f"{catalogue().label(name)}, gen {generation}" if generation else catalogue().label(name)
+
+
+def headline_in_words(folder: Path) -> str:
+    """Return the first number that sums a finished cell up, with its interval; empty if it cannot be read."""
+    metric = next(iter(headline(folder)), "")
+    name, _, generation = metric.partition("@")
+    try:
+        results = measurements_of((folder / "metrics.csv").read_text("utf-8"))
+        found = results[int(generation) if generation else None]
+        estimate = next(one.estimate for one in found if one.metric == name)
+    except (OSError, ValueError, KeyError, StopIteration):
+        return ""
+    return f"{in_words(metric)} {with_interval(estimate.value, estimate.low, estimate.high)}"
 
 
 def varied_choices(jobs: Sequence[Job]) -> list[str]:
@@ -76,10 +89,5 @@ def _choices(job: Job) -> dict[str, str]:
     return {key.lstrip("+~"): value for key, _, value in (line.partition("=") for line in job.overrides)}
 
 
-def _state(status: Status) -> str:
-    words = {"absent": "not started", "running": "at work in another process"}.get(status.state, status.state)
-    return f"{words}: {status.reason}" if status.state == "failed" and status.reason else words
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}" if abs(value) < 1000 else f"{value:.4g}"
+def _number(metric: str, value: float | None) -> str:
+    return "" if value is None else amount(metric, value) if abs(value) < 1000 else f"{value:.4g}"

@@ -57,6 +57,8 @@ INTERRUPTED = "interrupted"  # the reason of a cell that a signal ended, which i
 
 State = Literal["absent", "running", "interrupted", "complete", "failed"]
 
+_WORDS = {"absent": "not started", "running": "at work in another process"}
+
 _log = logging.getLogger("fairloop.tracking")
 
 
@@ -101,6 +103,12 @@ class Status:
         if state == "failed" and reason == INTERRUPTED:
             state = "interrupted"
         return cls(state, reason, record.get("started", ""), record.get("ended", ""), tuple(record.get("numerics", ())))
+
+    @property
+    def in_words(self) -> str:
+        """The state as every list of cells names it, with the reason of a failure."""
+        words = _WORDS.get(self.state, self.state)
+        return f"{words}: {self.reason}" if self.reason not in ("", self.state) else words
 
 
 def read_status(folder: Path) -> Status:

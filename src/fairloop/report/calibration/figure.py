@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from fairloop.catalogue import catalogue
 from fairloop.report.calibration.tables import Calibration
-from fairloop.report.drawing import LINES, Drawing, drawn
+from fairloop.report.drawing import LINES, Drawing, broken, drawn, is_narrow, letters
 from fairloop.report.table import with_interval
 
 if TYPE_CHECKING:
@@ -36,26 +36,31 @@ def calibration_figure(calibration: Calibration) -> Drawing:
     """
     if not calibration.headline:
         raise ValueError("there is nothing to draw")
-    rows = math.ceil(len(calibration.headline) / _COLUMNS)
+    rows = math.ceil(len(calibration.headline) / _columns())
     return drawn(lambda figure: _draw(figure, calibration, rows), _WIDTH, _ROW_HEIGHT * (rows + 1.25) + 0.4)
 
 
+def _columns() -> int:
+    return 3 if is_narrow() else _COLUMNS
+
+
 def _draw(figure: "Figure", calibration: Calibration, rows: int) -> None:
-    grid = figure.add_gridspec(rows + 1, _COLUMNS, height_ratios=[1.0] * rows + [1.15])
+    columns = _columns()
+    grid = figure.add_gridspec(rows + 1, columns, height_ratios=[1.0] * rows + [1.15])
     sentences = next((size for size in calibration.sizes if calibration.rates(size)), calibration.sizes[-1])
     panels = []
     for place, metric in enumerate(calibration.headline):
-        panels.append(figure.add_subplot(grid[place // _COLUMNS, place % _COLUMNS]))
+        panels.append(figure.add_subplot(grid[place // columns, place % columns]))
         _curves(panels[-1], calibration, metric, sentences)
-    sensitivity = figure.add_subplot(grid[rows, :3])
+    sensitivity = figure.add_subplot(grid[rows, : columns - 1])
     _sensitivity(sensitivity, calibration)
-    corner = figure.add_subplot(grid[rows, 3])
+    corner = figure.add_subplot(grid[rows, columns - 1])
     corner.axis("off")
     curves = f"Curves: corpora of {sentences} sentences,\nmean and 95% interval"
     for axes, title, height in ((panels[0], curves, 1.0), (sensitivity, "Sensitivity, with 95% interval", 0.5)):
         legend = corner.legend(
             *axes.get_legend_handles_labels(), title=title, loc="upper left", bbox_to_anchor=(-0.25, height),
-            borderaxespad=0, handlelength=2.6, alignment="left", fontsize=8, labelspacing=0.35,
+            borderaxespad=0, handlelength=2.6, alignment="left", fontsize=letters(8), labelspacing=0.35,
         )  # fmt: skip
         corner.add_artist(legend)
     figure.tight_layout(w_pad=1.2, h_pad=1.6)
@@ -81,10 +86,11 @@ def _curves(axes: "Axes", calibration: Calibration, metric: str, sentences: int)
     axes.axvline(0, color="#999999", lw=0.6, zorder=0)
     slope = calibration.get(metric, sentences, "slope")
     axes.set_title(
-        f"{catalogue().label(metric)}\nslope {with_interval(slope.value, slope.low, slope.high)}", loc="left"
+        broken(f"{catalogue().label(metric)}\nslope {with_interval(slope.value, slope.low, slope.high)}", 28),
+        loc="left",
     )
-    axes.set_xlabel("Net stereotype rate as written")
-    axes.set_ylabel(metric)
+    axes.set_xlabel(broken("Net stereotype rate as written", 24))
+    axes.set_ylabel(broken(catalogue().label(metric), 20))
     axes.margins(x=0.04)
 
 
@@ -127,8 +133,11 @@ def _sensitivity(axes: "Axes", calibration: Calibration) -> None:
     axes.yaxis.set_minor_formatter(lambda value, _: "")
     axes.set_ylabel("Smallest change of net rate")
     axes.set_title(
-        f"Sensitivity at net rate {calibration.reference:g}: smallest change that one corpus against another shows "
-        "(two-sided 5%, power 80%)",
+        broken(
+            f"Sensitivity at net rate {calibration.reference:g}: smallest change that one corpus against another shows "
+            "(two-sided 5%, power 80%)",
+            56,
+        ),
         loc="left",
     )
 

@@ -13,7 +13,7 @@ from fairloop.report.latex import latex_table
 from fairloop.report.page import environment
 from fairloop.report.payload import script
 from fairloop.report.samples import sample_corpora
-from fairloop.report.table import Table, number, p_value_text, signed
+from fairloop.report.table import Table, amount, p_value_text, signed
 from fairloop.report.terminal import print_table
 
 MOST_LINES = 12
@@ -108,8 +108,8 @@ def change_table(title: str, changes: Sequence[Change], found: Difference) -> Ta
         (
             one.metric,
             *(("" if one.generation is None else str(one.generation),) if staged else ()),
-            number(one.first),
-            number(one.second),
+            amount(one.metric, one.first),
+            amount(one.metric, one.second),
             signed(one.change) + (" *" if one.moved else ""),
             p_value_text(one.adjusted),
             one.how,

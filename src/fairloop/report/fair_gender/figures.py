@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fairloop.measures.catalogue import Declared
-from fairloop.report.drawing import LINES, REST, Drawing, Figure, drawn
+from fairloop.report.drawing import LINES, REST, Drawing, Figure, broken, drawn, letters
 from fairloop.report.fair_gender.effects import UNTOUCHED, Ablation, Debiasing, Effect
 from fairloop.report.table import number
 
@@ -62,15 +62,15 @@ def _methods(found: Debiasing, shown: Sequence[object]) -> Drawing:
                 _interval(axes, one, -height)
             axes.axvline(0, color="#999999", lw=0.8, zorder=0)
             axes.grid(axis="x", color="#eeeeee", zorder=0)
-            axes.set_title(score.title, loc="left", fontweight="bold", fontsize=9)
-            axes.set_xlabel("change of distance from no bias" if score.is_bias else "change")
+            axes.set_title(broken(score.title, 16), loc="left", fontweight="bold", fontsize=letters(9))
+            axes.set_xlabel(broken("change of distance from no bias" if score.is_bias else "change", 16))
             axes.set_yticks([-height for height in range(len(effects))], [one.variant.label for one in effects])
             _scale(axes, effects)
         panels[0].set_ylim(-len(shown) + 0.4, 0.6)
         figure.tight_layout(w_pad=1.5)
 
     longest = max(len(one.label) for one in found.variants)
-    return drawn(draw, 2.6 * len(scores) + 0.075 * longest + 0.4, 0.3 * len(shown) + 1.1)
+    return drawn(draw, 2.6 * len(scores) + 0.075 * longest + 0.4, 0.3 * len(shown) + 1.3)
 
 
 def _scale(axes: "Axes", effects: Sequence[Effect]) -> None:
@@ -98,7 +98,7 @@ def _scale(axes: "Axes", effects: Sequence[Effect]) -> None:
 def _interval(axes: "Axes", one: Effect, height: float) -> None:
     colour = LINES[0][0] if one.score.is_bias else LINES[3][0]
     if math.isnan(one.change.value):
-        axes.annotate("no pair", (0.02, height), xycoords=("axes fraction", "data"), fontsize=7, va="center")
+        axes.annotate("no pair", (0.02, height), xycoords=("axes fraction", "data"), fontsize=letters(7), va="center")
         return
     if math.isfinite(one.change.low):
         axes.plot([one.change.low, one.change.high], [height, height], color=colour, lw=1.5, zorder=3)
@@ -115,7 +115,7 @@ def _waterfall(ablation: Ablation) -> Drawing:
         for place, (_, value) in enumerate(bars):
             if math.isfinite(value):
                 axes.barh(-place, value, 0.62, color="#b5b5b5" if not place else LINES[0][0], zorder=2)
-                axes.annotate(f" {number(value)}", (value, -place), va="center", fontsize=8.5)
+                axes.annotate(f" {number(value)}", (value, -place), va="center", fontsize=letters(8.5))
         for place, one in enumerate(effects, len(bars)):
             _step(axes, one, ablation.level, -place)
         axes.axvline(ablation.level, color=REST, lw=0.9, ls=(0, (2, 2)), zorder=1)
@@ -146,5 +146,5 @@ def _step(axes: "Axes", one: Effect, start: float, height: float) -> None:
         axes.plot([start + change.low, start + change.high], [height, height], color=REST, lw=1.1, zorder=3)
         right = max(right, start + change.high)
     mark = " *" if one.adjusted < 0.05 else ""
-    axes.annotate(f" {change.value:+.3f}{mark}", (right, height), va="center", fontsize=8.5, zorder=4,
+    axes.annotate(f" {change.value:+.3f}{mark}", (right, height), va="center", fontsize=letters(8.5), zorder=4,
                   bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.6})  # fmt: skip

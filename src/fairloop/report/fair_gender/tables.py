@@ -14,6 +14,7 @@ _OVER = (
     "if all are alike, for nothing is drawn at random"
 )
 _SEEDS = f"Means over seeds with 95% intervals ({_OVER})."
+_ARROWS = "↓ less is better, ↑ more is better"
 _PAIRED = (
     "p: of the same analysis as the interval, after Holm over all variants and all measures of bias, or of skill, "
     "whether shown here or not."
@@ -43,8 +44,11 @@ def method_table(found: Debiasing) -> Table:
         before = _untouched(found)
         rows.insert(0, ("untouched PLM", "", *(number(before.get(score, math.nan)) for score in scores)))
     columns = ("method", "seeds", *(_headed(score) for score in scores))
-    note = f"{_SEEDS} ↓ less is better, ↑ more is better, → the number that stands for no bias."
-    return Table(f"Debias methods: {found.plm}", columns, tuple(rows), 1, note)
+    note = f"{_SEEDS} {_ARROWS}, → the number that stands for no bias."
+    caption = f"Bias and language skill of {found.plm} after each debias method."
+    about = [_about(found, one.method) for one in found.variants]
+    about = about if found.untouched else [_about(found, UNTOUCHED), *about]
+    return Table(f"Debias methods: {found.plm}", columns, tuple(rows), 1, note, caption, tuple(about))
 
 
 def ablation_table(found: Debiasing, ablation: Ablation) -> Table:
@@ -55,17 +59,19 @@ def ablation_table(found: Debiasing, ablation: Ablation) -> Table:
         cells: list[str] = []
         for score in scores:
             one = next(effect for effect in ablation.of(score) if effect.variant is headline.variant)
-            cells += [_value(one), _difference(one), p_value_text(one.adjusted)]
+            cells += [_value(one), signed(one.change), p_value_text(one.adjusted)]
         rows.append((headline.variant.label, *cells, str(headline.pairs)))
     columns = ["variant"]
     for score in scores:
-        columns += [score.title, f"change {_arrow(score)}", "p"]
+        columns += [f"{score.title} {_arrow(score)}", "change", "p"]
     name = ablation.full.label
     note = (
         f"Change: against {name} (headline bias {number(ablation.level)}; untouched PLM {number(ablation.without)}), "
-        f"paired by seed, 95% intervals ({_OVER}). {_PAIRED}"
+        f"paired by seed, 95% intervals ({_OVER}). {_PAIRED} {_ARROWS}."
     )
-    return Table(f"Ablation of {name}: {found.plm}", (*columns, "pairs"), tuple(rows), 1, note)
+    caption = f"What each component of {name} is worth: {found.plm} without it, against the full method."
+    about = tuple(_about(found, ablation.full.method) for _ in rows)
+    return Table(f"Ablation of {name}: {found.plm}", (*columns, "pairs"), tuple(rows), 1, note, caption, about)
 
 
 def debiasing_csv(found: Iterable[Debiasing]) -> str:
@@ -105,25 +111,32 @@ def _effect_line(one: Effect) -> Iterator[str]:
 
 
 def _change_table(found: Debiasing, scores: Sequence[Declared]) -> Table:
+    shown = [one for one in found.effects if one.score in scores and one.variant.method != UNTOUCHED]
     rows = tuple(
         (
             one.variant.label,
-            one.score.title,
+            f"{one.score.title} {_arrow(one.score)}",
             _value(one),
-            f"{_difference(one)} {_arrow(one.score)}",
+            signed(one.change),
             _percent(one.relative),
             p_value_text(one.adjusted),
             str(one.pairs),
         )
-        for one in found.effects
-        if one.score in scores and one.variant.method != UNTOUCHED
+        for one in shown
     )
     columns = ("method", "measure", "after", "change against untouched", "relative", "p", "pairs")
     note = (
         "Change: of the distance from no bias, or of the language skill, paired by seed with the PLM before; 95% "
-        f"intervals ({_OVER}; Fieller for the relative change). {_PAIRED}"
+        f"intervals ({_OVER}; Fieller for the relative change). {_PAIRED} {_ARROWS}."
     )
-    return Table(f"Change against the untouched PLM: {found.plm}", columns, rows, 2, note)
+    caption = f"Change of bias and of language skill of {found.plm} by each debias method, against the PLM before."
+    about = tuple(_about(found, one.variant.method) for one in shown)
+    return Table(f"Change against the untouched PLM: {found.plm}", columns, rows, 2, note, caption, about)
+
+
+def _about(found: Debiasing, method: str) -> dict[str, str]:
+    """Return what a row is about, by the names of the page's filters."""
+    return {"study": "fair_gender", "model": found.plm, "choice": method}
 
 
 def _headlines(scores: Sequence[Declared]) -> list[Declared]:
@@ -143,10 +156,6 @@ def _untouched(found: Debiasing) -> dict[Declared, float]:
 
 def _value(one: Effect) -> str:
     return with_interval(one.value.value, one.value.low, one.value.high)
-
-
-def _difference(one: Effect) -> str:
-    return signed(one.change)
 
 
 def _percent(change: Estimate) -> str:

@@ -3,7 +3,7 @@
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -120,6 +120,12 @@ def conditions(cells: Iterable[Cell]) -> list[Condition]:
             shared = tuple(sorted((key, value) for key, value in under.items() if key not in _OWN))
             found.append(Condition(model, mitigation, differing, shared, tuple(chosen), settlings, decomposed))
     return sorted(found, key=lambda one: (one.model, one.mitigation != "none", one.mitigation, one.settings))
+
+
+def net_rate_alone(condition: Condition) -> Condition:
+    """Return a condition without B's factors, and with what moved B since the seed: for little room."""
+    since_seed = tuple(one for one in condition.decompositions if one.since == 0)
+    return replace(condition, settlings=condition.settlings[:1], decompositions=since_seed)
 
 
 def named(metric: str, symbol: str = "B") -> str:

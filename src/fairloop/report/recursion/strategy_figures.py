@@ -15,8 +15,10 @@ from fairloop.report.drawing import (
     REST,
     Drawing,
     Figure,
+    broken,
     drawn,
     legend_at_the_foot,
+    letters,
     share_limits,
     spread,
 )
@@ -80,8 +82,9 @@ _SCATTER = (
 def _trajectories(comparison: Comparison) -> Drawing:
     conditions = comparison.conditions
     has_downstream = any(DOWNSTREAM in cell.metrics for one in conditions for cell in one.cells)
-    measures = [(f"{axis_title(NET_RATE)},\nas written", NET_RATE)]
-    measures += [(f"{axis_title(DOWNSTREAM)},\nafter the mitigation", DOWNSTREAM)] if has_downstream else []
+    measures = [(broken(f"{axis_title(NET_RATE)},\nas written", 18), NET_RATE)]
+    if has_downstream:
+        measures.append((broken(f"{axis_title(DOWNSTREAM)},\nafter the mitigation", 18), DOWNSTREAM))
 
     def draw(figure: "Canvas") -> None:
         rows = _grid(figure, comparison, [label for label, _ in measures])
@@ -124,7 +127,7 @@ def _grid(figure: "Canvas", comparison: Comparison, labels: Sequence[str]) -> An
     names = comparison.names()
     rows = figure.subplots(len(labels), len(names), squeeze=False)
     for axes, condition in zip(rows[0], comparison.conditions, strict=True):
-        axes.set_title(names[id(condition)], loc="left", fontweight="bold")
+        axes.set_title(broken(names[id(condition)].replace("+", " + "), 12), loc="left", fontweight="bold")
     for row, label in zip(rows, labels, strict=True):
         row[0].set_ylabel(label)
     return rows
@@ -180,7 +183,8 @@ def _reductions(comparison: Comparison) -> Drawing:
             _forest(axes, [one for one in shown if one.level == level], heights, edge, _colours(comparison))
             where = "All levels" if level is None else f"Initial bias {level:g}"
             here = next(one for one in shown if one.level == level)
-            axes.set_title(f"{where} ({here.pairs} of {here.possible} pairs)", loc="left", fontweight="bold")
+            title = broken(f"{where} ({here.pairs} of {here.possible} pairs)", 26)
+            axes.set_title(title, loc="left", fontweight="bold")
         panels[0].set_yticks([heights[row] for row in rows], [names[condition] for _, condition in rows])
         panels[0].set_ylim(min(heights.values()) - 0.6, -0.2)
         for metric in metrics:
@@ -214,7 +218,7 @@ def _forest(
     axes.axvline(0, color="#999999", lw=0.8, zorder=0)
     axes.set_xlim(edge, 1.15)
     axes.xaxis.set_major_formatter(lambda x, _: f"{100 * x:.0f}%")
-    axes.set_xlabel("Reduction against no mitigation")
+    axes.set_xlabel(broken("Reduction against no mitigation", 20))
     axes.grid(axis="x", color="#eeeeee", zorder=0)
 
 
@@ -228,7 +232,7 @@ def _reduction(axes: "Axes", one: Reduction, at: float, edge: float, colour: str
     """Draw one reduction with its interval and its pairs; what lies beyond the axis is an arrow at its edge."""
     found = one.reduction
     if math.isnan(found.value):
-        axes.annotate(one.note.split(":")[0], (0.02, at), fontsize=7, color="#777777", va="center")
+        axes.annotate(one.lack.split(":")[0], (0.02, at), fontsize=letters(7), color="#777777", va="center")
         return
     inside = [value for value in spread(one.points, _MOST_DOTS) if value >= edge]
     axes.plot(inside, [at] * len(inside), ".", color=colour, ms=3, alpha=0.45, zorder=2)
@@ -269,7 +273,7 @@ def _scatter(comparison: Comparison) -> Drawing:
         for axes in panels:
             axes.axhline(0, color="#999999", lw=0.6, zorder=0)
             axes.axvline(0, color="#999999", lw=0.6, zorder=0)
-            axes.set_xlabel(axis_title(EMBEDDING))
+            axes.set_xlabel(broken(axis_title(EMBEDDING), 24))
         panels[0].set_ylabel(axis_title(DOWNSTREAM))
         handles, labels = panels[0].get_legend_handles_labels()
         space = legend_at_the_foot(figure, handles, labels)
@@ -289,7 +293,7 @@ def _cloud(axes: "Axes", comparison: Comparison, after: bool) -> None:
             label=names[id(condition)],
         )  # fmt: skip
     of = "after the mitigation" if after else "as written"
-    axes.set_title(f"{of[0].upper()}{of[1:]}\nrank correlation {_rho(comparison, of)}", loc="left")
+    axes.set_title(broken(f"{of[0].upper()}{of[1:]}\nrank correlation {_rho(comparison, of)}", 24), loc="left")
 
 
 def _rho(comparison: Comparison, of: str) -> str:
@@ -316,5 +320,6 @@ def _means(axes: "Axes", comparison: Comparison) -> None:
             )  # fmt: skip
         axes.plot(*end, marker, color=colour, ms=8, zorder=4)
     axes.set_title(
-        f"Means of each strategy\nrank correlation of changes {_rho(comparison, AGAINST_CONTROL)}", loc="left"
+        broken(f"Means of each strategy\nrank correlation of changes {_rho(comparison, AGAINST_CONTROL)}", 24),
+        loc="left",
     )

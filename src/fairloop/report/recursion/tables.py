@@ -125,7 +125,11 @@ def equilibrium_table(conditions: Sequence[Condition]) -> Table | None:
         "condition", "measure", "change a generation", "B* of the line", "slope rho", "difference left",
         "cells / transitions", "verdict",
     )  # fmt: skip
-    return Table("Equilibrium", columns, rows, 2, note)
+    caption = (
+        "What the net stereotype rate B and its two factors do among generated corpora, and whether they come to rest."
+    )
+    about = tuple(_about(condition) for condition in conditions for _ in condition.settlings)
+    return Table("Equilibrium", columns, rows, 2, note, caption, about)
 
 
 def resting_level(found: Equilibrium) -> str:
@@ -161,17 +165,26 @@ def seed_break_table(conditions: Sequence[Condition]) -> Table | None:
         "The seed corpus is of templates, generation 1 a model's text: this step is of another kind than all later "
         "ones. Difference left: the share of the levels' difference that generation 1 keeps. 95% intervals over cells."
     )
-    return Table("The step from the seed corpus", columns, rows, 3, note) if rows else None
+    caption = "The step from the seed corpus to the first generated corpus, by initial bias."
+    about = tuple(
+        _about(condition, one.level)
+        for condition in conditions
+        for settling in condition.settlings
+        for one in settling.equilibrium.breaks
+        if one.change.defined
+    )
+    return Table("The step from the seed corpus", columns, rows, 3, note, caption, about) if rows else None
 
 
 def change_table(conditions: Sequence[Condition]) -> Table | None:
     """Return the relative changes from the seed and from generation 1, per initial level."""
-    rows = []
+    rows, about = [], []
     for condition in conditions:
         for settling in condition.settlings:
             later = {change.level: change for change in settling.from_first}
             for change in settling.from_seed:
                 first = later.get(change.level)
+                about.append(_about(condition, change.level))
                 rows.append(
                     (
                         condition.label,
@@ -191,7 +204,8 @@ def change_table(conditions: Sequence[Condition]) -> Table | None:
     note = f"95% intervals over {' or '.join(spans)}. " if spans else ""
     if any(UNDEFINED in row for row in rows):
         note += f"{UNDEFINED}: the start cannot be told from zero. "
-    return Table("Relative change", columns, tuple(rows), 2, f"{note}{PAPER_CHANGES}")
+    caption = "Relative change of bias and its factors until the last generation, by initial bias."
+    return Table("Relative change", columns, tuple(rows), 2, f"{note}{PAPER_CHANGES}", caption, tuple(about))
 
 
 def decomposition_table(conditions: Sequence[Condition]) -> Table | None:
@@ -209,7 +223,19 @@ def decomposition_table(conditions: Sequence[Condition]) -> Table | None:
     )
     columns = ("condition", "level", "generations", "change of B", "by gendered share", "by net rate among", "cells")
     note = "The parts add up to the change of B. Means over cells, 95% intervals over cells (from three)."
-    return Table("Does bias settle, or do gendered words disappear?", columns, rows, 3, note) if rows else None
+    caption = (
+        "What changed the net stereotype rate B: the share of gendered sentences, or the net rate among them. The two "
+        "parts add up to the change."
+    )
+    about = tuple(_about(condition, one.level) for condition in conditions for one in condition.decompositions)
+    title = "Does bias settle, or do gendered words disappear?"
+    return Table(title, columns, rows, 3, note, caption, about) if rows else None
+
+
+def _about(condition: Condition, level: float | None = None) -> dict[str, str]:
+    """Return what a row is about, by the names of the page's filters."""
+    about = {"study": "recursion", "model": condition.model, "choice": condition.mitigation}
+    return about | ({} if level is None else {"level": f"{level:g}"})
 
 
 def reduction_table(comparison: Comparison, *, in_full: bool = False) -> Table | None:
@@ -240,7 +266,12 @@ def reduction_table(comparison: Comparison, *, in_full: bool = False) -> Table |
     marked = any(UNLEARNED in text for row in rows for text in row)
     shown = [low for one in whole for low in (one, at_lowest[_variant(one)])]
     note = " ".join(filter(None, [_reduction_note(in_full), _undefined(shown, names), _MARKED if marked else ""]))
-    return Table(f"Reduction against no mitigation: {comparison.model}", columns, tuple(rows), len(variant) + 2, note)
+    caption = (
+        f"Reduction of bias against no mitigation, over pairs of the same initial bias and seed: {comparison.model}."
+    )
+    title = f"Reduction against no mitigation: {comparison.model}"
+    about = tuple(_about(one.condition) for one in whole)
+    return Table(title, columns, tuple(rows), len(variant) + 2, note, caption, about)
 
 
 def correlation_table(comparison: Comparison, *, in_full: bool = False) -> Table | None:
@@ -264,7 +295,8 @@ def correlation_table(comparison: Comparison, *, in_full: bool = False) -> Table
         "score."
     )
     title = f"Embedding effect size and downstream bias: {comparison.model}"
-    return Table(title, columns, rows, 2, note) if rows else None
+    caption = f"Rank correlation of the embedding effect size with downstream bias: {comparison.model}."
+    return Table(title, columns, rows, 2, note, caption) if rows else None
 
 
 def _metric_rows(

@@ -5,7 +5,19 @@ from collections.abc import Sequence
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
-from fairloop.report.drawing import LINES, PAPER, REST, Drawing, drawn, legend_at_the_foot, share_limits, spread
+from fairloop.report.drawing import (
+    LINES,
+    PAPER,
+    REST,
+    Drawing,
+    broken,
+    drawn,
+    is_narrow,
+    legend_at_the_foot,
+    letters,
+    share_limits,
+    spread,
+)
 from fairloop.report.read import level_mean
 from fairloop.report.recursion.conditions import FACTORS, NET_RATE, PAPER_RANGE, Condition, named, rests
 from fairloop.statistics.equilibrium import Equilibrium
@@ -40,9 +52,10 @@ def _draw(figure: "Figure", conditions: Sequence[Condition]) -> None:
     for condition, panels in zip(conditions, rows, strict=True):
         for metric, axes in zip(FACTORS, panels, strict=True):
             trajectory_panel(axes, condition, metric, styles)
-            axes.set_ylabel(axis_title(metric))
-        panels[0].set_title(condition.label, loc="left", fontweight="bold")
-        panels[1].set_title("$B$ = gendered share × net rate among gendered", loc="left")
+            axes.set_ylabel(broken(axis_title(metric), 20))
+        panels[0].set_title(broken(condition.label, 32), loc="left", fontweight="bold")
+        if not is_narrow():
+            panels[1].set_title("$B$ = gendered share × net rate among gendered", loc="left")
     for column in range(len(FACTORS)):
         share_limits([row[column] for row in rows])
     legend_below(figure, [row[0] for row in rows])
@@ -70,7 +83,8 @@ def legend_below(figure: "Figure", panels: Sequence["Axes"]) -> None:
     entries = sorted(found.values(), key=lambda entry: not entry[1].startswith("initial bias"))
     handles, labels = zip(*entries, strict=True)
     space = legend_at_the_foot(figure, handles, labels, handlelength=3.0)
-    figure.tight_layout(rect=(0, space / figure.get_size_inches()[1], 1, 1), w_pad=2.0, h_pad=2.0)
+    pad = 0.6 if is_narrow() else 2.0
+    figure.tight_layout(rect=(0, space / figure.get_size_inches()[1], 1, 1), w_pad=pad, h_pad=pad)
 
 
 def trajectory_panel(axes: "Axes", condition: Condition, metric: str, styles: dict[float, Any]) -> None:
@@ -87,8 +101,9 @@ def trajectory_panel(axes: "Axes", condition: Condition, metric: str, styles: di
         _trajectory(axes, condition, level, metric, generations, styles[level])
     axes.axhline(0, color="#999999", lw=0.6, zorder=0)
     axes.set_xlabel("Generation")
-    step = max(1, math.ceil(len(generations) / 10))
-    axes.set_xticks(generations[::step], ["0 (seed)" if g == 0 else str(g) for g in generations[::step]])
+    step = max(1, math.ceil(len(generations) / (5 if is_narrow() else 10)))
+    seed = "0" if is_narrow() else "0 (seed)"
+    axes.set_xticks(generations[::step], [seed if g == 0 else str(g) for g in generations[::step]])
     axes.margins(x=0.04)
 
 
@@ -128,6 +143,6 @@ def _resting_level(axes: "Axes", found: Equilibrium, name: str) -> None:
         )  # fmt: skip
         note = f"{note} [{level.low:.2f}, {level.high:.2f}]"
     axes.annotate(
-        note, (0.985, 0.975), xycoords="axes fraction", ha="right", va="top", fontsize=8.5, color=REST,
-        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5},
+        broken(note, 14), (0.985, 0.975), xycoords="axes fraction", ha="right", va="top", color=REST,
+        fontsize=letters(8.5), bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5},
     )  # fmt: skip
