@@ -29,6 +29,7 @@ from masked_models import (
     planted_masked,
     tiny_masked,
 )  # fmt: skip
+from unit_vectors import alignment, uniformity
 
 BUDGET = {"steps": 60, "batch_size": 16, "learning_rate": 3e-3}
 # At the rate of BUDGET the first steps of a new optimiser shake off what so small a model has memorised, stereotype
@@ -168,8 +169,6 @@ def test_a_causal_plm_is_trained_too(tmp_path):
 
 
 def test_mabel_brings_counterfactuals_together_and_keeps_others_apart(biased, tmp_path):
-    from fairloop.training.contrastive import alignment, uniformity
-
     after = debiased("mabel", biased, tmp_path, pooling="mean", **BUDGET)
     measured = []
     for plm in (biased, after):

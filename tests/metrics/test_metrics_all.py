@@ -53,6 +53,10 @@ EXPECTED = [
     "diversity/distinct_2",
     "diversity/duplicate_share",
     "diversity/mean_length",
+    "diversity/named_share",
+    "diversity/top_name_share",
+    "diversity/effective_names",
+    "diversity/compression_ratio",
 ]
 PAIRS = {"downstream": counterfactual_pairs()[::6]}
 

@@ -15,7 +15,7 @@ from fairloop.generation.settings import ModelSettings
 from fairloop.mitigation.compose import compose, strategies, validate
 
 CONF = Path(__file__).parents[2] / "conf" / "mitigation"
-ALL = ("augment", "contrastive", "finetune", "prompt")
+ALL = ("augment", "contrastive", "contrastive_augment", "finetune", "prompt")
 MODEL = ModelSettings(name="m", path="embedded:gemma-3-270m")
 
 
@@ -60,6 +60,16 @@ def test_swapping_makes_the_net_stereotype_rate_exactly_zero(level, sentences, s
         changed = mitigation(name).change_corpus(corpus, 0)
         assert net_rate(changed) == 0
         assert changed["gender"].count("male") == changed["gender"].count("female") or name == "contrastive"
+
+
+def test_both_readings_of_contrastive_augmentation_add_the_same_and_one_of_them_trains_nothing():
+    corpus = seed_corpus(0.3, 200, 0.2, 0)
+    both = [mitigation(name) for name in ("contrastive", "contrastive_augment")]
+    first, second = (one.change_corpus(corpus, 1).to_list() for one in both)
+    assert first == second
+    added = [row for row in second if row["source"] == "counterfactual"]
+    assert len(added) == sum(sigma != 0 for sigma in corpus["stereotype"])
+    assert [one.trains_encoder for one in both] == [True, False]
 
 
 def test_augment_adds_the_variant_of_every_gendered_sentence_and_nothing_else():
@@ -146,7 +156,10 @@ def test_prompt_adds_its_instruction_to_every_prompt():
 @pytest.mark.parametrize(
     ("choices", "line"),
     [
-        ({"argument": {}}, "mitigation=argument: use none, augment, contrastive, finetune, prompt"),
+        (
+            {"argument": {}},
+            "mitigation=argument: use none, augment, contrastive, contrastive_augment, finetune, prompt",
+        ),
         ({"base": {}}, "mitigation=base: use none, "),
         (
             {"contrastive": {"temperature": 0.0}},

@@ -16,10 +16,10 @@ from fairloop.mitigation.base import Training
 from fairloop.mitigation.compose import compose, validate
 from fairloop.mitigation.generators import load_generator
 from fairloop.training.causal_lm import CausalExample, CausalLMTask
-from fairloop.training.contrastive import alignment, uniformity
 from fairloop.training.settings import CausalLMSettings, TrainerSettings
 from tiny_models import tiny_encoder, tiny_generator
 from trainings import trained
+from unit_vectors import alignment, uniformity
 
 CPU = TrainerSettings(accelerator="cpu", precision="float32", threads=1, checkpoint_every_steps=4)
 MEN = ("electrician", "firefighter", "machinist", "pilot", "welder")

@@ -20,10 +20,8 @@ from fairloop.pairs.pair import (
     Pair,
     PairRow,
     coverage,
-    features,
     kept,
     load_pairs,
-    make_table,
     reasons,
     save_pairs,
 )
@@ -46,6 +44,8 @@ def row(item=0, male="He is a nurse.", female="She is a nurse.", target="nurse",
 
 
 def test_a_table_comes_back_as_it_was_saved(tmp_path):
+    import pyarrow.parquet as pq
+
     rows = [
         row(0),
         row(1, replaced=True, fluency=-2.5, toxicity=0.0, similarity=0.25, dropped="toxic"),
@@ -55,10 +55,11 @@ def test_a_table_comes_back_as_it_was_saved(tmp_path):
     assert load_pairs(tmp_path / "pairs.parquet") == rows
     save_pairs(load_pairs(tmp_path / "pairs.parquet"), tmp_path / "again.parquet")
     assert (tmp_path / "pairs.parquet").read_bytes() == (tmp_path / "again.parquet").read_bytes()
-    table = make_table(rows)
-    assert table.features == features()
-    assert table["dropped"][:] == ["", "toxic", ""]
-    assert set(table.column_names) == set(COLUMNS)
+    table = pq.read_table(tmp_path / "pairs.parquet")
+    assert table["dropped"].to_pylist() == ["", "toxic", ""]
+    assert {field.name: str(field.type) for field in table.schema} == {
+        name: {"float64": "double"}.get(kind, kind) for name, kind in COLUMNS.items()
+    }
     assert kept(rows) == [rows[0].pair, rows[2].pair]
     assert reasons(rows) == {"toxic": 1}
 

@@ -24,14 +24,27 @@ class DataFile:
     Attributes:
         name: File name within the data set's folder.
         url: Where it is fetched, at a pinned revision where the publisher has one.
-        sha256: Checksums of accepted contents; the first is the publisher's at `url`. Empty if none is known.
+        sha256: Checksum of the publisher's contents. Empty if none is known.
         optional: A known variant that is accepted in a given folder but not fetched.
+        git_blob: Where no SHA-256 is known: the name that Git gives the contents at the pinned revision, a SHA-1.
     """
 
     name: str
     url: str
     sha256: str
     optional: bool
+    git_blob: str = ""
+
+    @property
+    def pinned(self) -> bool:
+        """Whether a checksum is known."""
+        return bool(self.sha256 or self.git_blob)
+
+    def is_published(self, path: Path) -> bool:
+        """Tell whether a file has the publisher's contents; where no checksum is known it is taken for that."""
+        if self.sha256:
+            return file_digest(path) == self.sha256
+        return not self.git_blob or git_blob(_bytes(path)) == self.git_blob
 
 
 @dataclass(frozen=True)
@@ -41,18 +54,20 @@ class DataSet:
     Attributes:
         name: Folder name, in the cache too.
         any_of: True if one of the files is enough (variants of the same data, or independent tests).
+        only: The files that are read; empty for all.
     """
 
     name: str
     any_of: bool = False
+    only: tuple[str, ...] = ()
 
     @property
     def files(self) -> tuple[DataFile, ...]:
-        """The data set's files, as listed."""
+        """The data set's files that are read, as listed."""
         return tuple(
-            DataFile(row["file"], row["url"], row["sha256"], row["fetch"] == "no")
+            DataFile(row["file"], row["url"], row["sha256"], row["fetch"] == "no", row.get("git_blob", ""))
             for row in _sources()
-            if row["dataset"] == self.name
+            if row["dataset"] == self.name and (not self.only or row["file"] in self.only)
         )
 
     def is_whole(self, names: Collection[str]) -> bool:
@@ -139,10 +154,10 @@ def contents(dataset: DataSet, given: str | None) -> str | None:
         folder, others = dataset.cached, set[str]()
     else:
         folder = _in_given(dataset, Path(given).expanduser(), verify=False)
-        others = {path.name for path in folder.glob("*.jsonl")} if dataset.any_of else set()
-    known = {file.name: file.sha256 for file in dataset.files if given is not None or file.sha256}
+        others = {path.name for path in folder.glob("*.jsonl")} if dataset.any_of and not dataset.only else set()
+    known = {file.name: file for file in dataset.files if given is not None or file.pinned}
     found = {name: file_digest(folder / name) for name in sorted(others | set(known)) if (folder / name).is_file()}
-    published = all(digest == known.get(name) for name, digest in found.items())
+    published = all(name in known and known[name].pinned and known[name].is_published(folder / name) for name in found)
     whole = given is None or not dataset.any_of or dataset.is_whole(found)
     return None if published and whole else digest_files(found)
 
@@ -170,7 +185,7 @@ def _in_given(dataset: DataSet, given: Path, verify: bool) -> Path:
     folder = nested if nested.is_dir() else given
     present = [file.name for file in dataset.files if (folder / file.name).is_file()]
     missing = [file.name for file in dataset.files if not file.optional and file.name not in present]
-    extra = dataset.any_of and any(folder.glob("*.jsonl"))
+    extra = dataset.any_of and not dataset.only and any(folder.glob("*.jsonl"))
     if (not present and not extra) or (missing and not dataset.any_of):
         wanted = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
         raise UserError.of("benchmark.data", folder, f"{dataset.name} needs {wanted} in this folder")
@@ -182,7 +197,7 @@ def _in_given(dataset: DataSet, given: Path, verify: bool) -> Path:
 def _verify(dataset: DataSet, folder: Path) -> None:
     for file in dataset.files:
         path = folder / file.name
-        if file.sha256 and path.is_file() and digest(path) != file.sha256:
+        if path.is_file() and not file.is_published(path):
             raise Fault(
                 f"{path}: its checksum is not the publisher's: fetch it again (delete it and run fairloop-data), "
                 "or accept it with benchmark.verify=false"
@@ -194,6 +209,18 @@ def digest(path: Path) -> str:
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise Fault(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def git_blob(content: bytes) -> str:
+    """Return the name that Git gives a file's contents: SHA-1 of `blob <size>`, a zero byte and the contents."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
     except OSError as error:
         raise Fault(f"{path}: cannot be read: {error.strerror}") from error
 
@@ -212,7 +239,8 @@ def fetch(dataset: DataSet, file: DataFile) -> Path:
     except (urllib.error.URLError, OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise Fault(f"cannot fetch {file.url} ({reason}): {where}") from error
-    if file.sha256 and hashlib.sha256(content).hexdigest() != file.sha256:
+    wrong_name = not file.sha256 and file.git_blob and git_blob(content) != file.git_blob
+    if wrong_name or (file.sha256 and hashlib.sha256(content).hexdigest() != file.sha256):
         raise Fault(f"{file.url} sent a file with another checksum than the one pinned: {where}")
     write_bytes(target, content)
     return target

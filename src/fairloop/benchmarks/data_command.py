@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from fairloop.benchmarks.data import DataFile, DataSet, digest, fetch, names
+from fairloop.benchmarks.data import DataFile, DataSet, fetch, names
 from fairloop.console import entry
 from fairloop.errors import Fault, UserError
 
@@ -41,7 +41,7 @@ def _provide(dataset: DataSet, *, check: bool) -> bool:
             except Fault as fault:
                 faults.append(str(fault))
     state = f"{len(faults)} files missing or damaged" if faults else "complete"
-    unpinned = [file.name for file in dataset.files if not file.sha256 and not file.optional]
+    unpinned = [file.name for file in dataset.files if not file.pinned and not file.optional]
     checked = "checksums verified"
     if unpinned:
         which = ", ".join(unpinned) if len(unpinned) <= 3 else f"{len(unpinned)} files"
@@ -61,7 +61,7 @@ def _provide_file(dataset: DataSet, file: DataFile, *, check: bool) -> None:
         if check:
             raise Fault(f"{path} is missing; its source is {file.url}")
         fetch(dataset, file)
-    elif file.sha256 and digest(path) != file.sha256:
+    elif not file.is_published(path):
         raise Fault(f"{path}: its checksum is not the publisher's: delete it and run fairloop-data again")
 
 

@@ -1,6 +1,5 @@
 """Published scores, to be shown beside measured ones: `published_scores.csv` of each benchmark."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -16,7 +15,7 @@ class PublishedScore:
         path: Hub id of an unchanged model, empty for a debiased one.
         metric: Fairloop's name of the measure.
         value: The figure.
-        setting: The benchmark's setting under which a measured score compares (`key=value`), empty for none.
+        protocol: The protocol, with its split, of the measured scores that it can be compared with.
         source: Where the figure stands.
     """
 
@@ -24,7 +23,7 @@ class PublishedScore:
     path: str
     metric: str
     value: float
-    setting: str
+    protocol: str
     source: str
 
 
@@ -32,28 +31,26 @@ class PublishedScore:
 def published_scores() -> tuple[PublishedScore, ...]:
     """Return every published score that ships with Fairloop, under Fairloop's metric names."""
     return tuple(
-        PublishedScore(row["model"], row["path"], row["metric"], float(row["value"]), row["setting"], row["source"])
+        PublishedScore(row["model"], row["path"], row["metric"], float(row["value"]), row["protocol"], row["source"])
         for row in packaged("published_scores.csv")
     )
 
 
-def published_for(path: str, name: str = "", settings: Mapping[str, object] | None = None) -> dict[str, PublishedScore]:
-    """Return the published scores of a model by metric.
+def published_of(path: str, name: str = "") -> list[PublishedScore]:
+    """Return the published scores of a model, of whatever protocol.
 
     Args:
         path: The model's Hub id, with or without its owner.
         name: What the model is called; a debiased model is found by the publication's name for it.
-        settings: The benchmark's settings: figures of another protocol are left out. None leaves out nothing.
     """
     last = path.rsplit("/", maxsplit=1)[-1]
-    return {
-        score.metric: score
+    return [
+        score
         for score in published_scores()
         if (score.path == last if score.path else score.model.casefold() == name.casefold())
-        and (settings is None or _fits(score.setting, settings))
-    }
+    ]
 
 
-def _fits(setting: str, settings: Mapping[str, object]) -> bool:
-    key, _, value = setting.partition("=")
-    return not setting or str(settings.get(key, value)) == value
+def published_for(path: str, name: str, protocol: str) -> dict[str, PublishedScore]:
+    """Return those published scores of a model, by metric, that scores of a protocol can be compared with."""
+    return {score.metric: score for score in published_of(path, name) if score.protocol == protocol}

@@ -62,7 +62,7 @@ def contents(settings: "BenchmarkSettings") -> dict[str, str]:
         paths = chosen.given(settings)
         named = {f"{place} {path.name}": data.file_digest(path) for place, path in enumerate(paths)}
         read |= {"data": data.digest_files(named)} if paths else {}
-    elif chosen.dataset is not None and (found := data.contents(chosen.dataset, settings.data)) is not None:
+    elif (files := chosen.reads(settings)) is not None and (found := data.contents(files, settings.data)) is not None:
         read["data"] = found
     for key in type(settings).model_fields:
         if settings.marked(key, "by_contents") and (path := getattr(settings, key)) is not None:
@@ -84,8 +84,8 @@ def provide(settings: "BenchmarkSettings") -> None:
     chosen = benchmark(settings.name)
     if chosen.provide is not None:
         chosen.provide(settings)
-    elif chosen.dataset is not None:
-        find(chosen.dataset, settings.data, verify=settings.verify)
+    elif (files := chosen.reads(settings)) is not None:
+        find(files, settings.data, verify=settings.verify)
 
 
 def measure(
@@ -123,7 +123,8 @@ def measure(
     if plm.kind not in chosen.kinds:
         allowed = " or ".join(chosen.kinds)
         raise UserError(f"benchmark={settings.name} measures a model that is {allowed}; plm={plm.name} is {plm.kind}")
-    data = find(chosen.dataset, settings.data, verify=settings.verify) if chosen.dataset is not None else None
+    files = chosen.reads(settings)
+    data = find(files, settings.data, verify=settings.verify) if files is not None else None
     from fairloop.training.settings import TrainerSettings
 
     return chosen.run(

@@ -1,7 +1,7 @@
 """What a benchmark is, what it is given and what it returns."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +96,7 @@ class Benchmark:
             skipped items is declared for every benchmark.
         given: The files that its settings make it read from a data folder of the user; None: those of `dataset`.
         provide: Has what it reads on this machine, for a benchmark whose data is no `dataset`; raises as `data.find`.
+        part: The files of `dataset` that its settings make it read; None: all of them.
     """
 
     settings: type[BenchmarkSettings]
@@ -105,6 +106,13 @@ class Benchmark:
     measures: tuple[Declared, ...]
     given: Callable[[Any], list[Path]] | None = None
     provide: Callable[[Any], object] | None = None
+    part: Callable[[Any], tuple[str, ...]] | None = None
+
+    def reads(self, settings: BenchmarkSettings) -> DataSet | None:
+        """Return the publisher's files that are read under these settings, or None."""
+        if self.dataset is None or self.part is None:
+            return self.dataset
+        return replace(self.dataset, only=self.part(settings))
 
     @property
     def declared(self) -> tuple[Declared, ...]:

@@ -15,6 +15,11 @@ Each item offers a stereotype, an anti-stereotype and an unrelated association.
 For each target term: ss, the share of its items in which the stereotype scores higher than the anti-stereotype (a tie
 counts as anti-stereotype), and lms, the share of (stereotype, unrelated) and (anti-stereotype, unrelated) comparisons
 that the unrelated one loses. Scores are means over terms, in per cent, and icat = lms min(ss, 100 - ss) / 50 of them.
+
+`stereoset/meade2022_overall/...` are the overall scores of the leaderboard of Meade et al.: over the intrasentence
+terms of gender, race and religion, without profession. (Their code evaluates all four types; by arithmetic the
+leaderboard's SS is the mean over the test split's 30, 113 and 9 terms, to 0.01 in six of eight rows. Its ICAT is up to
+0.07 off from that of its own LMS and SS.) Its figures are of the test split, `split=test`.
 """
 
 import math
@@ -35,9 +40,13 @@ from fairloop.errors import Fault, UserError
 from fairloop.measures.catalogue import Declared
 from fairloop.measures.measurement import Measurement
 from fairloop.plm.model import LanguageModel, ScoreRequest
-from fairloop.plm.scoring import causal_requests
+from fairloop.plm.scoring import causal_protocol, causal_requests
 from fairloop.statistics.bootstrap import bootstrap_sums
 
+LEADERBOARD = "meade2022_overall"
+LEADERBOARD_TYPES = ("gender", "race", "religion")
+FILES = {"dev": ("dev.json", "stereoset_dev.jsonl"), "test": ("test.json",)}
+"""The files that may hold each split."""
 LABELS = ("stereotype", "anti-stereotype", "unrelated")
 Kind = Literal["intrasentence", "intersentence"]
 
@@ -46,6 +55,7 @@ class StereoSetSettings(PartSettings):
     """Settings of StereoSet."""
 
     name: Literal["stereoset"] = Field("stereoset", description="The benchmark")
+    split: Literal["dev", "test"] = Field("dev", description="Which items; published figures are of the test split")
     task: Literal["intrasentence", "intersentence", "both"] = Field(
         "both", description="Which items; both leaves out intersentence where the model cannot do it, and says so"
     )
@@ -77,14 +87,14 @@ class StereoResult:
     unrelated: float
 
 
-def read(folder: Path) -> list[StereoItem]:
-    """Read the items, from the publisher's `dev.json` or from `stereoset_dev.jsonl`.
+def read(folder: Path, split: str = "dev") -> list[StereoItem]:
+    """Read a split's items, from the publisher's file or, of dev, from `stereoset_dev.jsonl`.
 
     Raises:
         Fault: if the file is damaged; the line names it.
     """
-    published = folder / "dev.json"
-    if published.is_file():
+    published = folder / f"{split}.json"
+    if published.is_file() or split == "test":
         return _read_published(published)
     path = folder / "stereoset_dev.jsonl"
     items = []
@@ -99,7 +109,7 @@ def _read_published(path: Path) -> list[StereoItem]:
     items = []
     try:
         for kind in ("intrasentence", "intersentence"):
-            for row in content["data"][kind]:
+            for row in content["data"].get(kind, ()):
                 by_label = {sentence["gold_label"]: str(sentence["sentence"]) for sentence in row["sentences"]}
                 items.append(_item(path, row["id"], kind, row, tuple(by_label[label] for label in LABELS)))
     except (KeyError, TypeError) as error:
@@ -121,7 +131,7 @@ def run(task: Task, settings: StereoSetSettings) -> BenchmarkResult:
 
     Intersentence groups are called `intersentence_<group>`; `combined_overall` is over the items of both tasks.
     """
-    items = in_part(read(task.folder), settings.part)
+    items = in_part(read(task.folder, settings.split), settings.part)
     results: list[StereoResult] = []
     skipped: list[Skipped] = []
     notes: list[str] = []
@@ -129,6 +139,9 @@ def run(task: Task, settings: StereoSetSettings) -> BenchmarkResult:
     asked = 0
     for kind in ("intrasentence", "intersentence") if settings.task == "both" else (settings.task,):
         chosen = [item for item in items if item.kind == kind]
+        if not chosen and settings.task == "both" and items:
+            notes.append(f"{kind}: the data has no such items")
+            continue
         if not chosen:
             raise Fault(f"{task.folder}: StereoSet's data has no {kind} item")
         if kind == "intrasentence":
@@ -146,10 +159,14 @@ def run(task: Task, settings: StereoSetSettings) -> BenchmarkResult:
         skipped += left_out
         prefix = "" if kind == "intrasentence" else "intersentence_"
         measurements += _measurements(some, prefix, task.seed, settings.resamples)
+        if kind == "intrasentence" and {item.bias_type for item in chosen} >= set(LEADERBOARD_TYPES):
+            three = [result for result in some if result.bias_type in LEADERBOARD_TYPES]
+            measurements += _group(LEADERBOARD, three, task.seed, settings.resamples)
     if len({result.task for result in results}) == 2:
         measurements += _group("combined_overall", results, task.seed, settings.resamples)
     measurements.append(skipped_measurement("stereoset", skipped, asked))
-    return BenchmarkResult("stereoset", "nadeem2021", measurements, results, skipped, tuple(notes))
+    protocol = f"{causal_protocol(task.plm, 'nadeem2021')}, {settings.split} split"
+    return BenchmarkResult("stereoset", protocol, measurements, results, skipped, tuple(notes))
 
 
 def in_part(items: Sequence[StereoItem], part: Part) -> list[StereoItem]:
@@ -382,6 +399,9 @@ MEASURES = (
     _SS("stereoset/gender/ss", "StereoSet SS (gender)", debiasing=True),
     _LMS("stereoset/gender/lms", "StereoSet LMS (gender)", debiasing=True),
     _ICAT("stereoset/gender/icat", "StereoSet ICAT (gender)", debiasing=True),
+    Declared(f"stereoset/{LEADERBOARD}/ss", "StereoSet SS of the leaderboard's three types", ideal=50),
+    Declared(f"stereoset/{LEADERBOARD}/lms", "StereoSet LMS of the leaderboard's three types", goal="maximize"),
+    Declared(f"stereoset/{LEADERBOARD}/icat", "StereoSet ICAT of the leaderboard's three types", goal="maximize"),
     # All groups of the intersentence task alone, and of both tasks together.
     _SS("stereoset/*_overall/ss", headline=True),
     _LMS("stereoset/*_overall/lms", headline=True),
@@ -391,4 +411,11 @@ MEASURES = (
     _ICAT("stereoset/*/icat"),
 )
 
-BENCHMARK = Benchmark(StereoSetSettings, ("masked", "causal"), DataSet("stereoset", any_of=True), run, MEASURES)
+BENCHMARK = Benchmark(
+    StereoSetSettings,
+    ("masked", "causal"),
+    DataSet("stereoset", any_of=True),
+    run,
+    MEASURES,
+    part=lambda settings: FILES[settings.split],
+)

@@ -176,7 +176,9 @@ def run(task: Task, settings: WinoBiasSettings) -> BenchmarkResult:
     ]
     measurements = _measurements(items, task.seed, settings.resamples)
     measurements.append(skipped_measurement("winobias", skipped, total))
-    return BenchmarkResult("winobias", "referent by likelihood, after zhao2018", measurements, items, skipped)
+    splits = "both splits" if settings.split == "both" else f"{settings.split} split"
+    protocol = f"referent by likelihood, after zhao2018, {splits}"
+    return BenchmarkResult("winobias", protocol, measurements, items, skipped)
 
 
 def candidate(version: Version, name: str) -> Candidate:

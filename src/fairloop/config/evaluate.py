@@ -12,6 +12,7 @@ class EvaluateSettings(StudySettings):
     """Group `study`, option `evaluate`: a pre-trained language model (`plm`) on a `benchmark`."""
 
     reads: ClassVar[tuple[str, ...]] = ("plm", "benchmark")
+    version: ClassVar[int] = 2
 
     name: Literal["evaluate"]
 

@@ -26,7 +26,7 @@ FEWEST_NEUTRAL = 2  # one to learn from, one to evaluate; of those that are meas
 class FairGenderSettings(StudySettings):
     """Group `study`, option `fair_gender`: a PLM is debiased (group `debias`) and measured before and after."""
 
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     reads: ClassVar[tuple[str, ...]] = ("plm", "debias", "model", "benchmark", "ablation")
 
     name: Literal["fair_gender"]

@@ -9,7 +9,6 @@ if TYPE_CHECKING:
 Gender = Literal["male", "female", "mixed", "none"]
 
 GENDERS: tuple[Gender, ...] = ("male", "female", "mixed", "none")
-SOURCES = ("seed", "generated", "counterfactual")
 
 # text: the sentence. occupation: whom it is about. gender and stereotype: γ and σ of docs/methods.md, section 1.
 # item: the sentence's number in its generation. group: sentences whose prompts share examples (in the seed: the

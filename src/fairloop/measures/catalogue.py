@@ -189,11 +189,6 @@ class Catalogue:
         chosen = [row for row in self.rows if row.headline and row.is_name and subject in (None, row.subject)]
         return sorted(chosen, key=lambda row: row.place)
 
-    def comparing_methods(self) -> list[Declared]:
-        """Return the measures by which methods of debiasing are compared, in the order in which they are shown."""
-        chosen = [row for row in self.rows if row.subject == "plm" and row.compares_methods and row.is_name]
-        return sorted(chosen, key=lambda row: row.place)
-
     def families(self, subject: Subject) -> list[str]:
         """Return the families of measures of a corpus, or of a PLM."""
         return list(dict.fromkeys(row.family for row in self.rows if row.subject == subject))

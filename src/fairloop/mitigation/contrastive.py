@@ -1,7 +1,7 @@
 """Mitigation by contrastive augmentation: bias-sensitive sentences with their swapped variants as positive pairs.
 
 The encoder is trained so that a sentence and its variant come together while other sentences stay apart (InfoNCE, as in
-`training.contrastive`), and the variants join the corpus.
+`training.contrastive`), and the variants join the corpus. `contrastive_augment` adds them without this training.
 """
 
 import shutil

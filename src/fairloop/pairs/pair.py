@@ -20,7 +20,6 @@ from fairloop.measures.measurement import Measurement
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from datasets import Dataset, Features
 
 Source = Literal["llm", "template", "swap"]
 
@@ -126,20 +125,6 @@ def reasons(rows: Iterable[PairRow]) -> dict[str, int]:
 
 
 # --- the table ------------------------------------------------------------------------------------------------------
-
-
-def make_table(rows: Iterable[PairRow]) -> "Dataset":
-    """Return the rows as a table with declared features."""
-    from datasets import Dataset, DatasetInfo
-
-    return Dataset(_arrow_table(rows), info=DatasetInfo(features=features()))
-
-
-def features() -> "Features":
-    """Return the declared features of a table of pairs."""
-    from datasets import Features, Value
-
-    return Features({name: Value(kind) for name, kind in COLUMNS.items()})
 
 
 def save_pairs(rows: Iterable[PairRow], path: Path) -> None:

@@ -61,6 +61,21 @@ def causal_requests(plm: LanguageModel, encoded: Encoded, item: str = "") -> lis
     return requests
 
 
+def starts_texts(plm: LanguageModel) -> bool:
+    """Tell whether the tokenizer puts a special token of its own before a text: a causal model's scores rest on it."""
+    (encoded,) = plm.encode(["a"])
+    return bool(encoded.words) and encoded.words[0] > 0
+
+
+def causal_protocol(plm: LanguageModel, published: str) -> str:
+    """Return the name of the rule by which `causal_requests` scores a sentence of this model.
+
+    It is the published one, or with `_bos` ours for tokenizers that begin a text themselves, which the published code
+    cannot score: the token stays before all others. Masked models are scored as published.
+    """
+    return f"{published}_bos" if plm.kind == "causal" and starts_texts(plm) else published
+
+
 def token_scores(
     plm: LanguageModel,
     sentences: Sequence[str],

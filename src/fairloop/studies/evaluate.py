@@ -36,6 +36,7 @@ def run(configuration: Configuration, cell: Cell, tracker: Tracker) -> None:
     scores = cell.stage("scores", compute)
     measured = read_measures(scores)
     outcome = json.loads((scores.folder / OUTCOME_FILE).read_text())
+    console.say(f"protocol: {outcome['protocol']}")
     for line in [*outcome["notes"], *skipped_lines(outcome["skipped"], scores.folder / OUTCOME_FILE)]:
         console.say(line)
     tracker.use_model(configuration.plm.path)

@@ -60,7 +60,7 @@ BEFORE = "before/"
 
 # The versions of what the stages do, part of what names a shared stage: raise one when a change of the code changes
 # what such a stage puts out, together with the study's `version`.
-VERSIONS = {"pairs": 3, "screening": 2, "filter": 2, "incorporation": 1, "measuring": 1}
+VERSIONS = {"pairs": 3, "screening": 2, "filter": 2, "incorporation": 1, "measuring": 2}
 
 
 def run(configuration: Configuration, cell: Cell, tracker: Tracker) -> None:

@@ -163,11 +163,6 @@ def _held(home: Path, name: str) -> Iterator[None]:
         lock.release()
 
 
-def damage(folder: Path) -> str | None:
-    """Return what is wrong with a kept stage, in words that name the file; None if every checksum agrees."""
-    return _examine(folder)[1]
-
-
 def _read(folder: Path, identity: dict[str, Any]) -> Stage | None:
     if not folder.exists():
         return None

@@ -18,6 +18,7 @@ from fairloop.statistics.relative_change import RelativeChange, relative_changes
 NET_RATE = "rule/net_stereotype_rate"
 GENDERED_SHARE = "rule/gendered_share"
 NET_RATE_AMONG_GENDERED = "rule/net_rate_among_gendered"
+MALE_SHARE = "rule/male_share"
 
 FACTORS = (NET_RATE, GENDERED_SHARE, NET_RATE_AMONG_GENDERED)
 """B and the two factors whose product it is."""

@@ -28,6 +28,7 @@ from fairloop.report.recursion.strategies import (
     AGAINST_CONTROL,
     DOWNSTREAM,
     EMBEDDING,
+    PAPER_READINGS,
     PAPER_REDUCTIONS,
     UNLEARNED,
     Comparison,
@@ -71,7 +72,8 @@ _DECOMPOSITION = (
 )
 _REDUCTIONS = (
     "Reduction against no mitigation at the last generation, 1 - |with| / |without| over pairs of the same level and "
-    "seed, with 95% intervals; dots: single pairs; stars: what the paper reports for contrastive augmentation."
+    "seed, with 95% intervals; dots: single pairs; stars: what the paper reports for contrastive augmentation, "
+    "of which contrastive and contrastive_augment are two readings."
 )
 _SCATTER = (
     "Embedding effect size against downstream bias of every cell and generation from 1 on: as written, after the "
@@ -212,8 +214,8 @@ def _forest(
         _reduction(axes, found, heights[row] - offset, edge, *looks[row[1]])
         if not alike:
             _reduction(axes, written, heights[row] + offset, edge, *looks[row[1]])
-        reported = PAPER_REDUCTIONS.get((found.condition.mitigation, found.level is not None))
-        if reported is not None and found.metric == DOWNSTREAM:
+        reported = PAPER_REDUCTIONS[found.level is not None]
+        if found.condition.mitigation in PAPER_READINGS and found.metric == DOWNSTREAM:
             axes.plot(reported, heights[row], "*", color="black", mfc=PAPER, ms=11, mew=0.7, zorder=5)
     axes.axvline(0, color="#999999", lw=0.8, zorder=0)
     axes.set_xlim(edge, 1.15)
@@ -250,10 +252,8 @@ def _reduction(axes: "Axes", one: Reduction, at: float, edge: float, colour: str
 
 def _reductions_legend(figure: "Canvas", axes: "Axes", shown: Iterable[Reduction]) -> None:
     looks = [("o", "white", 6, "as written"), ("o", REST, 6, "after the mitigation"), (".", REST, 3, "single pair")]
-    if any(strategy == one.condition.mitigation for strategy, _ in PAPER_REDUCTIONS for one in shown):
-        numbers = ", ".join(
-            f"{100 * value:g}%{' at 0.1' if low else ''}" for (_, low), value in PAPER_REDUCTIONS.items()
-        )
+    if any(one.condition.mitigation in PAPER_READINGS for one in shown):
+        numbers = ", ".join(f"{100 * value:g}%{' at 0.1' if low else ''}" for low, value in PAPER_REDUCTIONS.items())
         looks.append(("*", PAPER, 11, f"paper: {numbers}"))
     handles = [axes.plot([], [], mark, ls="none", color=REST, mfc=face, ms=size)[0] for mark, face, size, _ in looks]
     labels = [label for *_, label in looks]

@@ -1,0 +1,405 @@
+"""Every table of figures in README.md and experiments/ is what a committed CSV says, or names the commit it is from."""
+
+import re
+from fnmatch import fnmatch
+from statistics import fmean
+
+import pytest
+from readme_tables import EXPERIMENTS, ROOT, interval, minus, number, one, read, table, tables
+
+EQUILIBRIUM, FAMILIES = EXPERIMENTS / "equilibrium" / "README.md", EXPERIMENTS / "equilibrium_families" / "README.md"
+FAIR_GENDER = EXPERIMENTS / "fair_gender" / "README.md"
+NET, SHARE, AMONG = "rule/net_stereotype_rate", "rule/gendered_share", "rule/net_rate_among_gendered"
+
+STRATEGIES = {"none": "none", "prompt": "prompt", "augment": "augment", "contrastive": "contrastive"}
+STRATEGIES["finetune"] = "finetune"
+
+
+def short(text: str) -> str:
+    """Return a share without the zero before its point, as the tables of long rows have it."""
+    return re.sub(r"^0\.", ".", text)
+
+
+def mean_of(strategy: str, metric: str, generation: int) -> float:
+    rows = [
+        row
+        for row in read("equilibrium/cells.csv")
+        if (row["mitigation"], row["metric"], row["generation"]) == (strategy, metric, str(generation))
+    ]
+    assert len(rows) == 9
+    return fmean(float(row["value"]) for row in rows)
+
+
+def strategies_expected(strategy: str) -> list[str]:
+    course = [short(number(mean_of(strategy, NET, generation), 3)) for generation in range(4)]
+    share, among = (
+        " → ".join(short(number(mean_of(strategy, metric, generation), 2)) for generation in (0, 3))
+        for metric in (SHARE, AMONG)
+    )
+    found = one("equilibrium/equilibrium_reanalysed.csv", mitigation=strategy, metric=NET)
+    trend = f"{number(float(found['trend']), 3, signed=True)} {interval(found, 'trend', 3, signed=True)}"
+    bounded = "inf" not in found["level:low"] + found["level:high"]
+    level = (
+        f"{number(float(found['level']), 3)} {interval(found, 'level', 2)}"
+        if bounded
+        else (f"{number(float(found['level']), 3)}, unbounded")
+    )
+    return [strategy, " → ".join(course), share, among, trend, f"{level} ‡"]
+
+
+def test_equilibrium_the_strategies():
+    for row in table(EQUILIBRIUM, "strategy | B, generation"):
+        assert row == strategies_expected(row[0])
+
+
+TASKS = ("downstream/bias", "downstream_pronoun/bias", "downstream_hiring/bias")
+
+
+def reduction(strategy: str, metric: str, measured: str, level: str = "all") -> dict[str, str]:
+    return one(
+        "equilibrium/reductions_reanalysed.csv",
+        mitigation=strategy, metric=metric, measured=measured, generations="last", level=level,
+    )  # fmt: skip
+
+
+def percent(row: dict[str, str], how: str = "") -> str:
+    value, low, high = (minus(f"{100 * float(row[key]):.0f}") for key in ("reduction", "low", "high"))
+    return f"{value}% [{low}, {high}]{how}"
+
+
+def p_value(row: dict[str, str]) -> str:
+    value = float(row["p_holm"])
+    if value >= 0.995:
+        return ", p = 1"
+    return f", p = {short(f'{value:.3f}' if value < 0.05 else f'{value:.2f}')}"
+
+
+def test_equilibrium_reductions_after_the_mitigation():
+    for strategy, *shown in table(EQUILIBRIUM, "strategy | occupation | pronoun | hiring | at 0.1"):
+        if strategy == "paper, contrastive":
+            continue
+        constructed = strategy in ("augment", "contrastive")
+        rows = [reduction(strategy, metric, "after the mitigation") for metric in TASKS]
+        low = reduction(strategy, TASKS[0], "after the mitigation", "0.1")
+        ends = [", by construction" if constructed else p_value(row) for row in rows]
+        expected = [percent(row, end) for row, end in zip(rows, ends, strict=True)]
+        assert shown == [*expected, percent(low)], strategy
+
+
+def test_equilibrium_reductions_as_written():
+    (rows,) = [
+        rows[1:] for _, rows in tables(EQUILIBRIUM) if rows[0] == ["strategy", "occupation", "pronoun", "hiring"]
+    ]
+    for strategy, *shown in rows:
+        found = [reduction(strategy, metric, "as written") for metric in TASKS]
+        assert shown == [percent(row, p_value(row)) for row in found], strategy
+
+
+LONG = {
+    "B": (NET, 3),
+    "gendered share": (SHARE, 3),
+    "net rate among gendered": (AMONG, 2),
+    "WEAT d": ("embedding/effect_size", 2),
+    "distinct-2": ("diversity/distinct_2", 2),
+}
+
+
+def test_equilibrium_ten_generations():
+    for name, *shown in table(EQUILIBRIUM, " | 0 | 1"):
+        metric, digits = LONG[name]
+        rows = [one("equilibrium/long_recursion_cells.csv", metric=metric, generation=str(g)) for g in range(11)]
+        numbers = [number(float(row["value"]), digits) if row["value"] else "–" for row in rows]
+        expected = numbers if name == "WEAT d" else [short(text) for text in numbers]
+        assert [f"{value}.00" if value == "1" else value for value in shown] == expected, name
+
+
+def test_equilibrium_families():
+    names = {"Gemma 3 270M": "gemma_3_270m", "SmolLM2 135M Instruct": "smollm2_135m_instruct"}
+    shown = table(FAMILIES, "family, mitigation")
+    assert len(shown) == 9
+    for label, level, *cells in shown:
+        family, mitigation = label.rsplit(", ", 1)
+
+        def at(metric: str, generation: int, chosen=(names[family], mitigation, level)) -> dict[str, str]:
+            model, strategy, start = chosen
+            return one(
+                "equilibrium_families/cells.csv",
+                model=model, mitigation=strategy, level=start, metric=metric, generation=str(generation),
+            )  # fmt: skip
+
+        def course(metric: str, at=at) -> str:
+            first, second, last = (f"{float(at(metric, generation)['value']):.2f}" for generation in (0, 1, 6))
+            ends = ", ".join(f"{float(at(metric, 6)[end]):.2f}" for end in ("low", "high"))
+            return f"{first} → {second} → {last} [{ends}]"
+
+        yields = " → ".join(f"{float(at('generation/yield', generation)['value']):.2f}" for generation in (1, 6))
+        assert cells == [course(SHARE), course(NET), yields]
+
+
+CALIBRATED = {
+    "net rate B": (NET, None),
+    "WEAT d": ("embedding/effect_size", 2),
+    "downstream bias: occupation": ("downstream/bias", 2),
+    "downstream bias: pronoun": ("downstream_pronoun/bias", 3),
+    "downstream bias: hiring": ("downstream_hiring/bias", 2),
+    "downstream accuracy": ("downstream/accuracy", 3),
+    "distinct-2": ("diversity/distinct_2", 3),
+}
+
+
+def test_metric_calibration():
+    for name, slope, smallest, shift in table(EXPERIMENTS / "metric_calibration" / "README.md", "metric | slope"):
+        metric, digits = CALIBRATED[name]
+        sizes = {n: one("metric_calibration/summary.csv", metric=metric, sentences=n) for n in ("100", "500", "2000")}
+        found = sizes["500"]
+        if digits is None:
+            assert float(found["slope"]) == 1
+            assert f"about {float(found['mde_source']):.2f} at 500" in smallest
+            assert float(found["augmented_1:shift"]) == pytest.approx(-0.25)
+            continue
+        assert slope == f"{number(float(found['slope']), digits)} {interval(found, 'slope', 2)}", name
+        if "follow" not in smallest:
+            assert smallest == " / ".join(f"{float(row['mde']):.2f}" for row in sizes.values()), name
+        if shift != "none":
+            moved = float(found["augmented_1:shift"])
+            shown = number(moved, 3 if abs(moved) < 0.1 else 2)
+            assert shift == f"{shown} {interval(found, 'augmented_1:shift', 2)}", name
+
+
+# --- Fair-Gender -----------------------------------------------------------------------------------------------------
+
+HEADLINE, WORDS = "heldout_templates/mean_abs_log_odds", "heldout_templates/attribute_words"
+PERPLEXITY, LMS = "perplexity/pseudo_perplexity", "stereoset/overall/lms"
+
+VARIANTS = {
+    "full method": "fair_gender",
+    "pairs from templates": "fair_gender, pairs from templates",
+    "swapped sentences of a recursion": "fair_gender, swapped pairs",
+    "no causal estimate": "fair_gender, no causal estimate",
+    "random filter, as many pairs": "fair_gender, random filter",
+    "influence for knn": "fair_gender, influence for knn",
+    "1,000 pairs": "fair_gender, 1000 pairs",
+    "10,000 pairs": "fair_gender, 10000 pairs",
+    "200 pairs for 800": "fair_gender, 200 pairs",
+    "no neighbours (K = 1)": "fair_gender, no neighbours",
+    "templates, no neighbours": "fair_gender, no neighbours, pairs from templates",
+}
+
+
+def change(row: dict[str, str], kind: str, digits: int) -> str:
+    """Return `+0.4% [−0.3, +1.2]` of the relative change, or of the change itself."""
+    key, scale = ("relative", 100) if kind == "%" else ("change", 1)
+    value = number(scale * float(row[key]), digits, signed=True)
+    if not row[f"{key}_low"]:
+        return f"{value}{kind}"
+    return f"{value}{kind} {interval(row, key, digits, signed=True, scale=scale)}"
+
+
+def with_ends(row: dict[str, str]) -> str:
+    """Return `0.111 [0.070, 0.152]` of a score."""
+    return "{:.3f} [{:.3f}, {:.3f}]".format(*(float(row[key]) for key in ("value", "low", "high")))
+
+
+def test_fair_gender_ablation():
+    for name, *shown in table(FAIR_GENDER, "variant | he/she"):
+        variant = "none" if name == "untouched PLM" else VARIANTS.get(name, f"fair_gender, {name}")
+        rows = {
+            metric: one("fair_gender/debias_methods.csv", variant=variant, metric=metric)
+            for metric in (HEADLINE, PERPLEXITY, LMS)
+        }
+        values = {metric: float(row["value"]) for metric, row in rows.items()}
+        if variant == "none":
+            assert shown == [f"{values[HEADLINE]:.3f}", "", f"{values[PERPLEXITY]:.2f}", f"{values[LMS]:.2f}"]
+            continue
+        assert shown == [
+            with_ends(rows[HEADLINE]),
+            change(rows[HEADLINE], "%", 0),
+            change(rows[PERPLEXITY], "%", 1),
+            change(rows[LMS], "", 1),
+        ], name
+
+
+def methods_row(file: str, variant: str) -> dict[str, dict[str, str]]:
+    return {row["metric"]: row for row in read(file) if row["variant"] == variant}
+
+
+SCORES = {
+    "attribute": WORDS,
+    "seat": "seat/mean_abs_effect_size",
+    "lpbs": "lpbs/gap",
+    "crows": "crows_pairs/gender/score",
+}
+
+
+def of_variant(variant: str) -> dict[str, dict[str, str]]:
+    return {row["metric"]: row for row in read("fair_gender/baselines.csv") if row["variant"] == variant}
+
+
+def others(rows: dict[str, dict[str, str]]) -> list[str]:
+    """Attribute words, SEAT, LPBS and CrowS-Pairs."""
+    digits = (3, 3, 3, 1)
+    return [number(float(rows[metric]["value"]), n) for metric, n in zip(SCORES.values(), digits, strict=True)]
+
+
+def times(row: dict[str, str], digits: int) -> str:
+    """Return the change of the perplexity, as a factor where it is tenfold or more."""
+    factor = 1 + float(row["relative"])
+    return f"×{factor:.0f}" if factor >= 10 else change(row, "%", digits)
+
+
+def test_fair_gender_baselines():
+    for name, headline, moved, *shown in table(FAIR_GENDER, "method | he/she"):
+        rows = of_variant(name)
+        assert headline == with_ends(rows[HEADLINE]), name
+        assert shown[:4] == others(rows), name
+        if name == "none":
+            assert (moved, *shown[4:]) == ("", *(f"{float(rows[metric]['value']):.1f}" for metric in (PERPLEXITY, LMS)))
+            continue
+        assert moved == change(rows[HEADLINE], "%", 0), name
+        small = abs(float(rows[PERPLEXITY]["relative"])) < 0.05
+        assert shown[4] == times(rows[PERPLEXITY], 1 if small else 0), name
+        assert shown[5] == change(rows[LMS], "", 0 if abs(float(rows[LMS]["change"])) > 10 else 1), name
+
+
+def test_fair_gender_lower_rates():
+    for name, *shown in table(FAIR_GENDER, "method, rate"):
+        method, rate = name.split(", ")
+        rows = of_variant(f"{method}, learning_rate={float(rate):.0e}".replace("e-0", "e-0"))
+        perplexity = float(rows[PERPLEXITY]["relative"])
+        assert shown == [
+            with_ends(rows[HEADLINE]),
+            f"{number(100 * float(rows[HEADLINE]['relative']), 0, signed=True)}%",
+            *others(rows),
+            f"{number(100 * perplexity, 0 if perplexity > 0.05 else 1, signed=True)}%",
+            number(float(rows[LMS]["change"]), 1, signed=True),
+        ], name
+
+
+def test_fair_gender_tuning():
+    def fits(shown: list[str], row: dict[str, str], keys: tuple[str, ...]) -> bool:
+        *settings, headline, perplexity, lms = shown
+        bias, more = float(row["mean_abs_log_odds"]), row["pseudo_perplexity_percent"]
+        said = float(perplexity.replace("−", "-").rstrip("%")) if perplexity else None
+        return (
+            settings == [row[key].replace("e-0", "e-") for key in keys]
+            and headline == f"{bias:.3f} ({number(100 * (bias / 0.34409 - 1), 0, signed=True)}%)"
+            # The file has two decimals: of a five, either neighbour may be meant.
+            and (said is None if not more else said is not None and abs(said - float(more)) < 0.0501)
+            and lms == (f"{float(row['lms']):.2f}" if row["lms"] else "")
+        )
+
+    rows = read("fair_gender/tuning.csv")
+    keys = ("neighbours", "learning_rate", "lambda_r", "text_weight", "steps")
+    for shown in table(FAIR_GENDER, "pairs | compared with"):
+        assert any(fits(shown[2:], row, keys) for row in rows if row["seed"] == "0"), shown
+    for shown in table(FAIR_GENDER, "rate | λ"):
+        assert any(fits(shown, row, keys[1:4]) for row in rows if row["seed"] == "1"), shown
+
+
+# --- what the texts quote --------------------------------------------------------------------------------------------
+
+
+def equilibrium_row(metric: str) -> dict[str, str]:
+    return one("equilibrium/equilibrium_reanalysed.csv", mitigation="none", metric=metric)
+
+
+def more_biased(strategy: str) -> str:
+    """Return `63% [14, 131]`: by how much a strategy raises the bias of the pronoun task as written."""
+    row = reduction(strategy, "downstream_pronoun/bias", "as written")
+    value, high, low = (-100 * float(row[key]) for key in ("reduction", "low", "high"))
+    return f"{value:.0f}% [{low:.0f}, {high:.0f}]"
+
+
+def full_method(metric: str, kind: str, digits: int, variant: str = "fair_gender") -> str:
+    return change(one("fair_gender/debias_methods.csv", variant=variant, metric=metric), kind, digits)
+
+
+def test_the_main_readme_quotes_the_files():
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    trends = {metric: equilibrium_row(metric) for metric in (NET, AMONG)}
+    shares = " → ".join(short(number(mean_of("none", SHARE, generation), 2)) for generation in (0, 3))
+    augmented, contrastive = (
+        reduction(one, "downstream/bias", "after the mitigation") for one in ("augment", "contrastive")
+    )
+    sizes = [one("metric_calibration/summary.csv", metric=metric, sentences="500") for metric in (
+        "embedding/effect_size", "downstream/bias",
+    )]  # fmt: skip
+    bias = one("fair_gender/debias_methods.csv", variant="fair_gender", metric=HEADLINE)
+    less, high, low = (-100 * float(bias[key]) for key in ("relative", "relative_low", "relative_high"))
+    quoted = [
+        f"B falls to {mean_of('none', NET, 3):.2f} from every initial level",
+        f"(share {shares})",
+        f"by {number(float(trends[NET]['trend']), 3)} {interval(trends[NET], 'trend', 3)} a generation",
+        f"({number(float(trends[AMONG]['trend']), 2, signed=True)} {interval(trends[AMONG], 'trend', 2, signed=True)})",
+        f"with contrastive the pronoun task is {more_biased('contrastive')} *more* biased",
+        f"with augmentation {more_biased('augment')}",
+        f"The {100 * float(augmented['reduction']):.0f} and {100 * float(contrastive['reduction']):.0f}% less",
+        f"the embedding metric sees a change of the net rate of {float(sizes[0]['mde']):.2f}, "
+        f"the occupation classifier of {float(sizes[1]['mde']):.2f}",
+        f"{less:.0f}% [{low:.0f}, {high:.0f}] less bias on held-out templates, perplexity "
+        f"{full_method(PERPLEXITY, '%', 1)}, LMS {full_method(LMS, '', 1)}",
+        f"falls by {less:.0f}% [{low:.0f}, {high:.0f}]; pseudo-perplexity rises by "
+        f"{full_method(PERPLEXITY, '%', 1).removeprefix('+')}",
+        f"falls on the gender items ({full_method('stereoset/gender/lms', '', 1)})",
+    ]
+    assert [phrase for phrase in quoted if phrase not in text] == []
+
+
+def test_every_table_of_figures_is_recomputed_or_names_its_commit():
+    """Tables of figures that no test above reads say "no CSV" and a commit in the lines before them."""
+    recomputed = {"strategy", "", "family, mitigation", "variant", "method", "method, rate", "pairs", "rate", "metric"}
+    recomputed |= {"benchmark"}
+    words_only = {"question", "group", "family", "column of `summary.csv`", "source", "file"}
+    seen = 0
+    for readme in [ROOT / "README.md", *sorted(EXPERIMENTS.glob("*/README.md"))]:
+        for before, rows in tables(readme):
+            first, seen = rows[0][0], seen + 1
+            named = re.search(r"\b[Nn]o(t kept as)? CSV\b|no\s+CSV|CSV", before) and re.search(
+                r"commit\s+[0-9a-f]{7}", before
+            )
+            ten_generations = rows[0][1:3] == ["0", "1"]
+            if (first == "" and not ten_generations) or first == "step":
+                assert named, f"{readme.parent.name}: {rows[0]}"
+            else:
+                assert first in recomputed | words_only, f"{readme.parent.name}: {rows[0]}"
+    assert seen > 20
+
+
+MEASURED = {
+    "SEAT, gender tests, mean absolute effect size": ("seat/mean_abs_effect_size", 2),
+    "SEAT 6 (names; career, family), effect size": ("seat/sent-weat6/effect_size", 2),
+    "StereoSet LMS, all four types, dev split": ("stereoset/overall/lms", 1),
+    "StereoSet SS, all four types, dev split": ("stereoset/overall/ss", 1),
+    "StereoSet ICAT, all four types, dev split": ("stereoset/overall/icat", 1),
+    "StereoSet SS, gender, dev split": ("stereoset/gender/ss", 1),
+    "CrowS-Pairs (`meade2022`), all nine types": ("crows_pairs/overall/score", 1),
+    "CrowS-Pairs, the leaderboard's three types": ("crows_pairs/meade2022_overall/score", 2),
+    "CrowS-Pairs, gender": ("crows_pairs/gender/score", 1),
+    "WinoBias, pro − anti accuracy": ("winobias/overall/gap", 1),
+    "LPBS, male- minus female-majority occupations": ("lpbs/gap", 2),
+    "held-out templates, mean absolute log-odds": ("heldout_templates/mean_abs_log_odds", 2),
+    "(pseudo-)perplexity, packaged neutral sentences": ("perplexity/*perplexity", 1),
+}
+
+
+def test_main_readme_measure_a_model():
+    """A cell is the committed score, or what an earlier commit printed, marked with §; what neither has is a dash."""
+    rows = table(ROOT / "README.md", "benchmark | `minilm`")
+    assert [row[0] for row in rows] == list(MEASURED)
+    for name, *shown in rows:
+        metric, digits = MEASURED[name]
+        for plm, cell in zip(("minilm", "smollm2_135m_instruct", "gemma_3_270m"), shown, strict=True):
+            measured, printed = (
+                [row for row in read(f"benchmarks/{file}") if row["plm"] == plm and fnmatch(row["metric"], metric)]
+                for file in ("scores.csv", "as_printed.csv")
+            )
+            if measured:
+                (row,) = measured
+                numbers = [float(row[key]) for key in ("value", "low", "high") if row[key]]
+                said = [float(text) for text in re.findall(r"-?[\d.]+", cell.replace("−", "-"))]
+                assert said == [float(f"{one_of:.{digits}f}") for one_of in numbers], (name, plm)
+            elif printed:
+                assert cell == f"{printed[0]['printed']} §", (name, plm)
+                assert re.fullmatch(r"README\.md of commit [0-9a-f]{7}", printed[0]["origin"])
+            else:
+                assert cell == "–", (name, plm)
