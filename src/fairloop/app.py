@@ -103,6 +103,7 @@ def run_sweep(overrides: Sequence[str], params: dict[str, Any] | None) -> int:
                 else (f"{launcher.share.cells} cells at once" if launcher.share.cells > 1 else "1 cell at a time")
             )
             console.say(f"{at_once}, {launcher.share.threads} processor threads each")
+        console.show_warnings()
         settle_offline(plan.jobs[0].configuration.tracking.mode, plan.jobs[0].configuration.runs_dir)
         failures = run_cells(launcher, plan.missing, run_job, run_waiting_job)
     else:
@@ -124,6 +125,7 @@ def run_search(search: Search) -> int:
         )
         more = prepare(study, search)
         if more:
+            console.show_warnings()
             settle_offline(search.base.tracking.mode, search.base.runs_dir)
             try:
                 run_sweeper([*search.overrides, *more], run_trial)

@@ -3,12 +3,15 @@
 import shutil
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 from fair_gender_store import make_grid as make_debiasing
 from report_store import make_cell
 from report_store import make_grid as make_recursion
+from scipy import stats
 
 from fairloop.report.cli import show_difference
+from fairloop.report.read import read_runs
 from fairloop.report.write import write_report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -110,11 +113,11 @@ def test_filters_narrow_the_cells(browser, report):
         assert set(column(page, "mitigation")) == {"contrastive"}
         page.locator("select[name=seed]").select_option("2")
         assert page.locator("#cell-table tbody tr").count() == 1
-        page.get_by_role("button", name="reset").click()
+        page.get_by_role("button", name="reset", exact=True).click()
         page.locator("input[name=text]").fill("no such cell")
-        page.wait_for_function("document.querySelector('#shown').textContent.startsWith('0 of')")
+        page.locator("#shown", has_text="0 of 34").wait_for()
         page.locator("input[name=text]").fill("contrastive")
-        page.wait_for_function("document.querySelector('#shown').textContent.startsWith('9 of')")
+        page.locator("#shown", has_text="9 of 34").wait_for()
 
 
 def test_a_cell_opens_with_its_settings_measures_and_sentences(browser, report):
@@ -190,7 +193,8 @@ def test_hostile_text_is_only_text(browser, report):
         assert HOSTILE[2].replace("\u202e", "\ufffd").replace("\u2066", "\ufffd").replace("\u2069", "\ufffd") in texts
         assert "</script><b onclick" in panel.inner_text()
         assert page.title() != "owned"
-        assert page.evaluate("document.querySelectorAll('script').length") == 2
+        assert page.evaluate("document.querySelectorAll('script').length") == 3
+        assert "<b onclick" in page.locator("#chart-courses .plot").text_content()  # a name is no markup in a figure
         assert (
             page.evaluate(
                 "document.querySelectorAll('main b, main img:not([src^=\"data:\"]), [onclick], [onerror]').length"
@@ -198,6 +202,81 @@ def test_hostile_text_is_only_text(browser, report):
             == 0
         )
         assert panel.evaluate("element => element.scrollWidth <= element.clientWidth")
+
+
+def traces(page, chart="chart-courses"):
+    """Return what Plotly draws: of each trace its name, panel, points and interval."""
+    return page.evaluate(f"document.querySelector('#{chart} .plot').data")
+
+
+def test_a_figure_shows_the_means_over_cells_with_students_interval(browser, report, store):
+    with opened(browser, report) as page:
+        page.locator("select[name=study]").select_option("recursion")
+        page.locator("select[name=choice]").select_option("contrastive")
+        page.wait_for_timeout(300)
+        (line,) = [one for one in traces(page) if one.get("name") == "initial bias 0.3"]
+        place = traces(page).index(line)
+        cells = [cell for cell in read_runs(store).cells if (cell.choice, cell.level) == ("contrastive", 0.3)]
+        values = np.array([cell.values("rule/net_stereotype_rate") for cell in cells])
+        assert line["y"] == pytest.approx(values.mean(axis=0), rel=1e-4)
+        band = next(one for one in reversed(traces(page)[:place]) if one.get("fill") == "toself")
+        half = stats.t.ppf(0.975, len(cells) - 1) * values.std(axis=0, ddof=1) / np.sqrt(len(cells))
+        assert band["y"] == pytest.approx(
+            [*(values.mean(axis=0) - half), *(values.mean(axis=0) + half)[::-1]], rel=1e-3
+        )
+        assert f"{line['y'][2]:.3f} [{band['y'][2]:.3f}, " in line["text"][2]
+        assert line["text"][2].endswith("3 cells")
+
+
+def test_filters_change_figures_and_tables_together(browser, report):
+    with opened(browser, report) as page:
+        everything = len(traces(page))
+        rows = page.locator("#trajectories tr[data-about]:visible").count()
+        page.locator("select[name=choice]").select_option("contrastive")
+        page.wait_for_timeout(300)
+        assert 0 < len(traces(page)) < everything
+        assert 0 < page.locator("#trajectories tr[data-about]:visible").count() < rows
+        assert page.locator("#trajectories tr[data-about]:visible", has_text="mitigation none").count() == 0
+        assert page.locator("#chart-methods-0 .plot-note").inner_text() == "The filters leave nothing of this figure."
+        one = next(line for line in traces(page) if line.get("name") == "initial bias 0.3")["y"]
+        page.locator("select[name=seed]").select_option("1")
+        page.wait_for_timeout(300)
+        assert next(line for line in traces(page) if line.get("name") == "initial bias 0.3")["y"] != one
+        page.get_by_role("button", name="reset", exact=True).click()
+        page.wait_for_timeout(300)
+        assert len(traces(page)) == everything
+
+
+def test_legends_switch_points_tell_their_values_and_figures_are_saved(browser, report):
+    with opened(browser, report) as page:
+        plot = page.locator("#chart-methods-0 .plot")
+        plot.scroll_into_view_if_needed()
+        box = plot.locator(".points path").first.bounding_box()
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        plot.locator(".hoverlayer .hovertext").wait_for(state="attached")
+        said = plot.locator(".hoverlayer").text_content()
+        assert "fair_gender" in said
+        assert "[" in said
+        with page.expect_download() as saved:
+            plot.locator(".modebar-btn").first.click()
+        assert saved.value.suggested_filename == "methods-0.svg"
+        assert "<svg" in saved.value.path().read_text()[:200]
+        plot.locator(".legendtoggle").first.click()
+        page.wait_for_timeout(600)  # a second click in this time would be a double one
+        assert traces(page, "chart-methods-0")[0]["visible"] == "legendonly"
+
+
+def test_dark_figures_have_no_white_boxes_and_a_phone_begins_with_the_choices(browser, report):
+    with opened(browser, report, 390, 844, "dark") as page:
+        ground = "getComputedStyle(document.querySelector('.plot .main-svg')).backgroundColor"
+        assert page.evaluate(ground) == "rgba(0, 0, 0, 0)"
+        assert page.evaluate("getComputedStyle(document.querySelector('figure img')).filter") != "none"
+        heads = page.locator("#cell-table thead th").all_inner_texts()
+        assert heads[0].startswith("mitigation or method")
+        assert heads[-1].startswith("cell")
+        widths = page.evaluate("[...document.querySelectorAll('.plot')].map((one) => one.scrollWidth)")
+        assert max(widths) <= 390
+        assert "net stereotype rate B" in page.locator("#outcome").inner_text()
 
 
 def test_without_scripts_the_sentences_are_there(browser, report):

@@ -114,7 +114,7 @@ def test_page_terminal_files_and_figures_show_it(grid, tmp_path):
     assert "Cells of other studies" not in text
     page = (tmp_path / "out" / "report.html").read_text()
     assert 'id="debiasing"' in page
-    assert page.count("data:image/svg+xml") == 2
+    assert page.count('src="data:image/svg+xml') == 2
     with (tmp_path / "out" / "ablation.csv").open(newline="") as stream:
         rows = {(row["variant"], row["metric"]): row for row in csv.DictReader(stream)}
     row = rows["fair_gender, no filter by effect", HEADLINE]
@@ -200,6 +200,7 @@ def test_without_items_a_single_seed_has_no_interval(tmp_path):
     (found,) = debiasings(read_runs(tmp_path).cells)
     assert np.isnan(effect(found, "fair_gender").change.low)
     assert not found.ablations
+    assert "paired by seed, without intervals" in debiasing_figures.debiasing_figures(found)[0].caption
 
 
 def test_a_seed_that_was_run_twice_for_other_benchmarks_counts_once(tmp_path):

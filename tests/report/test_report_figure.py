@@ -12,7 +12,7 @@ from fairloop.report.read import level_mean, read_runs
 from fairloop.report.recursion.conditions import conditions
 from fairloop.report.recursion.strategies import comparisons
 from fairloop.report.recursion.strategy_figures import strategy_figures
-from fairloop.report.recursion.trajectories import trajectories_figure
+from fairloop.report.recursion.trajectories import bands_in_words, trajectories_figure
 
 NET = "rule/net_stereotype_rate"
 
@@ -164,3 +164,24 @@ def test_figures_of_a_paper_are_whole_and_their_fonts_are_embedded(grid_of_four)
 
 def test_without_a_style_there_is_no_pdf(grid_of_four):
     assert trajectories_figure(compared(grid_of_four)[:1]).pdf == b""
+
+
+@pytest.mark.parametrize(
+    ("seeds", "says"),
+    [
+        ((0,), "Lines: initial levels; bands: 95% intervals over the sentences of a single cell"),
+        ((0, 1), "Lines: means over the seeds of an initial level; too few seeds for intervals."),
+        ((0, 1, 2), "bands: 95% intervals over seeds (Student's t)."),
+    ],
+)
+def test_captions_say_which_intervals_are_drawn(tmp_path, seeds, says):
+    make_demo(tmp_path, seeds=seeds)
+    assert says in bands_in_words(compared(tmp_path))
+
+
+def test_the_caption_of_reductions_says_what_it_has(tmp_path):
+    make_demo(tmp_path, seeds=(0,), mitigations=((), ("contrastive",)))
+    (comparison,) = comparisons(compared(tmp_path))
+    caption = next(one.caption for one in strategy_figures(comparison) if one.name == "reductions")
+    assert ("with 95% intervals" in caption) == any(one.reduction.bounded for one in comparison.reductions if one.last)
+    assert "stars: what the paper reports for contrastive augmentation" in caption

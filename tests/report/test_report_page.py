@@ -6,7 +6,7 @@ import pytest
 from report_store import make_cell, make_corpus, make_demo
 
 from fairloop.report import samples
-from fairloop.report.page import render_page
+from fairloop.report.page import PLOTLY, render_page
 from fairloop.report.payload import script
 from fairloop.report.read import read_runs
 from fairloop.report.recursion.conditions import conditions
@@ -55,13 +55,15 @@ class Reader(HTMLParser):
 
 def only_packaged_scripts(page):
     """Whether the page's scripts are its data and the packaged one, which alone the page's policy allows."""
-    policy = re.search(r"script-src '(sha256-[^']+)'", page)[1]
+    policy = re.findall(r"'(sha256-[^']+)'", re.search(r"script-src ([^;\"]+)", page)[1])
     kinds = re.findall(r"<script([^>]*)>(.*?)</script>", page, re.DOTALL | re.IGNORECASE)
-    if [kind for kind, _ in kinds] != [' type="application/json" id="data"', ""]:
+    drawn = "charts.js" if 'class="chart"' in page else None
+    packaged = [script(PLOTLY)] if drawn else []
+    packaged.append(script(*filter(None, ("tables.js", "cells.js", drawn))))
+    if [kind for kind, _ in kinds] != [' type="application/json" id="data"', *("" for _ in packaged)]:
         return False
-    code, digest = script("tables.js", "cells.js")
     json.loads(kinds[0][1])
-    return kinds[1][1] == code and digest == policy
+    return [(text, digest) for (_, text), digest in zip(kinds[1:], policy, strict=True)] == packaged
 
 
 def page_of(runs_dir, compared=False):
@@ -112,7 +114,9 @@ def test_the_page_needs_no_network(tmp_path):
             assert value.startswith(("data:image/svg+xml;base64,", "#"))
     assert not seen.tags & {"link", "iframe", "object", "embed", "base"}
     assert only_packaged_scripts(page)
-    assert not re.search(r"fetch|XMLHttpRequest|import\s*\(|innerHTML|eval", str(script("tables.js", "cells.js")[0]))
+    assert not re.search(
+        r"fetch|XMLHttpRequest|import\s*\(|innerHTML|eval", str(script("tables.js", "cells.js", "charts.js")[0])
+    )
 
 
 def test_every_section_is_there_and_the_links_lead_to_it(tmp_path):

@@ -176,7 +176,7 @@ def test_a_narrow_terminal_cuts_nothing(tmp_path, capsys, monkeypatch):
         "0: kept",
         f"    male:   {long}",
         f"    female: {long.replace('He', 'She')}",
-        "    nurse (occupation), he/she; fluency -2.12; toxicity 0; rank 2504; aligned 1",
+        "    nurse (occupation), he/she; fluency -2.12; toxicity 0; rank 2504; aligned yes",
         "1: dropped: not fluent",
         "    male:   He\ufffd[31m is a nurse.",
         "    female: She\ufffd[31m is a nurse.",

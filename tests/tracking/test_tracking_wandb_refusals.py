@@ -7,13 +7,16 @@ import threading
 import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import pytest
 from test_tracking_wandb import check_run, said, study
 
+from fairloop.catalogue import catalogue
 from fairloop.tracking import wandb_service
 from fairloop.tracking.settings import TrackingSettings
 from fairloop.tracking.store import Cell
+from fairloop.tracking.wandb_run import WandbTracker
 
 VIEWER = {"data": {"viewer": {"id": "VQ==", "entity": "lab", "username": "me", "flags": "{}", "teams": {"edges": []}}}}
 PAGE = b"<html><title>Sign in to the hotel's network</title></html>"
@@ -122,3 +125,17 @@ def test_a_command_asks_once_for_all_its_cells(monkeypatch, caplog, tmp_path):
         assert len(asked) == 1
     (line,) = said(caplog)
     assert line.endswith("HTTP 500); upload with: wandb sync runs/*/*/wandb runs/.sweeps/wandb")
+
+
+def test_a_sweep_names_the_run_of_one_of_its_cells_where_the_service_is_online(monkeypatch, caplog, tmp_path):
+    monkeypatch.setenv(wandb_service.SAID, "")  # as `settle_offline` leaves it
+    caplog.set_level(logging.INFO, "fairloop.tracking")
+    run = SimpleNamespace(url="https://wandb.example/lab/fairloop/runs/1")
+    monkeypatch.setattr(WandbTracker, "_begin", lambda tracker, mode: setattr(tracker, "_run", run))
+    for cell in cells(tmp_path):
+        WandbTracker(cell, TrackingSettings(), {}, catalogue(), (), cell.key).start(None)
+    assert said(caplog) == [f"Weights & Biases: online, {run.url}"]
+    monkeypatch.delenv(wandb_service.SAID)
+    for cell in cells(tmp_path):
+        WandbTracker(cell, TrackingSettings(), {}, catalogue(), (), cell.key).start(None)
+    assert len(said(caplog)) == 3  # commands of one cell each say so

@@ -3,19 +3,21 @@
 import base64
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 from fairloop.report.calibration.tables import calibrations, summary_table
+from fairloop.report.charts import Chart, charts
 from fairloop.report.drawing import Drawing, Figure
 from fairloop.report.evaluate import benchmark_table
 from fairloop.report.fair_gender.effects import Debiasing
 from fairloop.report.fair_gender.tables import debiasing_tables
+from fairloop.report.outcome import counted_cells, outcomes
 from fairloop.report.payload import TEMPLATES, Settings, cell_data, configurations, script
 from fairloop.report.read import Cell, Runs
-from fairloop.report.recursion.conditions import Condition, net_rate_alone
+from fairloop.report.recursion.conditions import Condition, net_rate_alone, rests
 from fairloop.report.recursion.strategies import Comparison
 from fairloop.report.recursion.tables import (
     change_table,
@@ -26,6 +28,7 @@ from fairloop.report.recursion.tables import (
     reduction_table,
     seed_break_table,
 )
+from fairloop.report.recursion.trajectories import bands_in_words
 from fairloop.report.samples import SampledCorpus, sample_corpora, visible
 from fairloop.report.table import Table, cells_table, number, numerics_table, unusable_table
 
@@ -35,12 +38,13 @@ MOST_CONDITIONS, MOST_COMPARISONS = 40, 8
 MOST_SAMPLED = 60
 """Of this many cells, spread over all, sentences are shown; a page of thousands could not be opened."""
 
-TRAJECTORIES = (
-    "Net stereotype rate B by generation and its two factors. Bands: 95% intervals, over sentences (by groups that "
-    "share their examples) for a single cell, over cells (Student's t) from three cells on. Dotted line and hatching, "
-    "where the verdict is equilibrium: resting level B* and its 95% interval."
-)
-"""The caption of the figure of conditions that are not compared with each other."""
+TRAJECTORIES = "Net stereotype rate B by generation and its two factors."
+"""The caption of the figure of conditions that are not compared with each other, before what its lines are."""
+
+RESTING = "Dotted line and hatching: resting level B* and its 95% interval, where the verdict is equilibrium."
+
+PLOTLY = "plotly-basic.min.js"
+"""The library that draws the page's figures, as its publisher ships it (docs/licences.md)."""
 
 _YIELD = "generation/yield"
 
@@ -59,13 +63,14 @@ class CellView:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page: figures (caption, data address) and tables about one question."""
+    """A part of the page: pictures (name, caption, data address), tables and interactive figures about one question."""
 
     id: str
     title: str
-    figures: tuple[tuple[str, str], ...]
+    figures: tuple[tuple[str, str, str], ...]
     tables: tuple[Table, ...]
     remarks: tuple[str, ...] = ()
+    charts: tuple[Chart, ...] = ()
 
 
 def render_page(
@@ -83,17 +88,24 @@ def render_page(
     """
     common, different = configurations(runs.cells)
     views = _views(runs.cells, different)
-    data, trimmed = cell_data(runs.cells, different)
-    code, digest = script("tables.js", "cells.js")
+    drawn_by_script = charts(runs.cells, conditions, comparisons[:MOST_COMPARISONS], debiased)
+    choices = {cell.folder: one.label for found in debiased for one in found.variants for cell in one.cells}
+    data, trimmed = cell_data(runs.cells, different, drawn_by_script, choices)
+    scripts = [script(PLOTLY)] if drawn_by_script else []
+    scripts.append(script("tables.js", "cells.js", *(["charts.js"] if drawn_by_script else [])))
     single = len(runs.cells) <= MOST_SAMPLED
     detailed = conditions if len(conditions) <= MOST_CONDITIONS else ()
-    drawn = [Figure("bias_by_generation", TRAJECTORIES, drawing)] if drawing else []
+    drawn = [Figure("bias_by_generation", _caption(conditions, comparisons), drawing)] if drawing else []
+    sections = report_sections(runs, conditions, comparisons, [*drawn, *figures], debiased, remarks)
+    sections = [replace(one, charts=tuple(c for c in drawn_by_script if c.section == one.id)) for one in sections]
     page = (
         environment()
         .get_template("report.html")
         .render(
             runs=runs,
-            sections=report_sections(runs, conditions, comparisons, [*drawn, *figures], debiased, remarks),
+            counted=counted_cells(runs.cells),
+            outcomes=outcomes(runs.cells, conditions, comparisons, debiased),
+            sections=sections,
             metrics=[table for one in detailed for table in metric_tables(one, single=single, in_full=True)],
             single=single,
             common=common,
@@ -103,11 +115,19 @@ def render_page(
             computed=numerics_table(runs.cells),
             unusable=unusable_table(runs),
             data=data,
-            script=code,
-            script_hash=digest,
+            scripts=[code for code, _ in scripts],
+            script_hashes=[digest for _, digest in scripts],
         )
     )
     return page.encode("utf-8", "replace").decode()
+
+
+def _caption(conditions: Sequence[Condition], comparisons: Sequence[Comparison]) -> str:
+    """Return the caption of the figure of those conditions that stand in no comparison."""
+    beside = {id(condition) for one in comparisons for condition in one.conditions}
+    alone = [condition for condition in conditions if id(condition) not in beside]
+    settlings = [settling.equilibrium for condition in alone for settling in condition.settlings]
+    return " ".join([TRAJECTORIES, bands_in_words(alone), *([RESTING] if any(map(rests, settlings)) else [])])
 
 
 def environment() -> Environment:
@@ -174,7 +194,11 @@ def report_sections(
     ]
     found: list[Section] = []
     for id_, title, prefixes, tables in parts:
-        pictures = tuple((one.caption, _data_address(one.drawing)) for one in figures if one.name.startswith(prefixes))
+        pictures = tuple(
+            (one.name.replace("_", " "), one.caption, _data_address(one.drawing))
+            for one in figures
+            if one.name.startswith(prefixes)
+        )
         filled = tuple(table for table in tables if table)
         if pictures or filled:
             found.append(Section(id_, title, pictures, filled, tuple(remarks) if not found else ()))

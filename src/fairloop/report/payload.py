@@ -4,14 +4,16 @@ import base64
 import hashlib
 import json
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
+from scipy import stats
 
 from fairloop.catalogue import catalogue
-from fairloop.report.read import Cell, flatten
+from fairloop.report.charts import Chart
+from fairloop.report.read import MITIGATED, Cell, flatten
 from fairloop.report.samples import visible
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -21,6 +23,9 @@ MOST_MEASURES = 400_000
 
 # What a browser would read as the end of the script, as a comment or as the end of a line.
 _UNSAFE = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
+
+_QUANTILES = [float(f"{stats.t.ppf(0.975, degrees):.6g}") for degrees in range(1, 201)]
+"""Of Student's t, two-sided 95%, by degrees of freedom from 1 on: the page works out means over cells itself."""
 
 Settings = list[tuple[str, str]]
 
@@ -43,8 +48,13 @@ def configurations(cells: Sequence[Cell]) -> tuple[list[tuple[str, Settings]], l
     return common, different
 
 
-def cell_data(cells: Sequence[Cell], different: Sequence[Settings]) -> tuple[Markup, bool]:
-    """Return the cells as JSON for a script element, and whether only their headline measures are in it."""
+def cell_data(
+    cells: Sequence[Cell], different: Sequence[Settings], charts: Sequence[Chart] = (), choices: Mapping[Path, str] = {}
+) -> tuple[Markup, bool]:
+    """Return cells and charts as JSON for a script element, and whether cells have their headline measures only.
+
+    `choices` say what a cell (by its folder) tries, where that is more than its method: the variant of an ablation.
+    """
     trimmed = sum(len(cell.measures) for cell in cells) > MOST_MEASURES
     present = [metric for cell in cells for metric in cell.metrics]
     headlines = catalogue().chosen(present, lambda row: row.headline or row.compares_methods)
@@ -52,7 +62,7 @@ def cell_data(cells: Sequence[Cell], different: Sequence[Settings]) -> tuple[Mar
     metrics, keys, values = _Numbered(), _Numbered(), _Numbered()
     packed = [
         [
-            *map(visible, (cell.name, cell.study, cell.subject, cell.choice)),
+            *map(visible, (cell.name, cell.study, cell.subject, choices.get(cell.folder, cell.choice))),
             _rounded(cell.level),
             visible(cell.seed),
             [number for key, value in settings for number in (keys.of(key), values.of(value))],
@@ -63,12 +73,22 @@ def cell_data(cells: Sequence[Cell], different: Sequence[Settings]) -> tuple[Mar
     data = {
         "headline": [(metric, catalogue().label(metric)) for metric in headlines],
         "metrics": metrics.texts,
+        "titles": {visible(metric): visible(_title(metric)) for metric in metrics.raw},
+        "counts": [visible(metric) for metric in metrics.raw if catalogue().of(metric).count],
+        "t": _QUANTILES,
+        "charts": [chart.data(visible) for chart in charts],
         "keys": keys.texts,
         "values": values.texts,
         "cells": packed,
     }
     text = json.dumps(data, separators=(",", ":"), allow_nan=False)
     return Markup(text.translate(_UNSAFE)), trimmed
+
+
+def _title(metric: str) -> str:
+    """Return a measure in words, and when it was taken."""
+    taken = " after the mitigation" if metric.startswith(MITIGATED) else ""
+    return f"{catalogue().title(metric)}{taken}"
 
 
 def script(*names: str) -> tuple[Markup, str]:
@@ -85,6 +105,10 @@ class _Numbered:
 
     def of(self, text: str) -> int:
         return self._numbers.setdefault(text, len(self._numbers))
+
+    @property
+    def raw(self) -> list[str]:
+        return list(self._numbers)
 
     @property
     def texts(self) -> list[str]:

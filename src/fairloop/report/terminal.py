@@ -130,11 +130,13 @@ def print_table(table: Table, console: Console) -> None:
 
     A number that is cut off reads as another number: no cell is cropped, and no number is broken in two.
     """
+    wrapped = False if console.is_terminal else None  # between words; a log is as the console was made
     for place, part in enumerate(_parts(table, console.width)):
-        console.print(Text(table.title if place == 0 else f"{table.title} (further columns)", style="bold"))
+        title = table.title if place == 0 else f"{table.title} (further columns)"
+        console.print(Text(title, style="bold"), soft_wrap=wrapped)
         console.print(_grid(part))
     if table.note:
-        console.print(Text(table.note, style="dim"))
+        console.print(Text(table.note, style="dim"), soft_wrap=wrapped)
     console.print()
 
 

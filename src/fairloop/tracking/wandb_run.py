@@ -35,6 +35,8 @@ from fairloop.tracking.wandb_artifacts import Artifacts, debiased_model, use
 from fairloop.tracking.wandb_service import (
     NOT_USED,
     OFFLINE_ASKED,
+    ONLINE,
+    SAID,
     SETTLED,
     agents_run,
     end_streams,
@@ -220,7 +222,9 @@ class WandbTracker(Tracker):
             before = set(self._folder.glob("run-*"))
             try:
                 self._begin("online")
-                _log.info("Weights & Biases: online, %s", self._run.url)
+                _log.log(logging.DEBUG if os.environ.get(SAID) else logging.INFO, "%s, %s", ONLINE, self._run.url)
+                if SAID in os.environ:  # of a sweep one run is enough: it leads to the others
+                    os.environ[SAID] = "1"
                 return
             except Exception as error:
                 why_offline = f"the service refused: {in_one_line(error)}"

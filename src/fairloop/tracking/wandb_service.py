@@ -16,6 +16,7 @@ SERVICE = "https://api.wandb.ai"
 REACH_SECONDS = 5.0
 INIT_SECONDS = 30.0
 FINISH_SECONDS = 120.0
+ONLINE = "Weights & Biases: online"
 OFFLINE_ASKED = "tracking.mode=offline"
 NOT_USED = "not used (tracking.mode=none)"
 MOST_ANSWERED = 65_536
@@ -23,11 +24,15 @@ MOST_ANSWERED = 65_536
 SETTLED = "FAIRLOOP_WANDB_OFFLINE"
 """The environment variable that tells the cells of a command, in any process, why their runs are offline."""
 
+SAID = "FAIRLOOP_WANDB_SAID"
+"""The environment variable that tells the cells of a sweep whether one of them has said where its run is."""
+
 _log = logging.getLogger("fairloop.tracking")
 
 
 def settle_offline(mode: str, runs_dir: str) -> None:
     """Find out once, for all cells of a command, whether their runs are offline, and say so in one line."""
+    os.environ[SAID] = ""
     if agents_run() is not None:
         return
     reason = NOT_USED if mode == "none" else reason_to_stay_offline(mode)

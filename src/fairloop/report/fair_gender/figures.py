@@ -28,21 +28,35 @@ def debiasing_figures(found: Debiasing, place: int = 0) -> list[Figure]:
     shown = [one for one in found.variants if one.method != UNTOUCHED][:MOST_ROWS]
     figures = []
     if shown and found.scores:
-        figures.append(Figure(f"debias_methods{end}", _METHODS.format(plm=found.plm), _methods(found, shown)))
+        caption = _METHODS.format(plm=found.plm, intervals=_intervals(found.effects))
+        figures.append(Figure(f"debias_methods{end}", caption, _methods(found, shown)))
     for number_, ablation in enumerate(found.ablations):
         name = f"ablation{end}" if not number_ else f"ablation_{ablation.full.method}{end}"
-        figures.append(Figure(name, _WATERFALL.format(plm=found.plm, full=ablation.full.label), _waterfall(ablation)))
+        intervals = _intervals(ablation.of(ablation.headline))
+        caption = _WATERFALL.format(plm=found.plm, full=ablation.full.label, intervals=intervals)
+        if any(one.adjusted < 0.05 for one in ablation.of(ablation.headline)):
+            caption = f"{caption.removesuffix('.')}; *: {_STARS}"
+        figures.append(Figure(name, caption, _waterfall(ablation)))
     return figures
 
 
+def _intervals(effects: Sequence[Effect]) -> str:
+    """Return what a caption says of intervals: of some changes, of all, or that there is none."""
+    bounded = [one.change.bounded for one in effects if math.isfinite(one.change.value)]
+    if not any(bounded):
+        return "without intervals (one seed and no items, or two)"
+    return "with 95% intervals" if all(bounded) else "with 95% intervals where there are items or three seeds"
+
+
 _METHODS = (
-    "{plm}: change of bias and of language skill against the untouched PLM, paired by seed, with 95% intervals; left "
-    "of zero is less."
+    "{plm}: change of bias and of language skill against the untouched PLM, paired by seed, {intervals}; left of "
+    "zero is less."
 )
 _WATERFALL = (
     "{plm}: headline bias of the untouched PLM and of {full}, and its paired change when one component is removed or "
-    "replaced, with 95% intervals; *: p below 0.05 after Holm, by the analysis that the interval is of."
+    "replaced, {intervals}."
 )
+_STARS = "p below 0.05 after Holm, by the analysis that the interval is of."
 
 
 def _panels(scores: Sequence[Declared]) -> list[Declared]:

@@ -46,7 +46,7 @@ def method_table(found: Debiasing) -> Table:
     columns = ("method", "seeds", *(_headed(score) for score in scores))
     note = f"{_SEEDS} {_ARROWS}, → the number that stands for no bias."
     caption = f"Bias and language skill of {found.plm} after each debias method."
-    about = [_about(found, one.method) for one in found.variants]
+    about = [_about(found, one.label) for one in found.variants]
     about = about if found.untouched else [_about(found, UNTOUCHED), *about]
     return Table(f"Debias methods: {found.plm}", columns, tuple(rows), 1, note, caption, tuple(about))
 
@@ -70,7 +70,7 @@ def ablation_table(found: Debiasing, ablation: Ablation) -> Table:
         f"paired by seed, 95% intervals ({_OVER}). {_PAIRED} {_ARROWS}."
     )
     caption = f"What each component of {name} is worth: {found.plm} without it, against the full method."
-    about = tuple(_about(found, ablation.full.method) for _ in rows)
+    about = tuple(_about(found, one.variant.label) for one in ablation.of(scores[0]))
     return Table(f"Ablation of {name}: {found.plm}", (*columns, "pairs"), tuple(rows), 1, note, caption, about)
 
 
@@ -130,13 +130,13 @@ def _change_table(found: Debiasing, scores: Sequence[Declared]) -> Table:
         f"intervals ({_OVER}; Fieller for the relative change). {_PAIRED} {_ARROWS}."
     )
     caption = f"Change of bias and of language skill of {found.plm} by each debias method, against the PLM before."
-    about = tuple(_about(found, one.variant.method) for one in shown)
+    about = tuple(_about(found, one.variant.label) for one in shown)
     return Table(f"Change against the untouched PLM: {found.plm}", columns, rows, 2, note, caption, about)
 
 
-def _about(found: Debiasing, method: str) -> dict[str, str]:
+def _about(found: Debiasing, variant: str) -> dict[str, str]:
     """Return what a row is about, by the names of the page's filters."""
-    return {"study": "fair_gender", "model": found.plm, "choice": method}
+    return {"study": "fair_gender", "model": found.plm, "choice": variant}
 
 
 def _headlines(scores: Sequence[Declared]) -> list[Declared]:

@@ -69,6 +69,7 @@ def render_pairs_page(rows: Sequence[PairRow], title: str, count: int = 100) -> 
             kinds=sorted({row.pair.target_kind for row in shown}),
             sources=sorted({row.pair.source for row in shown}),
             scores=names,
+            in_words=score_in_words,
             script=code,
             script_hash=digest,
         )
@@ -89,7 +90,7 @@ def print_pairs(rows: Sequence[PairRow], console: Console, count: int = 100) -> 
     for row in spaced(rows, count):
         pair = row.pair
         scores = [
-            f"{name} {value:.3g}" if abs(value) < 1000 else f"{name} {value:.0f}"
+            f"{name} {score_in_words(name, value, '.3g' if abs(value) < 1000 else '.0f')}"
             for name, value in _view(row, names).scores
             if value is not None
         ]
@@ -119,6 +120,13 @@ def _spreads(covered: Coverage) -> list[Spread]:
         Spread("attributes", len(covered.attributes), covered.over_attributes),
         Spread("targets", len(covered.targets), covered.over_targets),
     ]
+
+
+def score_in_words(name: str, value: float, digits: str = ".3f") -> str:
+    """Return a score: a rank as a whole number, an alignment as yes or no, anything else with these digits."""
+    if name == "aligned":
+        return "yes" if value else "no"
+    return f"{value:.0f}" if name == "rank" else f"{value:{digits}}"
 
 
 def _measured(rows: Sequence[PairRow]) -> list[str]:

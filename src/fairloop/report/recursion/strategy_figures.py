@@ -36,7 +36,13 @@ from fairloop.report.recursion.strategies import (
     changed,
     points,
 )
-from fairloop.report.recursion.trajectories import axis_title, legend_below, level_styles, trajectory_panel
+from fairloop.report.recursion.trajectories import (
+    axis_title,
+    bands_in_words,
+    legend_below,
+    level_styles,
+    trajectory_panel,
+)
 from fairloop.report.table import with_interval
 from fairloop.statistics.estimate import Estimate
 
@@ -54,26 +60,33 @@ _FURTHEST = -1.5
 def strategy_figures(comparison: Comparison, place: int = 0) -> list[Figure]:
     """Draw a comparison. `place` is its number in the report, which the files' names carry from the second on."""
     end = f"_{place + 1}" if place else ""
+    bands = bands_in_words(comparison.conditions)
     figures = [
-        Figure(f"trajectories{end}", _TRAJECTORIES, _trajectories(comparison)),
-        Figure(f"decomposition{end}", _DECOMPOSITION, _decomposition(comparison)),
+        Figure(f"trajectories{end}", f"{_TRAJECTORIES} {bands}", _trajectories(comparison)),
+        Figure(f"decomposition{end}", f"{_DECOMPOSITION} {bands}", _decomposition(comparison)),
     ]
     if comparison.reductions:
-        figures.append(Figure(f"reductions{end}", _REDUCTIONS, _reductions(comparison)))
+        bounded = any(one.last and one.reduction.bounded for one in comparison.reductions)
+        paper = any(one.condition.mitigation in PAPER_READINGS for one in comparison.reductions)
+        caption = _REDUCTIONS + (", with 95% intervals" if bounded else "; too few pairs for intervals")
+        caption += f"; dots: single pairs; {_STARS}" if paper else "; dots: single pairs."
+        figures.append(Figure(f"reductions{end}", caption, _reductions(comparison)))
     if any(points(condition.cells, after=False) for condition in comparison.conditions):
         figures.append(Figure(f"embedding_downstream{end}", _SCATTER, _scatter(comparison)))
     return figures
 
 
-_BANDS = "Lines: means over the seeds of an initial level; bands: 95% intervals (over seeds from three on)."
-_TRAJECTORIES = f"Net stereotype rate B as written, and downstream bias after the mitigation, by strategy. {_BANDS}"
+_TRAJECTORIES = "Net stereotype rate B as written, and downstream bias after the mitigation, by strategy."
 _DECOMPOSITION = (
-    f"Gendered share, net rate among gendered sentences, and what each adds to the change of B since the seed. {_BANDS}"
+    "Gendered share, net rate among gendered sentences, and what each adds to the change of B since the seed."
 )
 _REDUCTIONS = (
     "Reduction against no mitigation at the last generation, 1 - |with| / |without| over pairs of the same level and "
-    "seed, with 95% intervals; dots: single pairs; stars: what the paper reports for contrastive augmentation, "
-    "of which contrastive and contrastive_augment are two readings."
+    "seed"
+)
+_STARS = (
+    "stars: what the paper reports for contrastive augmentation, of which contrastive and contrastive_augment are two "
+    "readings."
 )
 _SCATTER = (
     "Embedding effect size against downstream bias of every cell and generation from 1 on: as written, after the "

@@ -61,6 +61,17 @@ def _draw(figure: "Figure", conditions: Sequence[Condition]) -> None:
     legend_below(figure, [row[0] for row in rows])
 
 
+def bands_in_words(conditions: Sequence[Condition]) -> str:
+    """Return what lines and bands are: of a level's cells, whose interval is over seeds, over sentences, or unknown."""
+    counts = {len(condition.at(level)) for condition in conditions for level in condition.levels}
+    kinds = ["over seeds (Student's t)"] if max(counts, default=0) > 2 else []
+    single = [cell for one in conditions for level in one.levels if len(one.at(level)) == 1 for cell in one.at(level)]
+    if any(estimate.bounded for cell in single for estimate in cell.course(NET_RATE)):
+        kinds.append("over the sentences of a single cell, by groups that share their examples")
+    lines = "Lines: means over the seeds of an initial level" if max(counts, default=0) > 1 else "Lines: initial levels"
+    return f"{lines}; " + (f"bands: 95% intervals {' or '.join(kinds)}." if kinds else "too few seeds for intervals.")
+
+
 def axis_title(metric: str) -> str:
     """Return a measure in words as an axis has it."""
     text = named(metric, "$B$")

@@ -1,7 +1,7 @@
 // The table of cells, its filters, and the panel of one cell or of two. All text is set as text, never as markup.
 const DATA = JSON.parse(document.querySelector("#data").textContent);
 const STEP = 100;
-const FIELDS = ["study", "model", "choice", "level", "seed"];
+const FIELDS = ["choice", "level", "seed", "model", "study"];
 const TITLES = { study: "study", model: "model", choice: "mitigation or method", level: "initial bias", seed: "seed" };
 const cells = DATA.cells.map(([name, study, model, choice, level, seed, settings, rows], index) => (
   { name, study, model, choice, level, seed, settings, rows, index }));
@@ -24,8 +24,9 @@ function isolated(tag, text, attributes) {
   return made;
 }
 
-function shown(value) {
+function shown(value, metric) {
   if (value === null) return "–";
+  if (DATA.counts.includes(metric)) return value.toFixed(0);
   return Math.abs(value) >= 1000 ? value.toFixed(0) : value.toFixed(3).replace(/^-(0\.000)$/, "$1");
 }
 
@@ -52,6 +53,13 @@ for (const cell of cells) {
   for (const one of measures(cell)) {
     const before = last.get(one.metric);
     if (!before || one.generation >= before.generation) last.set(one.metric, one);
+  }
+  cell.courses = new Map();
+  for (let at = 0; at < cell.rows.length; at += 5) {
+    const [generation, metric, value, low, high] = cell.rows.slice(at, at + 5);
+    if (generation === null) continue;
+    if (!cell.courses.has(metric)) cell.courses.set(metric, new Map());
+    cell.courses.get(metric).set(generation, { value, low, high });
   }
   cell.headline = DATA.headline.map(([metric]) => (last.has(metric) ? last.get(metric).value : null));
   cell.text = [cell.name, ...FIELDS.map((field) => cell[field] ?? ""), ...[...settings(cell)].flat()].join(" ").toLowerCase();
@@ -81,6 +89,12 @@ function labelled(title, control) {
   return label;
 }
 
+// The fields for which a value is chosen, with it.
+function wantedFields() {
+  const wanted = new FormData(form);
+  return new Map(FIELDS.filter((field) => wanted.has(field) && wanted.get(field) !== "*").map((field) => [field, wanted.get(field)]));
+}
+
 function fitting() {
   const wanted = new FormData(form);
   const text = (wanted.get("text") ?? "").trim().toLowerCase();
@@ -89,13 +103,15 @@ function fitting() {
 }
 
 function columns(chosen) {
-  const fields = FIELDS.filter((field) => chosen.some((cell) => cell[field] !== null && cell[field] !== ""));
+  // First what the user chose and what came of it; what is the same everywhere stands in a cell's own panel.
+  const varied = FIELDS.filter((field) => new Set(cells.map((cell) => cell[field])).size > 1);
+  const fields = varied.length > 0 ? varied : ["choice"];
   const metrics = DATA.headline.map(([, title], at) => ({ title, at }))
     .filter(({ at }) => chosen.some((cell) => cell.headline[at] !== null));
   return [
-    { title: "cell", key: (cell) => cell.name },
     ...fields.map((field) => ({ title: TITLES[field], key: (cell) => cell[field], label: true })),
-    ...metrics.map(({ title, at }) => ({ title, key: (cell) => cell.headline[at], number: true })),
+    ...metrics.map(({ title, at }) => ({ title, key: (cell) => cell.headline[at], number: true, metric: DATA.headline[at][0] })),
+    { title: "cell", key: (cell) => cell.name, label: true },
   ];
 }
 
@@ -125,14 +141,14 @@ function draw() {
 
 function row(cell, found) {
   const made = element("tr");
-  const opener = element("button", cell.name, { type: "button", class: "open" });
+  const opener = isolated("button", String(found[0].key(cell) || "none"), { type: "button", class: "open" });
   opener.addEventListener("click", () => { state.opener = opener; open(cell); });
   const first = element("td", undefined, { class: "label" });
   first.append(opener);
   made.append(first);
   for (const column of found.slice(1)) {
     const value = column.key(cell);
-    made.append(column.number ? element("td", shown(value), { class: "number" })
+    made.append(column.number ? element("td", shown(value, column.metric), { class: "number" })
       : isolated("td", value === null ? "–" : String(value), { class: "label" }));
   }
   return made;
@@ -197,14 +213,14 @@ function byGeneration(cell) {
   const generations = [...new Set(found.map((one) => one.generation))];
   const rows = [...new Set(found.map((one) => one.metric))].map((metric) => [metric, ...generations.map((generation) => {
     const one = found.find((other) => other.metric === metric && other.generation === generation);
-    return one ? interval(one.value, one.low, one.high) : "";
+    return one ? interval(one.value, one.low, one.high, false, metric) : "";
   })]);
   return grid(["metric", ...generations.map((one) => (one === null ? "whole cell" : `gen ${one}`))], rows, 1);
 }
 
-function interval(value, low, high, signed = false) {
+function interval(value, low, high, signed = false, metric = null) {
   if (value === null) return "–";
-  const sign = (number) => (signed && number > 0 ? "+" : "") + shown(number);
+  const sign = (number) => (signed && number > 0 ? "+" : "") + shown(number, metric);
   return low === null || high === null ? sign(value) : `${sign(value)} [${sign(low)}, ${sign(high)}]`;
 }
 
@@ -231,8 +247,8 @@ function showTwo(first, second) {
     if (!match) return [];
     const change = difference(measure, match);
     const apart = change[1] !== null && (change[1] > 0 || change[2] < 0) ? " *" : "";
-    return [[measure.metric, measure.generation === null ? "" : String(measure.generation), shown(measure.value),
-      shown(match.value), interval(...change, true) + apart]];
+    return [[measure.metric, measure.generation === null ? "" : String(measure.generation), shown(measure.value, measure.metric),
+      shown(match.value, measure.metric), interval(...change, true) + apart]];
   });
   panel.append(element("h4", "Measures"), grid(["metric", "gen", "A", "B", "B − A"], rows, 1));
   panel.append(element("p", "Intervals of B − A follow from the two cells' own intervals, as if the cells were independent; "
