@@ -42,8 +42,12 @@ bench: setup ## measure the fast paths against the published way, side by side
 	PYTHONPATH=tools $(BIN)/python -m bench.generation
 	PYTHONPATH=tools $(BIN)/python -m bench.benchmarks
 
-docs: $(VENV)/.with-dev ## write docs/configuration.md again, from the schemas and conf/
+docs: $(VENV)/.with-dev ## write docs/configuration.md again, and run the notebook
 	$(BIN)/python docs/tools/configuration_page.py
+	$(BIN)/python docs/tools/run_notebook.py
+
+site: $(VENV)/.with-docs ## build the documents as a site into build/site: warnings are errors
+	$(BIN)/python docs/tools/build_site.py build/site
 
 docs-check: $(VENV)/.with-dev ## check every command in the documents, and run those that a processor can run
 	$(BIN)/python docs/tools/configuration_page.py --check
@@ -62,7 +66,7 @@ bench-scale: setup ## the cost of planning, skipping, locking and reporting 10 t
 	PYTHONPATH=tools $(BIN)/python -m bench.sweep
 
 clean: ## remove the environment and the caches of tools; runs/ stays
-	rm -rf $(VENV) $(VENV)-audit .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build $(VENV) $(VENV)-audit .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(BIN)/pip:
 	$(PYTHON) -m venv $(VENV)
@@ -76,5 +80,9 @@ $(VENV)/.with-embedded: pyproject.toml constraints.txt models.txt | $(BIN)/pip
 	@touch $@
 
 $(VENV)/.with-dev: $(VENV)/.with-embedded
-	$(INSTALL) --editable '.[embedded,train,sweep,dev]'
+	$(INSTALL) --editable '.[embedded,train,sweep,ray,optuna,dev]'
+	@touch $@
+
+$(VENV)/.with-docs: $(VENV)/.with-embedded
+	$(INSTALL) --editable '.[embedded,train,docs]'
 	@touch $@

@@ -18,8 +18,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, flag_override
 
-from fairloop import __version__, composition, console
+from fairloop import composition, console
 from fairloop.catalogue import catalogue
+from fairloop.debias.hub import check_pushes, model_folder, push
 from fairloop.errors import FairloopError, UserError, first_line
 from fairloop.files import digest_text, write_text
 from fairloop.sweep import course
@@ -43,6 +44,7 @@ from fairloop.sweep.table import print_cells
 from fairloop.tracking.wandb_run import track_finished
 from fairloop.tracking.wandb_service import SETTLED, settle_offline
 from fairloop.tracking.wandb_sweep import log_sweep
+from fairloop.version import __version__
 
 REPORT_FOLDER = "report"
 REPORT_STAMP = ".cells"  # names the cells that the report was made of, and their state
@@ -63,7 +65,7 @@ def command(arguments: Sequence[str]) -> int:
         composition.parse_overrides(flags.overrides)
         check_plugins(flags.overrides)
         with composition.composer(flags.config_dir):
-            own = composition.compose_config(_of_the_command(flags.overrides), with_hydra=True).hydra
+            own = composition.compose_config(of_the_command(flags.overrides), with_hydra=True).hydra
             if not (flags.multirun or own.mode == RunMode.MULTIRUN):
                 return run_one(flags.overrides)
             if is_grid(own.sweeper):
@@ -74,25 +76,46 @@ def command(arguments: Sequence[str]) -> int:
 
 
 def run_one(overrides: Sequence[str]) -> int:
-    """Run the one cell of a command without a sweep; inside `composition.composer()`."""
+    """Run the one cell of a command without a sweep, and show it; inside `composition.composer()`."""
+    plan, outcomes = compute_cell(overrides)
+    status = _finish(plan, [outcome for outcome in outcomes if outcome.state == "failed"])
+    return max(status, _show_pushes(plan))
+
+
+def compute_cell(overrides: Sequence[str]) -> tuple[Plan, list[Outcome]]:
+    """Run the one cell of a command without a sweep, if it is missing; inside `composition.composer()`."""
     plan = Plan.of(jobs_of([list(overrides)]))
+    check_pushes(_repositories(plan))
     if plan.missing:
         check_surroundings(plan.missing)
     plan.say()
-    outcome = Outcome(plan.jobs[0].cell.folder, "done")
     if plan.missing:
-        outcome = run_alone(overrides, run_waiting_job)
-    elif not plan.given_up:
+        return plan, [run_alone(overrides, run_waiting_job)]
+    if not plan.given_up:
         track_finished(plan.jobs[0].configuration.tracking, plan.jobs[0].cell, catalogue())
-    return _finish(plan, [outcome] if outcome.state == "failed" else [])
+    return plan, []
 
 
 def run_sweep(overrides: Sequence[str], params: dict[str, Any] | None) -> int:
-    """Run every cell of a grid that is missing in the store; inside `composition.composer()`."""
+    """Run every cell of a grid that is missing, and show all; inside `composition.composer()`."""
+    plan, failures = compute_sweep(overrides, params)
+    status = _finish(plan, failures)
+    files = sorted((Path(plan.jobs[0].configuration.runs_dir) / REPORT_FOLDER).glob("*.*"))
+    log_sweep(plan.jobs[0].configuration.tracking, [job.cell for job in plan.jobs], catalogue(), files)
+    return max(status, _show_pushes(plan))
+
+
+def compute_sweep(overrides: Sequence[str], params: dict[str, Any] | None) -> tuple[Plan, list[Outcome]]:
+    """Run every cell of a grid that is missing in the store; inside `composition.composer()`.
+
+    Returns:
+        The plan, and what became of the cells that are not finished.
+    """
     plan = Plan.of(jobs_of(composition.expand_sweep(overrides, params)))
+    check_pushes(_repositories(plan))
     failures: list[Outcome] = []
     if plan.missing:
-        launcher = Launcher.of(_of_the_command(overrides), len(plan.missing), plan.jobs[0].configuration.gpu_share)
+        launcher = Launcher.of(of_the_command(overrides), len(plan.missing), plan.jobs[0].configuration.gpu_share)
         check_surroundings(plan.missing, local=launcher.share.here)
         plan.say()
         console.say(estimate(plan.missing, plan.having("complete")).line(launcher.share.cells))
@@ -108,10 +131,36 @@ def run_sweep(overrides: Sequence[str], params: dict[str, Any] | None) -> int:
         failures = run_cells(launcher, plan.missing, run_job, run_waiting_job)
     else:
         plan.say()
-    status = _finish(plan, failures)
-    files = sorted((Path(plan.jobs[0].configuration.runs_dir) / REPORT_FOLDER).glob("*.*"))
-    log_sweep(plan.jobs[0].configuration.tracking, [job.cell for job in plan.jobs], catalogue(), files)
-    return status
+    return plan, failures
+
+
+def push_models(plan: Plan) -> list[str]:
+    """Upload the models of finished cells as `debias.push_to_hub` asks; return a line for each that failed."""
+    failed = []
+    for key, repository in _repositories(plan).items():
+        (job,) = (one for one in plan.jobs if one.cell.key == key)
+        folder = model_folder(job.cell.folder) if job.status().state == "complete" else None
+        if folder is not None:
+            try:
+                console.say(f"the debiased model is on the Hub: {push(folder, repository)}")
+            except FairloopError as error:
+                failed.append(str(error))
+    return failed
+
+
+def _repositories(plan: Plan) -> dict[str, str]:
+    """Return the Hub's repository of each cell that is to have one."""
+    debiased = [job for job in plan.jobs if "debias" in job.configuration.study.groups(job.configuration)]
+    chosen = {job.cell.key: getattr(job.configuration.debias, "push_to_hub", None) for job in debiased}
+    return {key: repository for key, repository in chosen.items() if repository is not None}
+
+
+def _show_pushes(plan: Plan) -> int:
+    """Upload what is to be uploaded; return the exit status."""
+    failed = push_models(plan)
+    for line in failed:
+        console.warn(f"fairloop: {line}")
+    return int(bool(failed))
 
 
 def run_search(search: Search) -> int:
@@ -248,7 +297,7 @@ def _hand_to_hydra(flags: Namespace) -> int:
     return 0
 
 
-def _of_the_command(overrides: Sequence[str]) -> list[str]:
+def of_the_command(overrides: Sequence[str]) -> list[str]:
     """Return the overrides that say how the command runs; others may fit only the choices of single cells."""
     return [line for line in overrides if _chooses(line, "hydra", "experiment", "runs_dir", "gpu_share")]
 

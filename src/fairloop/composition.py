@@ -125,11 +125,14 @@ def composer(extra_dir: str | None = None) -> Iterator[None]:
         raise UserError.of("--config-dir", extra_dir, "an existing folder")
     Plugins.instance().register(_ExtraFolder)
     _ExtraFolder.folder = extra_dir
+    outer = GlobalHydra.instance().hydra  # of an application or a notebook that uses Hydra itself
+    GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(conf_dir()), job_name="fairloop", version_base="1.3"):
             yield
     finally:
         _ExtraFolder.folder = None
+        GlobalHydra.instance().hydra = outer
 
 
 class _ExtraFolder(SearchPathPlugin):

@@ -15,8 +15,8 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.table import Column
 from rich.text import Text
 
-import fairloop
 from fairloop.errors import FairloopError
+from fairloop.version import __version__
 
 OnProgress = Callable[[int, int], None]
 
@@ -50,7 +50,7 @@ def entry(name: str, interrupted: str = "interrupted") -> Callable[[Callable[...
                 arguments = sys.argv[1:]
             try:
                 if list(arguments) == ["--version"]:
-                    print(f"fairloop {fairloop.__version__}")
+                    print(f"fairloop {__version__}")
                     return 0
                 status = command(list(arguments), *more)
                 sys.stdout.flush()

@@ -1,6 +1,7 @@
 """The labels' precision and recall on real models' sentences, labelled by hand, and what a swap does to a label."""
 
 import csv
+import os
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,10 @@ from fairloop.corpus.quality import GENDERED, Share, main, quality, read_rows
 from fairloop.errors import Fault
 
 DATA = Path(__file__).parent / "data"
+SHARED = (
+    Path(os.environ.get("FAIRLOOP_BENCHMARK_DATA", Path(__file__).parents[3] / "shared" / "benchmarks")).parent
+    / "labels"
+)
 FAMILIES = sorted(DATA.glob("generated_*.csv"))
 UNTOUCHED = sorted(DATA.glob("untouched_*.csv"))
 """Sentences that no rule was changed for: labelled before the rules were asked, and left alone after."""
@@ -32,7 +37,15 @@ def test_the_sentences_of_real_models_are_many() -> None:
 def test_each_familys_gendered_labels_are_right(path: Path) -> None:
     found = quality(read_rows(path))[GENDERED]
     assert found.precision.value >= 0.97, str(found.precision)
-    assert found.recall.value >= 0.95, str(found.recall)
+    assert found.recall.value >= 0.97, str(found.recall)
+
+
+def test_gendered_labels_are_right_on_sentences_that_others_labelled() -> None:
+    path = SHARED / "smollm2_135m_instruct.csv"
+    if not path.exists():
+        pytest.skip(f"needs {path}, which is not copied into the project")
+    found = quality(read_rows(path))[GENDERED]
+    assert min(found.precision.value, found.recall.value) >= 0.97, str(found)
 
 
 def test_gendered_labels_hold_on_sentences_that_no_rule_was_made_for() -> None:
@@ -87,6 +100,11 @@ def test_labels_of_a_swap_are_mirrored_and_swapping_twice_gives_the_sentence_bac
         ("none", "nurse", "The nurse met a welder named Tom."),
         ("none", "plumber", "The plumber flew to San Antonio with St. Mary Hospital's staff."),
         ("none", "nurse", "The nurse is Emma's neighbor."),
+        ("male", "author", "A man named Li Wei was a Dutch author."),
+        ("female", "judge", "The judge who reads a lot is known as Elena."),
+        ("male", "translator", "A translator who wore a bright red shirt, a man named Ulf, left."),
+        ("male", "roofer", "On a rainy day the roofer uses his roofer."),
+        ("none", "pharmacist", "The pharmacist, a doctor, who gave her a new medication."),
     ],
 )
 def test_names_titles_appositions_and_predicates(gender: str, occupation: str, text: str) -> None:

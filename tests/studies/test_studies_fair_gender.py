@@ -11,9 +11,11 @@ from pkgutil import resolve_name
 import pytest
 import yaml
 
-sys.path.append(str(Path(__file__).parents[1]))  # for the module `tiny_models`
+sys.path += [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "debias")]  # tiny_models, hub_service
 
-from fairloop import composition
+from hub_service import KEY, served
+
+from fairloop import app, composition
 from fairloop.debias.registry import method, methods, settings_of
 from fairloop.errors import UserError
 from fairloop.files import canonical_json
@@ -22,6 +24,8 @@ from fairloop.pairs.settings import PairSettings
 from fairloop.pairs.template import from_templates
 from fairloop.studies.fair_gender import PAIRS_FILE, FairGender
 from fairloop.studies.runner import run_cell
+from fairloop.sweep.jobs import Job
+from fairloop.sweep.plan import Plan
 from fairloop.tracking.stages import Stage
 from fairloop.tracking.store import Cell, cell_key
 from fairloop.tracking.wandb_run import Tracker
@@ -120,6 +124,26 @@ def test_a_second_cell_shares_what_it_can_and_a_finished_one_does_nothing(finish
     assert stages(none) == ["before-perplexity", "before-lpbs"]
     result = json.loads((none / "result.json").read_text())
     assert result["lpbs/gap"] == result["before/lpbs/gap"]
+
+
+def test_a_model_is_pushed_from_its_finished_cell_and_a_failing_push_loses_nothing(finished, plm, monkeypatch, capsys):
+    chosen = configured(*SMALL, f"plm.path={plm}", f"runs_dir={finished.parents[1]}", "debias.push_to_hub=me/x")
+    assert Cell.open(finished.parents[1], "fair_gender", chosen.deciding(), {}).folder == finished
+    with served() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        monkeypatch.setenv("HF_TOKEN", "wrong")
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+        plan = Plan.of([Job(chosen, Cell.open(finished.parents[1], "fair_gender", chosen.deciding(), {}))])
+        before = (finished / "status.json").read_bytes()
+        (line,) = app.push_models(plan)
+        assert line.startswith("debias.push_to_hub=me/x: not uploaded (")
+        assert (finished / "status.json").read_bytes() == before
+        monkeypatch.setenv("HF_TOKEN", KEY)
+        assert app.push_models(plan) == []
+        assert hub.url in capsys.readouterr().out
+    model = finished / "stages" / "09-result" / "model"
+    assert hub.repositories["me/x"] == {path.name: path.read_bytes() for path in model.iterdir()}
 
 
 # what is computed again

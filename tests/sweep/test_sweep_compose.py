@@ -49,7 +49,7 @@ def test_the_same_as_hydra_for_random_jobs():
     chance = random.Random(0)
     with composition.composer():
         composer = Composer()
-        for _ in range(25):
+        for _ in range(15):
             line = [text for part in chance.sample(PARTS, chance.randint(1, 5)) for text in part]
             chance.shuffle(line)
             for _ in range(2):  # the second time from what the first one kept

@@ -9,6 +9,7 @@ import pytest
 from bench.sweep import grid, plan, write_cell
 from rich.console import Console
 
+from fairloop.sweep import table as cell_table
 from fairloop.sweep.estimate import Estimate, duration, estimate, stage_seconds
 from fairloop.sweep.plan import Plan
 from fairloop.sweep.table import headline, print_cells, varied_choices
@@ -200,7 +201,7 @@ def test_a_narrow_terminal_shows_every_number_whole(tmp_path, width):
 
 
 def test_a_large_table_counts_what_is_complete_and_lists_what_is_not(tmp_path, monkeypatch):
-    monkeypatch.setattr("fairloop.sweep.table.MOST_ROWS", 5)
+    monkeypatch.setattr(cell_table, "MOST_ROWS", 5)
     found = plan([*grid(10), f"runs_dir={tmp_path}/runs"])
     for job in found[:-1]:
         write_cell(job)

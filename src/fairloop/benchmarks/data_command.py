@@ -1,8 +1,10 @@
 """`fairloop-data`: fetch the benchmarks' data once, verify it, and say where it lies and under which licence."""
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from fairloop.benchmarks.data import DataFile, DataSet, fetch, names
 from fairloop.console import entry
@@ -18,10 +20,32 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("benchmarks", nargs="*", metavar="benchmark", help=f"{', '.join(names())}; none is all of them")
     parser.add_argument("--check", action="store_true", help="fetch nothing: only verify what is there")
+    parser.add_argument(
+        "--lm-eval",
+        metavar="FOLDER",
+        help="fetch nothing: write Fairloop's own measures of causal models as tasks of the lm-evaluation-harness",
+    )
     options = parser.parse_args(arguments)
+    if options.lm_eval is not None:
+        return _write_tasks(options)
     chosen = _chosen(options.benchmarks)
     complete = [_provide(dataset, check=options.check) for dataset in chosen]
     return 0 if all(complete) else 1
+
+
+def _write_tasks(options: argparse.Namespace) -> int:
+    """Write the folder of tasks and print how it is used."""
+    if options.benchmarks or options.check:
+        raise UserError.of("--lm-eval", options.lm_eval, "stands alone: it needs no benchmark's data")
+    folder = Path(options.lm_eval)
+    if folder.exists() and not folder.is_dir():
+        raise UserError.of("--lm-eval", folder, "a folder, or a path where nothing is")
+    from fairloop.benchmarks.lm_eval.export import TASKS, write_tasks
+
+    for path in write_tasks(folder):
+        sys.stdout.write(f"{path}\n")
+    sys.stdout.write(f"lm_eval --include_path {shlex.quote(str(folder))} --tasks {','.join(TASKS)} --model hf …\n")
+    return 0
 
 
 def _chosen(wanted: Sequence[str]) -> list[DataSet]:

@@ -72,7 +72,7 @@ class HeldoutItem:
 
 
 @dataclass(frozen=True)
-class _Case:
+class Case:
     """A sentence in two versions; `target` None is the neutral subject."""
 
     target: Target | None
@@ -80,12 +80,14 @@ class _Case:
     template: str
 
     def text(self, side: Literal["male", "female"]) -> str:
+        """Return the sentence with the male or the female word."""
         subject = _subject(self.target)
         text = self.template.replace("{subject}", subject).replace("{Subject}", subject[0].upper() + subject[1:])
         return text.replace("{word}", self.words.subject(side))
 
     @property
     def name(self) -> str:
+        """What the case is called in messages."""
         return f"{_subject(self.target)}: {self.template} ({self.words.name})"
 
 
@@ -114,7 +116,12 @@ def run(task: Task, settings: HeldoutTemplatesSettings) -> BenchmarkResult:
     return BenchmarkResult("heldout_templates", "fairloop", measurements, items, skipped)
 
 
-def cases_of(part: Part) -> list[_Case]:
+def all_cases() -> list[Case]:
+    """Return every held-out subject, and the neutral one, in every held-out template."""
+    return cases_of("all")
+
+
+def cases_of(part: Part) -> list[Case]:
     """Return the sentences of a part: its half of the subjects of each kind, of the templates and of the words."""
     kinds = ("occupation", "trait", "activity")
     found = [subject for kind in kinds for subject in _targets(kind, part)]
@@ -124,10 +131,10 @@ def cases_of(part: Part) -> list[_Case]:
         items_of([one.text for one in heldout_templates(word)], part, f"held-out {word} template", str)
         for word in ("pronoun", "noun")
     )
-    cases = [_Case(subject, PRONOUNS, text) for text in pronouns for subject in subjects]
+    cases = [Case(subject, PRONOUNS, text) for text in pronouns for subject in subjects]
     for text in nouns:
         for words in items_of(attributes("heldout"), part, "held-out words", lambda words: words.name):
-            cases += [_Case(subject, words, text) for subject in jobs]
+            cases += [Case(subject, words, text) for subject in jobs]
     return cases
 
 
@@ -139,9 +146,9 @@ def _targets(kind: str, part: Part) -> list[Target]:
 # --- log odds -------------------------------------------------------------------------------------------------------
 
 
-def _masked(task: Task, cases: Sequence[_Case]) -> dict[_Case, float]:
+def _masked(task: Task, cases: Sequence[Case]) -> dict[Case, float]:
     """Return the log odds of each case whose two words are one token each, in the same place."""
-    scored: list[_Case] = []
+    scored: list[Case] = []
     requests: list[ScoreRequest] = []
     male = task.plm.encode([case.text("male") for case in cases])
     female = task.plm.encode([case.text("female") for case in cases])
@@ -162,7 +169,7 @@ def _only_difference(first: Encoded, second: Encoded) -> int | None:
     return places[0] if len(places) == 1 else None
 
 
-def _causal(task: Task, cases: Sequence[_Case]) -> dict[_Case, float]:
+def _causal(task: Task, cases: Sequence[Case]) -> dict[Case, float]:
     """Return the difference of log likelihoods of each case's two sentences."""
     plm: LanguageModel = task.plm
     texts = [case.text(side) for case in cases for side in ("male", "female")]

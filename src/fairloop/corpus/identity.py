@@ -57,6 +57,8 @@ class Identity:
         start = index
         while index - start < 4:
             before = self._at(start - 1)
+            if before is not None and before.tag == "capital" and self._is(start - 2, *word_class("determiner")):
+                return start - 2  # "a Chinese author"
             if before is None or before.tag not in ("word", "possessive", "noun"):
                 break
             if before.lower in word_class("determiner") or before.tag == "possessive":
@@ -122,6 +124,8 @@ class Identity:
                 if self._tag(noun, "noun") and not self._is_possessor(noun):
                     self._link_with_conjuncts(noun)
                     return
+                if self._is(noun, ",") and self._tag(noun - 1, "person"):
+                    self.linked.add(noun - 1)  # ", a doctor,": the same person, whoever "her" is
                 if self._is(noun, ",") and self._is(noun + 1, "a", "an"):
                     start = noun + 1
                     continue
@@ -148,9 +152,11 @@ class Identity:
             if token.tag in ("subject", "quote", "target"):
                 return
             if token.tag in ("name", "noun", "person"):
-                start = self._start_of_list(index)
-                said = self._is(start - 1, *word_class("be"), *word_class("before_predicate"), ",")
-                described = said and (token.tag != "name") and self._is(start, "a", "an", "the", "one")
+                described = token.tag != "name" and any(
+                    self._is(start - 1, *word_class("be"), *word_class("before_predicate"), ",")
+                    and self._is(start, "a", "an", "the", "one")
+                    for start in (self._start_of_list(index), self.start_of_phrase(index))
+                )
 
     def _link_apposition_before(self, target: int) -> None:
         """ "Maria, a plumber, ...", "our uncle, a farmer,", "Ben, their teacher.", "Maria the plumber"."""
@@ -177,7 +183,8 @@ class Identity:
     def _note_owner(self, target: int) -> None:
         """ "her lawyer", "Maria's lawyer": the owner is somebody else."""
         start = self.start_of_phrase(target)
-        if self._tag(start, "possessive") and start < target:
+        again = any(token.tag == "target" for token in self.tokens[:start])  # "the roofer uses his roofer"
+        if self._tag(start, "possessive") and start < target and not again:
             self.others.add(start)
 
     def _link_predicate(self, target: int) -> None:
@@ -256,6 +263,8 @@ class Identity:
                     continue
                 if token.lower in _SPEAKER:
                     return {index} | self._speaker(predicator)
+                if self._is(index - 1, "named", "called") and self._tag(index - 2, "noun"):
+                    return {index, index - 2}  # "a man named Weiwei was an author"
                 return {index} | self._conjuncts_before(index)
             if token.tag == "target":
                 return set()
@@ -360,6 +369,8 @@ class Identity:
             token.lower in word_class("before_predicate")
             or token.tag == "noun"
             or token.lower in word_class("determiner")
+            or (token.lower == "known" and self._is(start - 1, "as"))
+            or (token.lower == "as" and self._is(start - 2, "known"))
             for token in self.tokens[predicator + 1 : start]
         )
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fairloop.debias.hub import is_repository
 from fairloop.debias.settings import MethodSettings
 from fairloop.files import write_text
 
@@ -37,12 +38,9 @@ def write_card(
         at_inference: what has to happen while the model is used; empty: nothing, the weights say it all.
     """
     base = plm.path if plm.revision is None else f"{plm.path}, revision {plm.revision}"
-    chosen = json.dumps(settings.model_dump(mode="json"), indent=2, ensure_ascii=False)
-    task = "fill-mask" if kind == "masked" else "text-generation"
+    chosen = json.dumps(settings.model_dump(mode="json", exclude={"push_to_hub"}), indent=2, ensure_ascii=False)
     text = f"""---
-library_name: transformers
-pipeline_tag: {task}
-tags: [fairloop, debias, {settings.name}]
+{_metadata(plm, kind, settings.name)}
 ---
 
 # {plm.name}, debiased with {settings.name}
@@ -68,6 +66,22 @@ It was debiased for gender as a binary, in English, and nothing is said about ot
 benchmark is no proof of fair behaviour in a use of one's own.
 """
     write_text(folder / "README.md", text)
+
+
+def _metadata(plm: "PlmSettings", kind: str, method: str) -> str:
+    """Return what the Hub reads at the head of a card, in its own schema."""
+    from huggingface_hub import ModelCardData
+
+    on_the_hub = is_repository(plm.path) and not Path(plm.path).exists()  # a folder or `embedded:…` is no base model
+    data = ModelCardData(
+        language="en",
+        library_name="transformers",
+        pipeline_tag="fill-mask" if kind == "masked" else "text-generation",
+        tags=["fairloop", "debias", method],
+        base_model=plm.path if on_the_hub else None,
+        model_name=f"{plm.name}, debiased with {method}",
+    )
+    return str(data.to_yaml())
 
 
 def _as_usual(kind: str) -> str:
@@ -107,7 +121,28 @@ def with_results(card: str, data: Sequence[str], scores: Sequence[Score]) -> str
     rows = [f"| `{score.metric}` | {_number(score.before)} | {_number(score.after)} |" for score in scores]
     table = "\n".join(["| measure | before | after |", "| --- | --- | --- |", *rows])
     lines = "\n".join(f"- {line}" for line in data)
-    return f"{card.rstrip()}\n\n## Data\n\n{lines}\n\n## Scores\n\n{table}\n"
+    text = f"{card.rstrip()}\n\n## Data\n\n{lines}\n\n## Scores\n\n{table}\n"
+    return _with_evaluation(text, scores)
+
+
+def _with_evaluation(text: str, scores: Sequence[Score]) -> str:
+    """Return a card whose head has the scores of the debiased model as the Hub's evaluation results."""
+    from huggingface_hub import EvalResult, ModelCard
+
+    card = ModelCard(text)
+    measured = [score for score in scores if score.after is not None]
+    card.data.eval_results = [
+        EvalResult(
+            task_type=card.data.pipeline_tag,
+            dataset_type=score.metric.partition("/")[0],
+            dataset_name=score.metric.partition("/")[0],
+            metric_type=score.metric,
+            metric_name=score.metric,
+            metric_value=score.after,
+        )
+        for score in measured
+    ] or None
+    return str(card)
 
 
 def _number(value: float | None) -> str:

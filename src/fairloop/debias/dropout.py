@@ -28,7 +28,7 @@ PUBLISHED = {"albert": (0.05, 0.05), "": (0.2, 0.15)}
 Rate = Annotated[float, Field(ge=0, lt=1)] | Literal["published"] | None
 
 
-class MethodSettings(settings.MethodSettings, BudgetSettings):
+class MethodSettings(settings.ModelMethodSettings, BudgetSettings):
     """Further training with raised dropout."""
 
     name: Literal["dropout"] = Field("dropout", description="the method")

@@ -25,7 +25,7 @@ def _tuple_of(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
-class MethodSettings(settings.MethodSettings):
+class MethodSettings(settings.ModelMethodSettings):
     """The prompts, and how strongly words are punished."""
 
     name: Literal["self_debias"] = Field("self_debias", description="the method")

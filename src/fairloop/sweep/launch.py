@@ -4,7 +4,6 @@ The launcher gets the cells that are missing, not the grid: a finished cell cost
 What became of each cell is in the run store; what a job reports beside that comes back through the launcher.
 """
 
-import importlib.util
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -22,6 +21,7 @@ from omegaconf import DictConfig
 from fairloop import console
 from fairloop.composition import CONFIG_NAME, compose_config, compose_multirun, hydra_context
 from fairloop.errors import Fault, UserError, first_line
+from fairloop.packages import is_installed, needs
 from fairloop.sweep import course
 from fairloop.sweep.jobs import Job, Outcome
 from fairloop.sweep.resources import Share, check_gpu_share, share_of
@@ -34,13 +34,12 @@ MOST_KILLS = 2
 """A cell whose process was killed so often under one command is given up."""
 
 PLUGINS = {
-    "joblib": "hydra_joblib_launcher",
-    "submitit": "hydra_submitit_launcher",
-    "slurm": "hydra_submitit_launcher",
-    "ray": "hydra_ray_launcher",
-    "optuna": "hydra_optuna_sweeper",
+    "submitit": ("sweep", "hydra_submitit_launcher"),
+    "slurm": ("sweep", "hydra_submitit_launcher"),
+    "ray": ("ray", "hydra_ray_launcher"),
+    "optuna": ("optuna", "hydra_optuna_sweeper"),
 }
-"""The package behind each launcher and sweeper, by what its name begins with (after `fairloop_`)."""
+"""The extra and the package of each launcher and sweeper, by what its name begins with (after `fairloop_`)."""
 
 
 def check_plugins(overrides: Sequence[str]) -> None:
@@ -49,16 +48,9 @@ def check_plugins(overrides: Sequence[str]) -> None:
         key, _, value = line.lstrip("+").partition("=")
         if key not in ("hydra/launcher", "hydra/sweeper"):
             continue
-        package = PLUGINS.get(value.removeprefix("fairloop_").partition("_")[0])
-        if package is not None and not _is_installed(f"hydra_plugins.{package}"):
-            raise UserError(f"{line}: needs pip install 'fairloop[sweep]' (the package {package} is not installed)")
-
-
-def _is_installed(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:
-        return False
+        extra, package = PLUGINS.get(value.removeprefix("fairloop_").partition("_")[0], ("", ""))
+        if package and not is_installed(f"hydra_plugins.{package}"):
+            raise UserError(f"{line}: {needs(extra, package.replace('_', '-'))}")
 
 
 def run_alone(overrides: Sequence[str], task: Task) -> Outcome:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from fairloop.errors import UserError
+from fairloop.packages import needs
 from fairloop.plm.loading import Head, load_config, load_model, load_tokenizer
 from fairloop.seeding import derive
 from fairloop.training.job import TrainingJob
@@ -69,7 +70,7 @@ def add_lora(model: Any, lora: LowRankSettings, *, dropout: float, task: str | N
     try:
         from peft import LoraConfig, get_peft_model
     except ModuleNotFoundError as error:
-        raise UserError.of("weights", "lora", "needs the package peft: pip install 'fairloop[train]'") from error
+        raise UserError.of("weights", "lora", needs("train", "peft")) from error
     config = LoraConfig(
         r=lora.rank, lora_alpha=lora.alpha, lora_dropout=dropout, target_modules="all-linear", task_type=task
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from fairloop.catalogue import catalogue
 from fairloop.errors import Fault, UserError
 from fairloop.measures.catalogue import Declared, Subject
+from fairloop.packages import needs
 from fairloop.tracking.wandb_service import in_one_line
 from fairloop.tracking.wandb_sweep import JOB_TYPE
 
@@ -134,7 +135,7 @@ def save(project: str, study: str, group: str | None, *, view: bool, report: boo
         made += [sweep_report(project, study, group).save()] if report else []
         return [str(one.url) for one in made]
     except ImportError as error:
-        raise UserError(f"{in_one_line(error)}: pip install 'fairloop[sweep]'") from error
+        raise UserError(f"fairloop-wandb {needs('sweep', 'wandb-workspaces')}") from error
     except Exception as error:  # W&B raises errors of many kinds, its own and its transport's
         raise Fault(f"Weights & Biases, {project}: {in_one_line(error)}") from error
 
