@@ -41,8 +41,7 @@ from fairloop.sweep.search import (
 )
 from fairloop.sweep.surroundings import check_surroundings
 from fairloop.sweep.table import print_cells
-from fairloop.tracking.wandb_run import track_finished
-from fairloop.tracking.wandb_service import SETTLED, settle_offline
+from fairloop.tracking.wandb_service import SETTLED, agents_run, settle_offline
 from fairloop.tracking.wandb_sweep import log_sweep
 from fairloop.version import __version__
 
@@ -92,7 +91,7 @@ def compute_cell(overrides: Sequence[str]) -> tuple[Plan, list[Outcome]]:
     if plan.missing:
         return plan, [run_alone(overrides, run_waiting_job)]
     if not plan.given_up:
-        track_finished(plan.jobs[0].configuration.tracking, plan.jobs[0].cell, catalogue())
+        _report_finished(plan.jobs[0])
     return plan, []
 
 
@@ -238,7 +237,7 @@ def _run(composed: DictConfig, *, waits: bool) -> Outcome:
     line, status = "", 0
     with console.at_work(course.entered(sweep, job.cell, overrides)):
         try:
-            run_cell(job.configuration, job.cell)
+            run_cell(job.configuration, job.cell, overrides)
         except FairloopError as error:
             line, status = str(error), error.exit_status
         except Exception as error:
@@ -252,6 +251,14 @@ def _run(composed: DictConfig, *, waits: bool) -> Outcome:
     ):  # a sweep's jobs have no mode
         _stop_file().touch()
     return outcome
+
+
+def _report_finished(job: Job) -> None:
+    """Tell the agent of a W&B sweep what the store has already, or its run would count as crashed."""
+    if agents_run() is not None:
+        from fairloop.studies.runner import report_finished
+
+        report_finished(job.configuration, job.cell, job.overrides)
 
 
 def _stop_file() -> Path:

@@ -79,14 +79,14 @@ def test_a_killed_cell_goes_on_where_it_was_and_ends_with_the_same_result(inputs
 
 
 def test_the_run_holds_the_scores_the_items_and_the_skipped_ones(inputs, tmp_path, monkeypatch):
-    from wandb_reader import read_run
+    from wandb_reader import ended_run
 
     for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR"):
         monkeypatch.setenv(name, str(tmp_path / name))
     tracked = job(inputs, tmp_path / "runs", "tracking=offline")
     run_cell(tracked.configuration, tracked.cell)
     result = json.loads((tracked.cell.folder / "result.json").read_text())
-    run = read_run(tracked.cell.folder)
+    run = ended_run(tracked.cell.folder)
     assert run.job_type == "evaluate"
     assert {"bert_base", "crows_pairs"} <= set(run.tags)
     (row,) = [row for row in run.history if "items" in row]

@@ -40,7 +40,7 @@ def outputs(cell):
 def test_killed_in_the_incorporation_it_ends_with_the_same_weights_and_one_tracked_run(tmp_path, monkeypatch):
     from command import environment
     from test_studies_fair_gender import run, template_plm
-    from wandb_reader import offline_runs, read_run
+    from wandb_reader import ended_run, offline_runs
 
     from fairloop.debias.fair_gender.loss import FairGenderModule
 
@@ -67,7 +67,7 @@ def test_killed_in_the_incorporation_it_ends_with_the_same_weights_and_one_track
     assert run(plm, runs, *CHOSEN) == cell
     assert steps == [3, 4, 5], "the training goes on from its last checkpoint"
     assert len(offline_runs(cell)) == 1
-    tracked = read_run(cell)
+    tracked = ended_run(cell)
     assert (tracked.run_id, tracked.exit_code, tracked.summary["status"]) == (cell.name, 0, "complete")
     assert tracked.summary["lpbs/gap"] == json.loads((cell / "result.json").read_text())["lpbs/gap"]
 

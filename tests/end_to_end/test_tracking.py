@@ -5,7 +5,7 @@ import time
 
 import pytest
 from command import SMALL, cells, fairloop
-from wandb_reader import offline_runs, read_run
+from wandb_reader import ended_run, offline_runs
 
 from fairloop.files import cache_folder
 
@@ -23,21 +23,25 @@ def sweep(tmp_path_factory):
     return cells(folder / "runs"), done
 
 
-def test_three_cells_are_three_runs_of_one_group(sweep):
+def test_three_cells_are_three_runs_told_apart_by_their_level(sweep):
     folders, _ = sweep
-    runs = [read_run(cell) for cell in folders]
+    runs = [ended_run(cell) for cell in folders]
     assert [run.run_id for run in runs] == [cell.name for cell in folders]
     assert len(folders) == 3
     assert {run.job_type for run in runs} == {"recursion"}
-    assert len({run.group for run in runs}) == 1
-    assert runs[0].group
+    levels = ("low", "medium", "high")
+    conditions = {" ".join(run.group.split()[:4]) for run in runs}
+    assert conditions == {f"smollm2_135m_instruct none level {level}" for level in levels}
+    assert {run.config["sweep"] for run in runs} == {"recursion"}
+    assert all(run.name == f"{run.group} seed 0" for run in runs)
+    assert {tuple(run.tags[3:]) for run in runs} == {(f"initial_bias:{level}", "seed:0") for level in levels}
     assert sorted(run.config["initial_bias"]["level"] for run in runs) == [0.1, 0.3, 0.6]
-    assert all({"recursion", "smollm2_135m_instruct", "none"} <= set(run.tags) for run in runs)
+    assert all({"recursion", "smollm2_135m_instruct", "mitigation:none"} <= set(run.tags) for run in runs)
 
 
 def test_every_metric_of_every_generation_is_logged_against_generation(sweep):
     for cell in sweep[0]:
-        run = read_run(cell)
+        run = ended_run(cell)
         result = json.loads((cell / "result.json").read_text())
         for name, value in result.items():
             metric, generation = name.split("@")
@@ -47,7 +51,7 @@ def test_every_metric_of_every_generation_is_logged_against_generation(sweep):
 
 
 def test_sentences_and_corpora_are_there(sweep):
-    run = read_run(sweep[0][0])
+    run = ended_run(sweep[0][0])
     rows = [row for row in run.history if "sentences" in row]
     assert [row["generation"] for row in rows] == [0, 1]
     table = run.table(rows[1])

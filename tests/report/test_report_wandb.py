@@ -14,9 +14,10 @@ from wandb_service import serving
 from fairloop.errors import Fault, UserError
 from fairloop.report.read import read_runs
 from fairloop.report.wandb import read as wandb_read
+from fairloop.report.wandb import report
 from fairloop.report.wandb.command import command
 from fairloop.report.wandb.read import read_project
-from fairloop.report.wandb.report import LAYOUTS, sweep_report, sweep_view
+from fairloop.report.wandb.report import LAYOUTS, comparisons, report_of, view_of
 from fairloop.report.write import write_report
 
 
@@ -59,7 +60,8 @@ class Run:
     config: dict
     artifacts: list = field(default_factory=list)
     state: str = "finished"
-    group: str = "sweep-1"
+    sweep: str = "sweep-1"
+    group: str = "gemma none level low"
     job_type: str = "recursion"
 
     def logged_artifacts(self):
@@ -76,7 +78,10 @@ class Api:
             raise ValueError(f"Could not find project {path}\nor no access")
         assert (filters["jobType"], order, lazy) == ({"$ne": "sweep"}, "+created_at", False)
         chosen = [run for run in self.runs_there if run.job_type != "sweep"]
-        return [run for run in chosen if run.group == filters.get("group", run.group)]
+        if "$or" not in filters:
+            return chosen
+        by_sweep, by_group = filters["$or"]
+        return [run for run in chosen if run.sweep == by_sweep["config.sweep"] or run.group == by_group["group"]]
 
 
 @pytest.fixture
@@ -88,7 +93,7 @@ def project(tmp_path, monkeypatch):
     cells = [make_cell(local, level=level, seed=1, mitigation=("augment",)) for level in (0.1, 0.3, 0.6)]
     other = make_cell(local, level=0.1, seed=2)
     runs = [Run(cell.name, {"cell": cell.name}, [Artifact(cell), Artifact(cell, "dataset")]) for cell in cells]
-    runs.append(Run(other.name, {"cell": other.name}, [Artifact(other)], group="sweep-2"))
+    runs.append(Run(other.name, {"cell": other.name}, [Artifact(other)], sweep="", group="sweep-2"))
     runs.append(Run("0123456789abcdef", {"cell": "0123456789abcdef", "study": {"name": "recursion"}}, [], "crashed"))
     runs.append(Run("sweep-1", {"cells": []}, job_type="sweep"))
     runs.append(Run("stranger", {"lr": 0.1}))
@@ -113,7 +118,7 @@ def test_a_project_reads_as_its_run_store(project, tmp_path):
     assert write_report(tmp_path / "copy").page.is_file()
 
 
-def test_a_group_is_read_alone_and_nothing_is_fetched_twice(project, tmp_path, monkeypatch):
+def test_a_sweep_is_read_alone_and_nothing_is_fetched_twice(project, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found = read_project("lab/fairloop", "sweep-1")
     assert found.folder == Path("runs-from-wandb/lab/fairloop/sweep-1")
@@ -121,6 +126,7 @@ def test_a_group_is_read_alone_and_nothing_is_fetched_twice(project, tmp_path, m
     read_project("lab/fairloop", "sweep-1")
     fetched = [run.artifacts[0].downloads for run in Api.runs_there if run.artifacts]
     assert fetched == [1, 1, 1, 0, 0]
+    assert [cell.level for cell in read_project("lab/fairloop", "sweep-2").cells] == [0.1]  # by the group of its runs
     Api.runs_there[0].artifacts[0].digest = "d2"  # the cell was computed again
     read_project("lab/fairloop", "sweep-1")
     assert Api.runs_there[0].artifacts[0].downloads == 2
@@ -136,44 +142,77 @@ def test_mistakes_and_faults_are_one_line(project, monkeypatch):
         read_project("lab/fairloop")
 
 
-# --- the report and the view
+# --- the report and the views
 
 
-def panels_of(view):
-    (runset,) = view["spec"]["section"]["runSets"]
-    return runset, [panel for one in view["spec"]["section"]["panelBankConfig"]["sections"] for panel in one["panels"]]
+def view(study, title, sweep=None, levels=("high",)):
+    (found,) = [one for one in comparisons(study, sweep, levels) if one.title == title]
+    built = view_of("lab/fairloop", found)._spec
+    (runset,) = built["spec"]["section"]["runSets"]
+    sections = built["spec"]["section"]["panelBankConfig"]["sections"]
+    return built, runset, [panel["config"] for one in sections for panel in one["panels"]]
 
 
-def test_the_view_is_grouped_by_mitigation_with_generations_on_the_x_axis():
-    view = sweep_view("lab/fairloop", "recursion", 'it\'s "mine"')._spec
-    runset, panels = panels_of(view)
-    assert (view["entity"], view["project"]) == ("lab", "fairloop")
-    assert runset["grouping"] == [{"section": "config", "name": "strategies.value"}]
-    chosen = {(one["key"]["name"], one["op"], one["value"]) for one in runset["filters"]["filters"]}
-    assert chosen == {("jobType", "=", "recursion"), ("group", "=", 'it\'s "mine"')}
-    assert view["spec"]["section"]["settings"]["xAxis"] == "generation"
-    assert {panel["config"]["xAxis"] for panel in panels} == {"generation"}
-    metrics = [metric for panel in panels for metric in panel["config"]["metrics"]]
+def chosen(runset):
+    """The filter of a runset: key, comparison and value of each part that all of its runs fulfil."""
+    parts = runset["filters"]["filters"]
+    return {(one["key"]["section"], one["key"]["name"], one["op"], one["value"]) for one in parts if "key" in one}
+
+
+def test_mitigations_at_one_initial_bias_are_one_view_over_seeds_alone():
+    title = "mitigations at initial bias high"
+    built, runset, panels = view("recursion", title, 'it\'s "mine"')
+    assert (built["entity"], built["project"]) == ("lab", "fairloop")
+    assert chosen(runset) == {
+        ("run", "jobType", "=", "recursion"),
+        ("config", "sweep", "=", 'it\'s "mine"'),
+        ("config", "initial_bias_name", "=", "high"),
+    }
+    check_over_seeds_alone(runset, panels)
+    assert built["spec"]["section"]["settings"]["xAxis"] == "generation"
+    assert {panel["xAxis"] for panel in panels} == {"generation"}
+    metrics = [metric for panel in panels for metric in panel["metrics"]]
     headline = ["rule/net_stereotype_rate", "embedding/effect_size", "downstream/bias", "generation/yield"]
     assert {*headline, *(f"mitigated/{name}" for name in headline)} <= set(metrics)
     assert len(metrics) == len(set(metrics))
-    titles = {panel["config"]["metrics"][0]: panel["config"]["chartTitle"] for panel in panels}
+    titles = {panel["metrics"][0]: panel["chartTitle"] for panel in panels}
     assert titles["downstream/bias"] == "downstream bias (the closer to 0 the better)"
-    assert {panel["config"]["groupBy"] for panel in panels} == {"strategies.value"}
 
 
-@pytest.mark.parametrize(
-    ("study", "group", "kind"),
-    [("fair_gender", "debias_name", "Run History Line Plot"), ("evaluate", "plm_name", "Bar Chart")],
-)
-def test_other_studies_compare_benchmarks(study, group, kind):
-    runset, panels = panels_of(sweep_view("lab/fairloop", study)._spec)
-    assert runset["grouping"] == [{"section": "config", "name": f"{group}.value"}]
-    metrics = [panel["config"]["metrics"][0] for panel in panels]
-    assert {"seat/mean_abs_effect_size", "stereoset/overall/icat", "crows_pairs/overall/score"} <= set(metrics)
-    assert {panel["viewType"] for panel in panels} == {
-        "Run History Line Plot" if study == "fair_gender" else "Bar Chart"
+def check_over_seeds_alone(runset, panels):
+    """Runs are averaged within one condition, which is all but the seed, and the band is the mean's standard error."""
+    assert runset["grouping"] == [{"section": "config", "name": "condition.value"}]
+    assert {panel["groupBy"] for panel in panels} == {"condition.value"}
+    assert {(panel["groupAgg"], panel["groupArea"]) for panel in panels} == {("mean", "stderr")}
+
+
+def test_what_each_component_buys_is_one_view_of_variants_before_and_after():
+    _, runset, panels = view("fair_gender", "what each component of Fair-Gender buys")
+    assert chosen(runset) == {
+        ("run", "jobType", "=", "fair_gender"),
+        ("config", "debias_name", "=", "fair_gender"),
     }
+    check_over_seeds_alone(runset, panels)
+    metrics = [panel["metrics"] for panel in panels]
+    assert ["before/stereoset/overall/icat", "stereoset/overall/icat"] in metrics
+    assert not [one for one in metrics if "generation" in one]
+
+
+def test_debias_methods_are_compared_without_the_ablated_variants():
+    _, runset, panels = view("fair_gender", "debias methods")
+    (either,) = [one for one in runset["filters"]["filters"] if "key" not in one]
+    parts = [(one["key"]["name"], one["op"], one["value"], one.get("connector")) for one in either["filters"]]
+    assert parts == [("debias_name", "!=", "fair_gender", None), ("ablation_name", "=", "full", "OR")]
+    check_over_seeds_alone(runset, panels)
+
+
+def test_evaluations_are_bars():
+    built, runset, panels = view("evaluate", "PLMs on benchmarks")
+    check_over_seeds_alone(runset, panels)
+    metrics = [panel["metrics"] for panel in panels]
+    assert ["crows_pairs/overall/score"] in metrics
+    sections = built["spec"]["section"]["panelBankConfig"]["sections"]
+    assert {panel["viewType"] for one in sections for panel in one["panels"]} == {"Bar Chart"}
 
 
 @pytest.fixture
@@ -184,33 +223,49 @@ def service(monkeypatch, tmp_path):
         yield one
 
 
-def test_the_command_saves_both_and_prints_their_addresses(service, tmp_path):
+def test_the_command_saves_a_view_and_a_section_for_each_level_and_prints_their_addresses(service, tmp_path):
     """In a process of its own, for W&B reads its address once."""
-    arguments = ["lab/fairloop", "--group", "sweep-1"]
+    for level, sweep in (("low", "sweep-1"), ("high", "sweep-1"), ("high", "sweep-1"), ("medium", "other")):
+        service.listed.append({"jobType": "recursion", "config": {"initial_bias_name": level, "sweep": sweep}})
+    arguments = ["lab/fairloop", "--sweep", "sweep-1"]
     code = f"import sys; from fairloop.report.wandb.command import command; sys.exit(command({arguments!r}))"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    view, report = service.views
-    first, second = done.stdout.split()
-    assert first.startswith(f"{service.address}/lab/fairloop?nw=")
-    assert second.startswith(f"{service.address}/lab/fairloop/reports/Fairloop-recursion:-sweep-1--")
-    assert (view["type"], view["displayName"]) == ("project-view", "Fairloop recursion: sweep-1")
-    assert report["type"] == "runs"
-    grids = [block for block in report["spec"]["blocks"] if block["type"] == "panel-grid"]
-    chosen = [
-        {one["key"]["name"]: one["value"] for one in grid["metadata"]["runSets"][0]["filters"]["filters"]}
-        for grid in grids
-    ]
-    cells = {"jobType": "recursion", "group": "sweep-1"}
-    assert chosen == [cells, cells, {"jobType": "sweep", "group": "sweep-1"}, cells]
-    panels = grids[0]["metadata"]["panelBankSectionConfig"]["panels"]
-    assert [panel["config"]["xAxis"] for panel in panels] == ["generation"] * len(LAYOUTS["recursion"].metrics)
-    assert grids[0]["metadata"]["runSets"][0]["grouping"] == [{"section": "config", "name": "strategies.value"}]
+    *views, saved = service.views
+    *addresses, of_report = done.stdout.split()
+    assert all(one.startswith(f"{service.address}/lab/fairloop?nw=") for one in addresses)
+    assert of_report.startswith(f"{service.address}/lab/fairloop/reports/Fairloop-recursion:-sweep-1--")
+    titles = [f"Fairloop: mitigations at initial bias {level} (sweep-1)" for level in ("high", "low")]
+    assert [(one["type"], one["displayName"]) for one in views] == [("project-view", title) for title in titles]
+    assert saved["type"] == "runs"
+    blocks = saved["spec"]["blocks"]
+    headings = [one["children"][0]["text"] for one in blocks if one["type"] == "heading" and one["level"] == 1]
+    assert headings[:2] == ["Mitigations at initial bias high", "Mitigations at initial bias low"]
+    grids = [block["metadata"] for block in blocks if block["type"] == "panel-grid"]
+    filters = [{one["key"]["name"]: one["value"] for one in grid["runSets"][0]["filters"]["filters"]} for grid in grids]
+    cells = {"jobType": "recursion", "sweep": "sweep-1"}
+    sections = [{**cells, "initial_bias_name": level} for level in ("high", "high", "low", "low")]
+    assert filters == [*sections, {"jobType": "sweep", "sweep": "sweep-1"}, cells]
+    for grid in grids[:4]:
+        panels = [panel["config"] for panel in grid["panelBankSectionConfig"]["panels"]]
+        assert [panel["xAxis"] for panel in panels] == ["generation"] * len(LAYOUTS["recursion"].metrics)
+        check_over_seeds_alone(grid["runSets"][0], panels)
+
+
+def test_a_project_without_such_runs_is_one_line(project, capsys, monkeypatch):
+    monkeypatch.setattr(report, "_values", lambda *_: [])
+    assert command(["lab/fairloop", "--sweep", "nothing"]) == 2
+    said = "fairloop-wandb: Weights & Biases: lab/fairloop has no run of study=recursion and sweep=nothing\n"
+    assert capsys.readouterr().err == said
+    assert command(["lab/fairloop", "--study", "evaluate", "--level", "high"]) == 2
+    assert capsys.readouterr().err == "fairloop-wandb: --level=high: goes with --study recursion\n"
 
 
 def test_a_report_needs_no_network_until_it_is_saved():
-    words = repr(sweep_report("lab/fairloop", "recursion", "sweep-1"))
+    built = report_of("lab/fairloop", "recursion", "sweep-1", comparisons("recursion", "sweep-1", ["high"]))
+    words = repr(built)
     assert "the closer to 0 the better" in words
+    assert "Mitigations at initial bias high" in words
 
 
 def test_without_key_or_network_the_command_says_so_in_one_line(capsys, monkeypatch):

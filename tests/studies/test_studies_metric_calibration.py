@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from wandb_reader import read_run
+from wandb_reader import ended_run
 
 from fairloop import composition
 from fairloop.app import Job
@@ -128,8 +128,8 @@ def test_report_and_weights_and_biases_have_the_tables_and_the_figure(finished, 
     assert np.asarray(Image.open(io.BytesIO(drawn)).convert("L")).std() > 10
     assert "Metric calibration, seed 0" in (tmp_path / "report.html").read_text()
 
-    logged = read_run(finished)
-    assert (logged.job_type, logged.tags) == ("metric_calibration", ["metric_calibration", logged.tags[1]])
+    logged = ended_run(finished)
+    assert (logged.job_type, logged.tags) == ("metric_calibration", ["metric_calibration", logged.tags[1], "seed:0"])
     (row,) = [row for row in logged.history if "calibration/summary" in row]
     table = logged.table(row, "calibration/summary")
     header, *lines = csv.reader((stage / "summary.csv").read_text().splitlines())

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import itertools
 import json
 import os
 from pathlib import Path
@@ -10,16 +11,23 @@ import pytest
 from test_studies_fair_gender import SMALL as FAIR_GENDER
 from test_studies_fair_gender import plm  # noqa: F401 (a fixture)
 from test_studies_metric_calibration import SMALL as CALIBRATION
-from wandb_reader import read_run
+from wandb_reader import ended_run
 
 from fairloop import composition
 from fairloop.app import Job
 from fairloop.generation.requests import Completion
 from fairloop.studies.recursion import Recursion
-from fairloop.studies.runner import run_cell
+from fairloop.studies.runner import report_finished, run_cell
+from fairloop.tracking import wandb_run
 from tiny_models import tiny_encoder, tiny_generator
 
-OFFLINE = ("tracking=offline", "tracking.group=sweep-1", "trainer.threads=1", "trainer.accelerator=cpu")
+OFFLINE = (
+    "tracking=offline",
+    "tracking.sweep=sweep-1",
+    "tracking.system_metrics=false",
+    "trainer.threads=1",
+    "trainer.accelerator=cpu",
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -35,12 +43,16 @@ def no_account(tmp_path_factory):
 
 def run(runs_dir: Path, *chosen: str) -> Path:
     """Run a cell in this process and return its folder."""
-    lines = [line for line in chosen if line.partition("=")[0] not in {one.partition("=")[0] for one in OFFLINE}]
-    with composition.composer():
-        job = Job.of(composition.validate(composition.compose_config([*lines, *OFFLINE, f"runs_dir={runs_dir}"])))
-    run_cell(job.configuration, job.cell)
+    job = job_of(runs_dir, *chosen)
+    run_cell(job.configuration, job.cell, chosen)
     assert job.cell.complete
     return job.cell.folder
+
+
+def job_of(runs_dir: Path, *chosen: str) -> Job:
+    lines = [line for line in chosen if line.partition("=")[0] not in {one.partition("=")[0] for one in OFFLINE}]
+    with composition.composer():
+        return Job.of(composition.validate(composition.compose_config([*lines, *OFFLINE, f"runs_dir={runs_dir}"])))
 
 
 def measures(cell: Path) -> list[dict[str, str]]:
@@ -50,11 +62,16 @@ def measures(cell: Path) -> list[dict[str, str]]:
 
 def check_run(cell: Path):
     """What holds for every study; returns the run."""
-    logged = read_run(cell)
+    logged = ended_run(cell)
     study = cell.parent.name
     assert (logged.run_id, logged.config["cell"], logged.project) == (cell.name, cell.name, "fairloop")
-    assert (logged.group, logged.job_type, logged.exit_code) == ("sweep-1", study, 0)
+    assert (logged.config["sweep"], logged.job_type, logged.exit_code) == ("sweep-1", study, 0)
     assert study in logged.tags
+    assert len(logged.tags) == len(set(logged.tags))
+    assert logged.group == logged.config["condition"]
+    assert logged.name == f"{logged.group} seed {logged.config['seed']}"
+    assert len(logged.config["code"]["commit"]) == 40
+    assert "requirements.txt" in logged.files
     assert logged.summary["status"] == "complete"
     for artifact in logged.artifacts:
         if artifact["type"] not in ("dataset", "model", "scores"):
@@ -82,14 +99,19 @@ def made_from(logged, name: str, alias: str = "latest") -> dict[str, str]:
 
 
 def check_measures(logged, cell: Path, steps: bool) -> None:
-    """Every defined measure of the cell, its interval, n and distance are in the history, where they belong."""
-    rows = {row.get("generation"): row for row in logged.history if steps or "items" in row}
+    """Every defined measure of the cell is in the history, where it belongs; in the table with interval and n."""
+    rows = {row.get("generation"): row for row in logged.history if "generation" in row or "items" in row}
+    in_table = logged.measures()
     for line in measures(cell):
-        row = rows[int(line["generation"]) if steps else None]
-        for end, column in (("", "value"), ("/low", "low"), ("/high", "high"), ("/n", "n")):
+        generation = int(line["generation"]) if steps else None
+        said = in_table[line["metric"], generation]
+        for column in ("value", "low", "high", "n"):
+            assert (said[column] is None) == (line[column] == "")
             if line[column]:
-                assert row[line["metric"] + end] == pytest.approx(float(line[column]))
-                assert logged.step_metrics[line["metric"] + end] == ("generation" if steps else "")
+                assert said[column] == pytest.approx(float(line[column]))
+        if line["value"]:
+            assert rows[generation][line["metric"]] == pytest.approx(float(line["value"]))
+            assert logged.step_metrics[line["metric"]] == ("generation" if steps else "")
 
 
 # --- recursion
@@ -117,12 +139,20 @@ def test_recursion(tmp_path, monkeypatch):
     logged = check_run(cell)
     check_measures(logged, cell, steps=True)
     assert logged.config["strategies"] == "augment+finetune"
+    assert logged.config["initial_bias_name"] == "medium"
+    assert "initial_bias:medium" in logged.tags
+    logged_keys = {
+        name for row in logged.history for name in row if not name.startswith(("_", "train/", "validation/"))
+    }
+    tables = {"generation", "sentences", "rejected", "measures"}
+    assert logged_keys - logged.hidden - tables == {line["metric"] for line in measures(cell) if line["value"]}
     assert logged.goals["mitigated/downstream/bias/distance"] == "minimize"
     assert logged.goals["downstream/accuracy"] == "maximize"
     generations = [row for row in logged.history if "generation" in row]
     last = generations[2]
     rate = "rule/net_stereotype_rate"
-    assert logged.summary[rate] == last[rate] == logged.summary[f"{rate}@2"]
+    assert logged.summary[rate] == last[rate]
+    assert not [name for name in logged.summary if "@" in name]
     assert last[f"{rate}/distance"] == abs(last[rate])
     for generation, row in enumerate(generations):
         table = logged.table(row)
@@ -164,11 +194,12 @@ def test_recursion(tmp_path, monkeypatch):
 # --- fair_gender, and evaluate of what it made
 
 
-def test_fair_gender_and_an_evaluation_of_its_model(plm, tmp_path):  # noqa: F811
+def test_fair_gender_and_an_evaluation_of_its_model(plm, tmp_path, monkeypatch):  # noqa: F811
     cell = run(tmp_path / "runs", *FAIR_GENDER, f"plm.path={plm}")
     logged = check_run(cell)
     result = json.loads((cell / "result.json").read_text())
-    before, after = (row for row in logged.history if "generation" in row)
+    (scored,) = [row for row in logged.history if "lpbs/gap" in row]
+    assert not [row for row in logged.history if "generation" in row]
     curve = [row for row in logged.history if "train/fair-gender/step" in row]
     assert [row["train/fair-gender/step"] for row in curve] == [1, 2, 3, 4]
     for row in curve:  # L = L_b + lambda * L_r, L_r = KL + mu * language
@@ -178,16 +209,16 @@ def test_fair_gender_and_an_evaluation_of_its_model(plm, tmp_path):  # noqa: F81
         assert loss == pytest.approx(bias + 0.02 * rest, rel=1e-5)
         assert rest == pytest.approx(kl + 0.05 * language, rel=1e-5)
         assert 0 < rate < 1.001e-3
-    for step, prefix in ((before, "before/"), (after, "")):
+    for prefix in ("before/", ""):
         for metric in ("lpbs/gap", "lpbs/gap/distance", "perplexity/pseudo_perplexity"):
             plain = metric.removesuffix("/distance")
             value = result[prefix + plain]
-            assert step[metric] == pytest.approx(value if metric == plain else abs(value))
-            assert logged.step_metrics[metric] == "generation"
-    assert (before["generation"], after["generation"]) == (0, 1)
+            assert scored[prefix + metric] == pytest.approx(value if metric == plain else abs(value))
+            assert (logged.measures()[prefix + plain, None]["value"]) == value
+    assert (logged.config["ablation_name"], "ablation:template" in logged.tags) == ("template", True)
     assert logged.goals["lpbs/gap/distance"] == logged.goals["perplexity/pseudo_perplexity"] == "minimize"
     assert logged.summary["lpbs/gap"] == pytest.approx(result["lpbs/gap"])
-    pairs = logged.table(before)
+    pairs = logged.table(scored, "pairs")
     assert len(pairs["data"]) == result["pairs/written"]
     assert {"male", "female", "dropped", "effect"} <= set(pairs["columns"])
 
@@ -210,6 +241,38 @@ def test_fair_gender_and_an_evaluation_of_its_model(plm, tmp_path):  # noqa: F81
         "benchmark.resamples=100",
     )
     check_evaluation(evaluated, model)
+    check_asked_again(cell, monkeypatch, plm)
+
+
+def check_asked_again(cell: Path, monkeypatch, plm) -> None:  # noqa: F811
+    """A finished cell that an agent of a W&B sweep asks for: its run is what it would be if it had been computed."""
+    before = {path: path.stat().st_mtime_ns for path in cell.rglob("*") if path.is_file() and "wandb" not in path.parts}
+    first = ended_run(cell)
+    monkeypatch.setenv("WANDB_SWEEP_ID", "abc12345")
+    monkeypatch.setenv("WANDB_RUN_ID", "zz11")
+    monkeypatch.setattr(wandb_run, "_agents_cell", [])
+    job = job_of(cell.parents[1], *FAIR_GENDER, f"plm.path={plm}")
+    assert job.cell.folder == cell
+    report_finished(job.configuration, job.cell, ["seed=0"])
+    (folder,) = cell.glob("wandb/offline-run-*-zz11")
+    again = ended_run(folder)
+    assert (again.run_id, again.config.pop("command")) == ("zz11", "fairloop seed=0")
+    first.config.pop("command")
+    for what in ("name", "group", "tags", "job_type", "config", "step_metrics", "goals", "hidden"):
+        assert getattr(again, what) == getattr(first, what), what
+    rows = [[{**row, "_runtime": 0, "_timestamp": 0} for row in run.history] for run in (first, again)]
+    for (mine, other), key in itertools.product(zip(*map(_by_keys, rows), strict=True), ("pairs", "measures")):
+        assert mine.keys() == other.keys()
+        if key in mine:
+            assert first.table(mine, key) == again.table(other, key)
+    own = ("dataset", "model", "scores")
+    names = [{one["name"] for one in run.artifacts if one["type"] in own} for run in (first, again)]
+    assert names[0] == names[1]
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def _by_keys(rows: list[dict]) -> list[dict]:
+    return sorted(rows, key=lambda row: (sorted(row), row.get("train/fair-gender/step", 0)))
 
 
 def check_evaluation(cell: Path, model: dict) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,7 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
-from wandb_reader import offline_runs, read_run
+from wandb_reader import ended_run, offline_runs
 
 from fairloop.catalogue import catalogue
 from fairloop.measures.measurement import Measurement
@@ -21,6 +22,8 @@ from fairloop.tracking import wandb_run
 from fairloop.tracking.settings import TrackingSettings
 from fairloop.tracking.store import Cell
 from fairloop.tracking.wandb_run import Tracker, reason_to_stay_offline, tracked
+from fairloop.tracking.wandb_service import SETTLED
+from fairloop.tracking.wandb_sweep import log_sweep
 
 HOSTILE = "<script>alert('é')</script> \u202e\U0001f469"
 
@@ -50,12 +53,15 @@ def closed_port() -> int:
         return listener.getsockname()[1]
 
 
+NAMED = {"tags": ["gemma", "seed:1", "gemma"], "name": "gemma low seed 1", "group": "gemma low"}
+
+
 def study(cell: Cell, settings: TrackingSettings, generations: int = 3, fail_at: int | None = None) -> None:
     with cell.working() as needed:
         if not needed:
             return
         choices = {"model": {"name": "gemma"}, "seed": 1}
-        with tracked(settings, cell, choices, catalogue(), tags=["gemma", "none"], name="gemma low") as tracker:
+        with tracked(settings, cell, choices, catalogue(), **NAMED) as tracker:
             before = []
             for generation in range(generations):
                 stage = cell.stage(
@@ -89,22 +95,26 @@ def digest(generation: int) -> str:
 
 
 def check_run(cell: Cell) -> None:
-    run = read_run(cell.folder)
+    run = ended_run(cell.folder)
     assert run.folder.parent == cell.folder / "wandb"
-    assert (run.run_id, run.project, run.name) == (cell.key, "fairloop", "gemma low")
-    assert (run.group, run.job_type, run.tags) == ("sweep-1", "recursion", ["gemma", "none"])
-    assert run.config == {"model": {"name": "gemma"}, "seed": 1, "cell": cell.key}
+    assert (run.run_id, run.project, run.name) == (cell.key, "fairloop", "gemma low seed 1")
+    assert (run.group, run.job_type, run.tags) == ("gemma low", "recursion", ["gemma", "seed:1"])
+    assert run.config == {"model": {"name": "gemma"}, "seed": 1, "cell": cell.key, "sweep": "sweep-1"}
     assert run.series("rule/net_stereotype_rate") == [(0, 0.0), (1, 0.1), (2, 0.2)]
-    assert run.series("rule/net_stereotype_rate/low") == [(0, 0.0), (1, 0.0), (2, 0.0)]
-    assert run.series("rule/net_stereotype_rate/high") == [(0, 0.5), (1, 0.5), (2, 0.5)]
+    rate = {"metric": "rule/net_stereotype_rate", "generation": 1, "value": 0.1, "low": 0.0, "high": 0.5, "n": 64}
+    assert run.measures()["rule/net_stereotype_rate", 1] == rate
+    assert set(run.measures()) == {(metric, g) for metric in (rate["metric"], "downstream/accuracy") for g in range(3)}
     assert run.series("downstream/accuracy") == [(1, 0.5), (2, 0.5)]
     assert run.series("rule/net_stereotype_rate/distance") == run.series("rule/net_stereotype_rate")
-    logged = {name for row in run.history for name in row if not name.startswith("_")} - {"generation"}
+    logged = {name for row in run.history for name in row if not name.startswith("_")} - {"generation", "measures"}
     assert {run.step_metrics[name] for name in logged} == {"generation"}
+    panels = {name for name in logged if name not in run.hidden}
+    assert panels == {"rule/net_stereotype_rate", "downstream/accuracy", "sentences", "rejected"}
+    assert (run.summary["rule/net_stereotype_rate/low"], run.summary["rule/net_stereotype_rate/high"]) == (0.0, 0.5)
     goals = {name: goal for name, goal in run.goals.items() if goal}
     assert goals == {"rule/net_stereotype_rate/distance": "minimize", "downstream/accuracy": "maximize"}
-    assert len(run.history) == 3
-    for row in run.history:
+    assert len(run.history) == 4
+    for row in run.history[:3]:
         table = run.table(row)
         assert table["columns"] == ["generation", "text", "occupation"]
         assert table["data"][0] == [row["generation"], HOSTILE, "nurse"]
@@ -143,7 +153,7 @@ def check_run(cell: Cell) -> None:
     assert run.exit_code == 0
 
 
-OFFLINE = TrackingSettings(mode="offline", group="sweep-1")
+OFFLINE = TrackingSettings(mode="offline", sweep="sweep-1", system_metrics=False)
 
 
 def test_offline_run_holds_everything(cell, capfd, caplog):
@@ -152,7 +162,7 @@ def test_offline_run_holds_everything(cell, capfd, caplog):
     check_run(cell)
     (line,) = said(caplog)
     assert line.startswith("Weights & Biases: offline (tracking.mode=offline); upload with: wandb sync ")
-    assert Path(line.rsplit(" ", 1)[1]) == read_run(cell.folder).folder
+    assert Path(line.rsplit(" ", 1)[1]) == ended_run(cell.folder).folder
     out, err = capfd.readouterr()
     assert (out, err) == ("", "")
 
@@ -160,7 +170,7 @@ def test_offline_run_holds_everything(cell, capfd, caplog):
 def test_resumed_cell_has_one_complete_run(cell):
     with pytest.raises(RuntimeError):
         study(cell, OFFLINE, fail_at=2)
-    failed = read_run(cell.folder)
+    failed = ended_run(cell.folder)
     assert failed.exit_code == 1
     assert failed.summary["status"] == "failed"
     time.sleep(1.1)  # W&B names its folders by the second
@@ -209,13 +219,13 @@ def test_three_cells_in_one_process_are_three_runs(tmp_path):
     cells = [Cell.open(tmp_path, "recursion", {"seed": seed}, {}) for seed in range(3)]
     for one in cells:
         study(one, OFFLINE, generations=1)
-    assert {read_run(one.folder).run_id for one in cells} == {one.key for one in cells}
+    assert {ended_run(one.folder).run_id for one in cells} == {one.key for one in cells}
     assert len(offline_runs(tmp_path)) == 3
 
 
 def test_closed_port_without_a_key(cell, monkeypatch, caplog):
     monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{closed_port()}")
-    study(cell, TrackingSettings(group="sweep-1"))
+    study(cell, TrackingSettings(sweep="sweep-1"))
     check_run(cell)
     assert [line.split(";")[0] for line in said(caplog)] == ["Weights & Biases: offline (no API key)"]
 
@@ -227,7 +237,7 @@ def test_closed_port_with_a_key(cell, monkeypatch, caplog):
     started = time.monotonic()
     assert reason_to_stay_offline("online") == f"{address} cannot be reached"
     assert time.monotonic() - started < 5
-    study(cell, TrackingSettings(mode="online", group="sweep-1"))
+    study(cell, TrackingSettings(mode="online", sweep="sweep-1"))
     check_run(cell)
     assert [line.split(";")[0] for line in said(caplog)] == [f"Weights & Biases: offline ({address} cannot be reached)"]
 
@@ -247,6 +257,41 @@ def test_mode_of_the_environment_is_respected(monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     assert reason_to_stay_offline("auto") == "WANDB_MODE=offline"
     assert reason_to_stay_offline("online") == "no API key"
+
+
+@pytest.mark.parametrize("mode", ["auto", "online", "offline"])
+def test_disabled_writes_nothing(cell, monkeypatch, caplog, mode):
+    caplog.set_level(logging.INFO, "fairloop.tracking")
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    settings = TrackingSettings(mode=mode)
+    study(cell, settings)
+    log_sweep(settings, [cell, Cell.open(cell.folder.parents[1], "recursion", {"seed": 2}, {})], catalogue())
+    assert cell.complete
+    assert not [path for path in cell.folder.parents[1].rglob("*") if "wandb" in path.name or path.name == ".sweeps"]
+    assert said(caplog) == ["Weights & Biases: not used (WANDB_MODE=disabled)"]
+
+
+@pytest.mark.parametrize(
+    ("key", "of_run"),
+    [
+        ("system_metrics", lambda run: run.system),
+        ("git", lambda run: run.commit),
+        ("command", lambda run: run.command),
+        ("packages", lambda run: "requirements.txt" in run.files),
+    ],
+)
+def test_what_wandb_adds_by_itself_can_be_switched_off(cell, monkeypatch, tmp_path, key, of_run):
+    repository = tmp_path / "runs"
+    repository.mkdir()
+    commit = ["-c", "user.name=me", "-c", "user.email=me@example.org", "commit", "-q", "--allow-empty", "-m", "mine"]
+    for words in (["init", "-q"], commit):
+        subprocess.run(["git", *words], cwd=repository, check=True)
+    for wanted in (True, False):
+        with tracked(TrackingSettings(mode="offline", **{key: wanted}), cell, {}, catalogue()) as tracker:
+            tracker.log_scores([Measurement("lpbs/gap", 0.5, 0.25, 0.75, 8)])
+            time.sleep(2.0 if key == "system_metrics" and wanted else 0)
+        assert bool(of_run(ended_run(cell.folder))) is wanted
+        shutil.rmtree(cell.folder / "wandb")
 
 
 @pytest.mark.parametrize("mode", ["none", "offline"])
@@ -300,10 +345,10 @@ class OnlineRun:
         self.summary, self.rows, self.url = self.remembered.setdefault(run_id, {}), [], "https://example.invalid/run"
         self.artifacts: list[str] = []
 
-    def define_metric(self, name: str, step_metric: str | None = None) -> None: ...
+    def define_metric(self, name: str, step_metric: str | None = None, hidden: bool = False) -> None: ...
 
     def log(self, row: dict) -> None:
-        self.rows.append(row["generation"])
+        self.rows += [row["generation"]] if "generation" in row else []
         self.summary.update(row)
 
     def _log_artifact(self, artifact, aliases, **rest) -> None:
@@ -365,25 +410,14 @@ def run_under_agent(tmp_path, run_id: str, call: str) -> subprocess.CompletedPro
     return subprocess.run(command, env=env, capture_output=True, text=True, check=True)
 
 
-def test_under_an_agent_the_run_is_the_agents_and_a_finished_cell_is_reported_to_it(cell, tmp_path):
+def test_under_an_agent_the_run_is_the_agents(cell, tmp_path):
     done = run_under_agent(tmp_path, "agent-1", "t.study(cell, t.OFFLINE)")
     assert (done.stdout, done.stderr) == ("", "")
-    run = read_run(cell.folder)
+    run = ended_run(cell.folder)
     assert (run.run_id, run.sweep_id, run.config["cell"]) == ("agent-1", "s1234567", cell.key)
-    assert (run.group, run.job_type) == ("sweep-1", "recursion")
+    assert (run.group, run.job_type) == ("gemma low", "recursion")
     assert run.series("rule/net_stereotype_rate") == [(0, 0.0), (1, 0.1), (2, 0.2)]
     assert run.artifact(f"scores-{cell.key}")["made"]
-    results = {**json.loads((cell.folder / "result.json").read_text()), "rule/net_stereotype_rate@7": 0.25}
-    (cell.folder / "result.json").write_text(json.dumps(results))
-    with (cell.folder / "metrics.csv").open("a") as stream:
-        stream.write("7,rule/net_stereotype_rate,0.25,0.125,,64,\n")
-    run_under_agent(tmp_path, "agent-2", "t.wandb_run.track_finished(t.OFFLINE, cell, t.catalogue())")
-    (second,) = [folder for folder in offline_runs(cell.folder) if folder.name.endswith("agent-2")]
-    again = read_run(second)
-    assert (again.run_id, again.sweep_id, again.config["cell"]) == ("agent-2", "s1234567", cell.key)
-    assert again.series("rule/net_stereotype_rate/distance") == [(7, 0.25)]
-    assert again.summary["equilibrium/level"] == 0.12
-    assert again.exit_code == 0
 
 
 def test_an_agents_run_holds_one_cell(tmp_path, monkeypatch, caplog):
@@ -400,11 +434,28 @@ def test_an_agents_run_holds_one_cell(tmp_path, monkeypatch, caplog):
     ]
 
 
-def test_outside_a_sweep_a_finished_cell_is_left_alone(cell):
-    study(cell, OFFLINE)
-    before = offline_runs(cell.folder)
-    wandb_run.track_finished(OFFLINE, cell, catalogue())
-    assert offline_runs(cell.folder) == before
+def test_a_run_that_was_deleted_on_the_service_has_a_successor(cell, monkeypatch, caplog):
+    import wandb
+
+    begun = []
+
+    def init(**arguments: object) -> OnlineRun:
+        begun.append(arguments["id"])
+        if len(begun) < 3:
+            raise wandb.errors.CommError("409: run lab/x was previously created and deleted; try a new run name")
+        return OnlineRun(str(arguments["id"]))
+
+    monkeypatch.setattr(wandb, "init", init)
+    monkeypatch.setattr(wandb_run, "reason_to_stay_offline", lambda mode: None)
+    monkeypatch.delenv(SETTLED, raising=False)
+    OnlineRun.remembered.clear()
+    study(cell, TrackingSettings())
+    assert begun == [cell.key, f"{cell.key}-2", f"{cell.key}-3"]
+    assert said(caplog) == [
+        f"Weights & Biases: the run {one} was deleted on the service: a new one is begun" for one in begun[:2]
+    ]
+    assert SETTLED not in os.environ
+    assert (cell.folder / "wandb" / f"journal-{cell.key}-3.json").is_file()
 
 
 def test_refusing_service_makes_the_run_offline(cell, monkeypatch, caplog):
@@ -419,7 +470,7 @@ def test_refusing_service_makes_the_run_offline(cell, monkeypatch, caplog):
 
     monkeypatch.setattr(wandb, "init", refuse)
     monkeypatch.setattr(wandb_run, "reason_to_stay_offline", lambda mode: None)
-    study(cell, TrackingSettings(group="sweep-1"))
+    study(cell, TrackingSettings(sweep="sweep-1"))
     check_run(cell)
     (line,) = said(caplog)
     assert line.startswith("Weights & Biases: offline (the service refused: 403: invalid key); upload with")

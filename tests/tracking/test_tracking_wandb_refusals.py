@@ -91,7 +91,7 @@ def test_a_service_that_refuses_is_found_at_once_and_the_run_is_offline(tmp_path
     with misbehaving(kind) as (address, asked):
         monkeypatch.setenv("WANDB_BASE_URL", address)
         began = time.monotonic()
-        study(cells(tmp_path)[0], TrackingSettings(group="sweep-1"))
+        study(cells(tmp_path)[0], TrackingSettings(sweep="sweep-1"))
         assert len(asked) == 1
         assert time.monotonic() - began < 20
     check_run(cells(tmp_path)[0])
@@ -106,7 +106,7 @@ def test_a_service_that_knows_the_user_and_takes_no_run_costs_one_attempt_and_no
     with misbehaving((200, json.dumps(VIEWER).encode()), refusal) as (address, asked):
         monkeypatch.setenv("WANDB_BASE_URL", address)
         for cell in cells(tmp_path):
-            study(cell, TrackingSettings(group="sweep-1"))
+            study(cell, TrackingSettings(sweep="sweep-1"))
             tries = len(asked)
         assert len(asked) == tries
     for cell in cells(tmp_path):
@@ -121,7 +121,7 @@ def test_a_command_asks_once_for_all_its_cells(monkeypatch, caplog, tmp_path):
         monkeypatch.setenv("WANDB_BASE_URL", address)
         wandb_service.settle_offline("auto", "runs")
         for cell in cells(tmp_path):
-            study(cell, TrackingSettings(group="sweep-1"))
+            study(cell, TrackingSettings(sweep="sweep-1"))
         assert len(asked) == 1
     (line,) = said(caplog)
     assert line.endswith("HTTP 500); upload with: wandb sync runs/*/*/wandb runs/.sweeps/wandb")

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from PIL import Image
 from test_tracking_wandb import no_key, said  # noqa: F401 (no_key is a fixture)
-from wandb_reader import offline_runs, read_run
+from wandb_reader import ended_run, offline_runs
 
 from fairloop.catalogue import catalogue
 from fairloop.measures.measurement import Measurement
@@ -19,7 +19,7 @@ from fairloop.tracking.settings import TrackingSettings
 from fairloop.tracking.store import Cell
 from fairloop.tracking.wandb_sweep import comparison, log_sweep, sweep_id
 
-OFFLINE = TrackingSettings(mode="offline", group="sweep-1")
+OFFLINE = TrackingSettings(mode="offline", sweep="sweep-1")
 
 
 def config(level: float, *strategies: str, rank: int = 8) -> dict:
@@ -93,9 +93,9 @@ def test_a_sweep_is_one_run_that_the_same_command_continues(cells, tmp_path, cap
     files = [picture, numbers, tmp_path / "report.html"]
     log_sweep(OFFLINE, cells, catalogue(), files)
     place = tmp_path / "runs" / ".sweeps"
-    run = read_run(place)
+    run = ended_run(place)
     assert (run.run_id, run.name) == (sweep_id(cells), "recursion: 4 cells")
-    assert (run.group, run.job_type, run.tags) == ("sweep-1", "sweep", ["sweep", "recursion"])
+    assert (run.config["sweep"], run.job_type, run.tags) == ("sweep-1", "sweep", ["sweep", "recursion"])
     assert run.config["cells"] == sorted(cell.key for cell in cells)
     (row,) = run.history
     table = run.table(row, "cells")
@@ -115,11 +115,11 @@ def test_a_sweep_is_one_run_that_the_same_command_continues(cells, tmp_path, cap
     assert said(caplog)[-1] == f"Weights & Biases: the sweep's table; upload with: wandb sync {place / 'wandb'}"
 
     log_sweep(OFFLINE, cells[::-1][::-1], catalogue(), files)  # nothing new: nothing is logged
-    assert read_run(place).folder == run.folder
+    assert ended_run(place).folder == run.folder
     time.sleep(1.1)  # W&B names its folders by the second
     (tmp_path / "runs" / "recursion" / cells[2].key / "status.json").unlink()
     log_sweep(OFFLINE, cells, catalogue(), files)
-    again = read_run(place)  # still one run
+    again = ended_run(place)  # still one run
     assert (again.run_id, again.summary["cells/failed"]) == (run.run_id, 0)
     assert again.folder != run.folder
 
@@ -180,6 +180,6 @@ def test_the_sweep_file_drives_the_program_through_every_cell(tmp_path, monkeypa
         assert words[:2] == ["env", "fairloop"]
         with composition.composer():
             (job,) = jobs_of([[*words[2:], f"runs_dir={tmp_path}"]])
-        assert job.configuration.tracking.group == "fairloop-mitigations"
+        assert job.configuration.tracking.sweep == "fairloop-mitigations"
         keys.add(job.cell.key)
     assert len(keys) == 15

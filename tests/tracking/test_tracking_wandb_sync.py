@@ -49,10 +49,10 @@ def synced(service: Service, *folders: Path) -> str:
 def check_served(service: Service, cell: Cell) -> None:
     run = service.runs[cell.key]
     settings = run.settings
-    assert (settings["project"], settings["groupName"], settings["jobType"]) == ("fairloop", "sweep-1", "recursion")
-    assert settings["displayName"] == "gemma low"
-    assert settings["tags"] == ["gemma", "none"]
-    assert run.config["cell"] == cell.key
+    assert (settings["project"], settings["groupName"], settings["jobType"]) == ("fairloop", "gemma low", "recursion")
+    assert settings["displayName"] == "gemma low seed 1"
+    assert settings["tags"] == ["gemma", "seed:1"]
+    assert (run.config["cell"], run.config["sweep"]) == (cell.key, "sweep-1")
     rows = [row for row in run.history if "generation" in row]
     assert [(row["generation"], row["rule/net_stereotype_rate"]) for row in rows] == [(0, 0), (1, 0.1), (2, 0.2)]
     assert [row["_step"] for row in rows] == [0, 1, 2]
@@ -95,7 +95,7 @@ def test_syncing_sends_history_summary_tables_and_artifacts_once(service, tmp_pa
     for cell in cells:
         check_served(service, cell)
     sweep = service.runs[sweep_id(cells)]
-    assert (sweep.settings["jobType"], sweep.settings["groupName"]) == ("sweep", "sweep-1")
+    assert (sweep.settings["jobType"], sweep.config["sweep"]) == ("sweep", "sweep-1")
     table = json.loads(sweep.files[sweep.history[0]["cells"]["path"]])
     assert [row[table["columns"].index("cell")] for row in table["data"]] == [cell.key for cell in cells]
     uploads = len(service.uploads)
@@ -136,7 +136,7 @@ ONLINE = """
     import test_tracking_wandb as t
     cell = t.Cell.open({runs!r}, "recursion", {{"seed": 1}}, {{"seed": 1}})
     try:
-        t.study(cell, t.TrackingSettings(mode="online", group="sweep-1"), fail_at={fail_at})
+        t.study(cell, t.TrackingSettings(mode="online", sweep="sweep-1"), fail_at={fail_at})
     except RuntimeError:
         pass
 """

@@ -6,6 +6,7 @@ behind a header of seven bytes. `read_run(folder)` takes a cell's folder, its `w
 
 import json
 import struct
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,12 +30,24 @@ class OfflineRun:
     summary: dict[str, Any] = field(default_factory=dict)
     step_metrics: dict[str, str] = field(default_factory=dict)
     goals: dict[str, str] = field(default_factory=dict)
+    hidden: set[str] = field(default_factory=set)
+    system: list[dict[str, float]] = field(default_factory=list)
+    command: list[str] = field(default_factory=list)
+    commit: str = ""
+    files: list[str] = field(default_factory=list)
     sweep_id: str = ""
     artifacts: list[dict[str, Any]] = field(default_factory=list)
     exit_code: int | None = None
 
     def series(self, metric: str) -> list[tuple[int, Any]]:
         return [(row["generation"], row[metric]) for row in self.history if metric in row]
+
+    def measures(self) -> dict[tuple[str, int | None], dict[str, Any]]:
+        """The table of measures with their intervals, by metric and generation."""
+        (row,) = [row for row in self.history if "measures" in row]
+        table = self.table(row, "measures")
+        rows = [dict(zip(table["columns"], line, strict=True)) for line in table["data"]]
+        return {(one["metric"], one["generation"]): one for one in rows}
 
     def artifact(self, name: str, alias: str = "latest") -> dict[str, Any]:
         """The one artifact of the run with this name and alias."""
@@ -56,6 +69,14 @@ def read_run(folder: Path) -> OfflineRun:
     run = OfflineRun(run_folder)
     for record in records(log):
         _take(run, record)
+    return run
+
+
+def ended_run(folder: Path, seconds: float = 20.0) -> OfflineRun:
+    """The run when its log is whole: W&B's own process writes the last of it after `finish` has returned."""
+    deadline = time.monotonic() + seconds
+    while (run := read_run(folder)).exit_code is None and time.monotonic() < deadline:
+        time.sleep(0.05)
     return run
 
 
@@ -114,6 +135,14 @@ def _take(run: OfflineRun, record: Any) -> None:
         name = record.metric.name or record.metric.glob_name
         run.step_metrics[name] = record.metric.step_metric
         run.goals[name] = {1: "minimize", 2: "maximize"}.get(record.metric.goal, "")
+        run.hidden |= {name} if record.metric.options.hidden else set()
+    elif kind == "stats":
+        run.system.append({item.key: float(json.loads(item.value_json)) for item in record.stats.item})
+    elif kind == "environment" and record.environment.program:
+        run.command = [record.environment.program, *record.environment.args]
+        run.commit = record.environment.git.commit
+    elif kind == "files":
+        run.files += [one.path for one in record.files.files]
     elif kind == "exit":
         run.exit_code = record.exit.exit_code
     artifact = None

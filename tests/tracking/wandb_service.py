@@ -69,6 +69,7 @@ class Service:
         self.uploads: list[str] = []
         self.operations: list[str] = []
         self.views: list[dict[str, Any]] = []
+        self.listed: list[dict[str, Any]] = []
         self.stall_after: int | None = None
         self.stalled = threading.Event()
         self.release = threading.Event()
@@ -205,6 +206,9 @@ class Service:
         viewer = {"id": "VQ==", "name": "me", "username": "me", "email": "", "admin": False, "flags": "{}"}
         return {"viewer": {**viewer, "entity": "lab", "deletedAt": None, "apiKeys": keys, "teams": keys}}
 
+    def _GetDefaultEntity(self, _: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        return {"viewer": {"id": "VQ==", "entity": "lab"}}
+
     def _GetProjects(self, given: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         project = {"__typename": "Project", "id": "UA==", "name": "fairloop", "entityName": given["entity"]}
         node = {**project, "createdAt": "2026-01-01T00:00:00Z", "isBenchmark": False, "user": None}
@@ -214,6 +218,30 @@ class Service:
     def _ProjectInternalId(self, given: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         found = given["projectName"] == "fairloop"
         return {"project": {"id": "UA==", "internalId": "UHJvamVjdA=="} if found else None}
+
+    def _Runs(self, given: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        """The runs of a job type and a sweep, of those that were put into `listed`."""
+        asked = json.loads(given["filters"])
+        found = [
+            (run, number)
+            for number, run in enumerate(self.listed)
+            if run["jobType"] == asked["jobType"]
+            and run["config"].get("sweep") == asked.get("config.sweep", run["config"].get("sweep"))
+        ]
+        empty = {"summaryMetrics": "{}", "systemMetrics": "{}", "tags": [], "state": "finished", "sweepName": None}
+        nodes = [
+            {
+                **dict.fromkeys(("description", "notes", "commit", "heartbeatAt", "group", "historyKeys")),
+                **{"id": f"r{number}", "name": f"r{number}", "displayName": f"r{number}", "projectId": "1"},
+                **{"readOnly": False, "createdAt": "2026-01-01T00:00:00Z", "historyLineCount": 0},
+                **{**empty, "user": {"name": "me", "username": "me"}, "jobType": run["jobType"]},
+                "config": json.dumps({key: {"value": value} for key, value in run["config"].items()}),
+            }
+            for run, number in found
+        ]
+        edges = [{"node": node, "cursor": node["id"]} for node in nodes]
+        runs = {"edges": edges, "pageInfo": {"endCursor": None, "hasNextPage": False}}
+        return {"project": {"internalId": "1", "runCount": len(edges), "readOnly": False, "runs": runs}}
 
     def _upsertView(self, given: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         self.views.append({**given, "spec": json.loads(given["spec"])})

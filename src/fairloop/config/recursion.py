@@ -45,10 +45,5 @@ class RecursionSettings(MetricStudySettings):
         """Generator and mitigation."""
         return {"model_name": cell.model.name, "strategies": cell.strategies}
 
-    def run_name(self, cell: Choices) -> str:
-        """Return the name of the cell's run, with the level."""
-        names = " ".join(self.names(cell).values())
-        return f"{names} level {cell.initial_bias.level:g} seed {cell.seed}"
-
 
 STUDY = RecursionSettings

@@ -75,10 +75,6 @@ class StudySettings(Settings):
         """Return the names of the choices by which runs are grouped and found."""
         return {}
 
-    def run_name(self, cell: Choices) -> str:
-        """Return the name of the cell's run."""
-        return f"{' '.join(self.names(cell).values())} seed {cell.seed}"
-
 
 @cache
 def studies() -> dict[str, type[StudySettings]]:

@@ -32,7 +32,7 @@ def command(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "other", metavar="B", nargs="?", help="a second one to compare: cells by folder or key, sweeps by runs folder"
     )
-    parser.add_argument("--group", help="with wandb:ENTITY/PROJECT: only the runs of this sweep")
+    parser.add_argument("--sweep", help="with wandb:ENTITY/PROJECT: only the runs of this sweep (tracking.sweep)")
     parser.add_argument("--out", metavar="DIR", help="the report's folder (default: RUNS_DIR/report)")
     parser.add_argument(
         "--cell",
@@ -48,12 +48,12 @@ def command(arguments: Sequence[str]) -> int:
         "LaTeX tables of what a paper shows (default: screen)",
     )
     options = parser.parse_args(arguments)
-    if options.group and not options.source.startswith(PROJECT):
-        raise UserError.of("--group", options.group, f"goes with {PROJECT}ENTITY/PROJECT")
+    if options.sweep and not options.source.startswith(PROJECT):
+        raise UserError.of("--sweep", options.sweep, f"goes with {PROJECT}ENTITY/PROJECT")
     if options.source.startswith(PROJECT):
         from fairloop.report.wandb.read import copy_project
 
-        options.source = str(copy_project(options.source.removeprefix(PROJECT), options.group))
+        options.source = str(copy_project(options.source.removeprefix(PROJECT), options.sweep))
     if options.other is not None:
         if options.cell:
             raise UserError.of("--cell", options.cell[0], "goes with one RUNS_DIR; name the two cells as A and B")

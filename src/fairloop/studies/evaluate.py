@@ -40,7 +40,7 @@ def run(configuration: Configuration, cell: Cell, tracker: Tracker) -> None:
     for line in [*outcome["notes"], *skipped_lines(outcome["skipped"], scores.folder / OUTCOME_FILE)]:
         console.say(line)
     tracker.use_model(configuration.plm.path)
-    tracker.log_scores(measured, _rows(scores.folder / ITEMS_FILE), outcome["skipped"])
+    tracker.log_scores(measured, {"items": _rows(scores.folder / ITEMS_FILE), "skipped": outcome["skipped"]})
     cell.write_results({None: measured})
     tracker.finish("complete", json.loads((cell.folder / "result.json").read_text()))
 

@@ -294,13 +294,13 @@ class FairGender(Script):
         after: dict[str, Stage],
         model: Stage | None,
     ) -> None:
-        """Write the cell's results and log them: step 0 is the untouched PLM, step 1 the debiased one."""
+        """Write the cell's results and log them: those of the untouched PLM have their names with `before/`."""
         measured = [[one for stage in stages.values() for one in read_measures(stage)] for stages in (before, after)]
+        both = [*_renamed(measured[0]), *measured[1]]
         table = pairs.folder / PAIRS_FILE if pairs is not None else None
         rows = [_flat(row) for row in load_pairs(table)] if table is not None else []
         self.tracker.use_model(self.plm.path)
-        self.tracker.log_generation(0, measured[0], rows)
-        self.tracker.log_generation(1, measured[1])
+        self.tracker.log_scores(both, {"pairs": rows})
         if table is not None:
             self.tracker.log_dataset("pairs", table)
         if model is not None:
@@ -311,7 +311,7 @@ class FairGender(Script):
         for stage in (*before.values(), *after.values()):
             _say_skipped(stage)
         counted = pair_counts(load_pairs(table)) if table is not None else []
-        self.cell.write_results({None: [*_renamed(measured[0]), *counted, *measured[1]]})
+        self.cell.write_results({None: [*both[: len(measured[0])], *counted, *measured[1]]})
         self.tracker.finish("complete", json.loads((self.cell.folder / "result.json").read_text()))
 
     # --- what the stages share --------------------------------------------------------------------------------------

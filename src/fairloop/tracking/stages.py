@@ -71,6 +71,16 @@ def stage_identity(name: str, inputs: Sequence[Stage], settings: dict[str, Any] 
     return identity
 
 
+def read_stage(
+    folder: Path, name: str, inputs: Sequence[Stage] = (), settings: dict[str, Any] | None = None
+) -> Stage | None:
+    """Return the finished stage kept in `folder`; None if none is there, it is damaged, or it was made in another way.
+
+    Arguments as of `obtain`.
+    """
+    return _read(folder, stage_identity(name, inputs, settings))
+
+
 def obtain(
     folder: Path, name: str, compute: Compute, inputs: Sequence[Stage] = (), settings: dict[str, Any] | None = None
 ) -> Stage:

@@ -42,13 +42,14 @@ from fairloop.files import (
     writing,
 )
 from fairloop.tracking.results import Results, metrics_csv, result_json
-from fairloop.tracking.stages import Compute, Stage, obtain, obtain_shared, stage_identity
+from fairloop.tracking.stages import Compute, Stage, obtain, obtain_shared, read_stage, stage_identity
 
 LOCK_FILE = ".lock"
 STATUS_FILE = "status.json"
 SHARED_FOLDER = ".stages"
 CONFIG_FILE = "config.yaml"
 DECIDING_FILE = "deciding.json"
+ENVIRONMENT_FILE = "environment.json"
 RESULT_FILES = ("metrics.csv", "result.json")
 SEALED_FILES = (CONFIG_FILE, DECIDING_FILE, *RESULT_FILES)
 KEY_LENGTH = 16  # hex digits: 64 bits, so that 100,000 cells share a key with probability 3e-10
@@ -127,6 +128,10 @@ def is_complete(folder: Path) -> bool:
     return record.get("status") == "complete" and not broken(folder, record)
 
 
+class IncompleteError(Exception):
+    """A finished cell that is only read does not hold what is asked for."""
+
+
 @dataclass
 class Cell:
     """One point of a sweep: its folder, its name, and its stages in the order in which the study asks for them.
@@ -142,6 +147,7 @@ class Cell:
     _position: int = field(default=0, init=False, repr=False)
     _scratch: Path | None = field(default=None, init=False, repr=False)
     _finished: bool = field(default=False, init=False, repr=False)
+    _reads: bool = field(default=False, init=False, repr=False)
     _numerics: set[str] = field(default_factory=set, init=False, repr=False)
 
     @classmethod
@@ -211,6 +217,11 @@ class Cell:
         self._position += 1
         label = f"{self._position:02d}-{name}"
         place = self.folder / "stages" / label
+        if self._reads:
+            kept = read_stage(place, name, inputs, settings)
+            if kept is None:
+                raise IncompleteError(f"{place} is not kept as it is asked for")
+            return kept
         digest = digest_text(canonical_json(stage_identity(name, inputs, settings)))[:KEY_LENGTH]
         home = self.folder.parents[1] / SHARED_FOLDER / f"{name}-{digest}"
         self._scratch = home / "scratch" if shared else self.folder / "scratch" / f"{label}-{digest}"
@@ -256,9 +267,24 @@ class Cell:
         Args:
             results: the measures of each generation, in the order they are to stand in; the cell's own under None.
         """
+        if self._reads:
+            return
         write_text(self.folder / "metrics.csv", metrics_csv(results))
         write_text(self.folder / "result.json", result_json(results))
         self._finished = True
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Let the study of a finished cell read its stages again: nothing is computed and nothing is written.
+
+        Raises:
+            IncompleteError: the study asks for a stage that is not kept, or was made in another way.
+        """
+        self._position, self._reads = 0, True
+        try:
+            yield
+        finally:
+            self._reads = False
 
     @contextmanager
     def _lock(self) -> Iterator[bool]:
@@ -293,7 +319,7 @@ class Cell:
 
         Of a link only the link is removed; one to a folder, in place of a folder, is the user's way to another disk.
         """
-        files = [self.folder / name for name in (STATUS_FILE, "environment.json", *SEALED_FILES)]
+        files = [self.folder / name for name in (STATUS_FILE, ENVIRONMENT_FILE, *SEALED_FILES)]
         folders = [self.folder / "stages", self.folder / "scratch", self.folder.parents[1] / SHARED_FOLDER]
         for place in [path for path in files if path.is_dir()] + [path for path in folders if not path.is_dir()]:
             if os.path.lexists(place):
@@ -317,7 +343,7 @@ class Cell:
         try:
             write_text(self.folder / CONFIG_FILE, yaml.safe_dump(self.config, sort_keys=False, allow_unicode=True))
             write_text(self.folder / DECIDING_FILE, canonical_json(self.deciding) + "\n")
-            write_json(self.folder / "environment.json", environment())
+            write_json(self.folder / ENVIRONMENT_FILE, environment())
             self._write_status("running", started=_now())
         except OSError as error:
             raise _unusable(self.folder, error) from error
@@ -329,7 +355,7 @@ class Cell:
 
         shutil.rmtree(self.folder / "scratch", ignore_errors=True)
         # The fingerprint is known only now: it takes torch, which the first stage that needs it loads.
-        write_json(self.folder / "environment.json", {**environment(), "numerics": numerics.fingerprint()})
+        write_json(self.folder / ENVIRONMENT_FILE, {**environment(), "numerics": numerics.fingerprint()})
         self._write_status("complete", ended=_now(), seal=_seal(self.folder), numerics=sorted(self._numerics))
 
     def _fail(self, error: BaseException, *, is_new: bool) -> None:

@@ -25,15 +25,13 @@ from typing import Any, Literal
 
 from fairloop.errors import Fault
 from fairloop.files import write_json
-from fairloop.measures.catalogue import Catalogue
+from fairloop.measures.catalogue import DISTANCE, Catalogue
 from fairloop.measures.measurement import Measurement
 from fairloop.tracking.curves import CURVES_FILE, read_curves
-from fairloop.tracking.results import measurements_of
 from fairloop.tracking.settings import TrackingSettings
 from fairloop.tracking.store import RESULT_FILES, SEALED_FILES, Cell
 from fairloop.tracking.wandb_artifacts import Artifacts, debiased_model, use
 from fairloop.tracking.wandb_service import (
-    NOT_USED,
     OFFLINE_ASKED,
     ONLINE,
     SAID,
@@ -42,13 +40,25 @@ from fairloop.tracking.wandb_service import (
     end_streams,
     in_one_line,
     is_first_rank,
-    quiet_settings,
+    reason_not_to_track,
     reason_to_stay_offline,
+    run_settings,
 )
-from fairloop.tracking.wandb_values import csv_table, define, goal_of, numbers, table
+from fairloop.tracking.wandb_values import csv_table, define, goal_of, interval_rows, last_intervals, numbers, table
 
 SCORES = "scores"
 """The artifact, and its type, that carries a cell's configuration, measures and results."""
+
+MEASURES = "measures"
+"""The table of a cell's measures with their intervals."""
+
+DELETED, DELETED_FILE = "previously created and deleted", "deleted.json"
+"""What the service says of the id of a run that was deleted there, and where a cell counts such runs."""
+
+MOST_DELETED = 20
+
+LONGEST_TAG, LONGEST_GROUP = 64, 128
+"""Characters that the service takes."""
 
 _log = logging.getLogger("fairloop.tracking")
 
@@ -74,12 +84,9 @@ class Tracker:
         """Log a generation: measures with intervals, tables of sentences and of rejected texts, its corpus."""
 
     def log_scores(
-        self,
-        measurements: Sequence[Measurement],
-        items: Sequence[Mapping[str, Any]] = (),
-        skipped: Sequence[Mapping[str, Any]] = (),
+        self, measurements: Sequence[Measurement], tables: Mapping[str, Sequence[Mapping[str, Any]]] | None = None
     ) -> None:
-        """Log measures of the whole cell with their intervals, the table of items behind them and of skipped ones."""
+        """Log measures of the whole cell with their intervals, and the tables behind them by name; empty ones not."""
 
     def log_dataset(
         self,
@@ -129,6 +136,7 @@ def tracked(
     *,
     tags: Sequence[str] = (),
     name: str | None = None,
+    group: str | None = None,
 ) -> Iterator[Tracker]:
     """Yield the tracker of a cell that this process holds, and end its run when the block ends or raises.
 
@@ -139,8 +147,9 @@ def tracked(
         catalogue: what is known of measures.
         tags: the choices by which runs are found, such as the names of the model and the mitigation.
         name: what the run is called in tables; the cell's key if not given.
+        group: what it shares with the runs that differ in the seed alone; the study's name if not given.
     """
-    tracker = _tracker(settings, cell, choices, catalogue, tags, name)
+    tracker = _tracker(settings, cell, choices, catalogue, tags, name or cell.key, group or cell.study)
     try:
         yield tracker
     except BaseException:
@@ -149,36 +158,19 @@ def tracked(
     tracker.finish("complete")
 
 
-def track_finished(settings: TrackingSettings, cell: Cell, catalogue: Catalogue) -> None:
-    """Log the result of a cell that was finished before to the run of a `wandb agent`; nothing without an agent.
-
-    A sweep may ask for a cell that the store has. Nothing is computed then, and without this the agent's run would
-    count as crashed.
-    """
-    if agents_run() is None:
-        return
-    result = json.loads((cell.folder / "result.json").read_text(encoding="utf-8"))
-    tracker = _tracker(settings, cell, cell.config, catalogue, [cell.study], None)
-    for generation, measured in measurements_of((cell.folder / "metrics.csv").read_text(encoding="utf-8")).items():
-        if generation is None:
-            tracker.log_scores(measured)
-        else:
-            tracker.log_generation(generation, measured)
-    tracker.finish("complete", result)
-
-
 def _tracker(
     settings: TrackingSettings,
     cell: Cell,
     choices: Mapping[str, Any],
     catalogue: Catalogue,
     tags: Sequence[str],
-    name: str | None,
+    name: str,
+    group: str,
 ) -> Tracker:
     if not is_first_rank():
         return Tracker()  # the process of rank 0 tracks the cell
-    if settings.mode == "none":
-        _log.log(logging.DEBUG if SETTLED in os.environ else logging.INFO, "Weights & Biases: %s", NOT_USED)
+    if (unused := reason_not_to_track(settings.mode)) is not None:
+        _log.log(logging.DEBUG if SETTLED in os.environ else logging.INFO, "Weights & Biases: %s", unused)
         return Tracker()
     if agents_run() is not None:
         if _agents_cell not in ([], [cell.key]):
@@ -186,7 +178,7 @@ def _tracker(
             return Tracker()
         _agents_cell[:] = [cell.key]
     why_offline = reason_to_stay_offline(settings.mode)
-    tracker = WandbTracker(cell, settings, dict(choices), catalogue, tuple(tags), name or cell.key)
+    tracker = WandbTracker(cell, settings, dict(choices), catalogue, tuple(dict.fromkeys(tags)), name, group)
     tracker.start(why_offline)
     return tracker
 
@@ -201,12 +193,14 @@ class WandbTracker(Tracker):
     catalogue: Catalogue
     tags: tuple[str, ...]
     name: str
+    group: str
     _run: Any = field(default=None, init=False, repr=False)
     _online: bool = field(default=False, init=False, repr=False)
     _journal: list[str] = field(default_factory=list, init=False, repr=False)
     _reached: float = field(default=-1, init=False, repr=False)
     _curves: dict[str, float] = field(default_factory=dict, init=False, repr=False)  # the last step of each
     _defined: set[str] = field(default_factory=set, init=False, repr=False)
+    _measures: list[dict[str, Any]] = field(default_factory=list, init=False, repr=False)
     _artifacts: Artifacts = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -219,20 +213,15 @@ class WandbTracker(Tracker):
         if SETTLED in os.environ:
             level = logging.DEBUG
         if why_offline is None:
-            before = set(self._folder.glob("run-*"))
-            try:
-                self._begin("online")
+            refused = self._begin_online()
+            if refused is None:
                 _log.log(logging.DEBUG if os.environ.get(SAID) else logging.INFO, "%s, %s", ONLINE, self._run.url)
                 if SAID in os.environ:  # of a sweep one run is enough: it leads to the others
                     os.environ[SAID] = "1"
                 return
-            except Exception as error:
-                why_offline = f"the service refused: {in_one_line(error)}"
-                end_streams()
-                for half_begun in set(self._folder.glob("run-*")) - before:
-                    shutil.rmtree(half_begun, ignore_errors=True)
-                os.environ[SETTLED] = why_offline  # it would take as long to refuse the next cell
-                level = logging.WARNING
+            why_offline = f"the service refused: {refused}"
+            os.environ[SETTLED] = why_offline  # it would take as long to refuse the next cell
+            level = logging.WARNING
         self._guarded(lambda: self._begin("offline"), begun=False)
         if self._run is not None:
             _log.log(
@@ -249,6 +238,7 @@ class WandbTracker(Tracker):
         rejected: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         """Log a generation; see `Tracker`."""
+        self._measures += interval_rows(measurements, generation)
 
         def log() -> None:
             if self._is_logged(f"generation/{generation}", generation):
@@ -266,20 +256,17 @@ class WandbTracker(Tracker):
             self.log_dataset("corpus", corpus, {"generation": generation}, f"generation-{generation}", made_from)
 
     def log_scores(
-        self,
-        measurements: Sequence[Measurement],
-        items: Sequence[Mapping[str, Any]] = (),
-        skipped: Sequence[Mapping[str, Any]] = (),
+        self, measurements: Sequence[Measurement], tables: Mapping[str, Sequence[Mapping[str, Any]]] | None = None
     ) -> None:
         """Log measures of the whole cell; see `Tracker`."""
+        self._measures += interval_rows(measurements, None)
 
         def log() -> None:
             if self._is_logged("scores"):
                 return
             row = numbers(measurements, self.catalogue)
             self._define(row, None)
-            tables = {name: table(rows) for name, rows in (("items", items), ("skipped", skipped)) if rows}
-            self._run.log({**row, **tables})
+            self._run.log({**row, **{name: table(rows) for name, rows in (tables or {}).items() if rows}})
             self._note("scores")
 
         self._guarded(log)
@@ -331,8 +318,10 @@ class WandbTracker(Tracker):
         self._guarded(log)
 
     def finish(self, status: Literal["complete", "failed"], summary: Mapping[str, float] | None = None) -> None:
-        """End the run; see `Tracker`. A second call does nothing."""
+        """End the run; see `Tracker`. A second call does nothing.
 
+        Of `summary` only measures of the whole cell are kept: the last generation's are in the summary by themselves.
+        """
         # Curves of stages that were finished before, or by another cell, were not logged while they were drawn.
         for path in sorted(self.cell.folder.glob(f"stages/*/{CURVES_FILE}")):
             for curve, step, values in read_curves(path):
@@ -340,18 +329,48 @@ class WandbTracker(Tracker):
 
         def finish() -> None:
             if status == "complete":
+                self._log_measures()
                 self._log_result()
-            final = [name for name in summary or () if "@" not in name and self.catalogue.of(name).goal]
-            self._define(final, None)
-            self._run.summary.update({**(summary or {}), "status": status})
+            final = {name: value for name, value in (summary or {}).items() if "@" not in name}
+            self._define([name for name in final if self.catalogue.of(name).goal], None)
+            self._run.summary.update({**last_intervals(self._measures, self.catalogue), **final, "status": status})
             self._run.finish(exit_code=0 if status == "complete" else 1)
             self._run = None
 
         self._guarded(finish)
 
+    def _begin_online(self) -> str | None:
+        """Begin or resume the run on the service; return why it refuses, None if it does not.
+
+        The service never takes the id of a run that was deleted there: the cell has a new run then, with the next id.
+        """
+        for _ in range(MOST_DELETED):
+            before = set(self._folder.glob("run-*"))
+            try:
+                self._begin("online")
+                return None
+            except Exception as error:
+                refused = in_one_line(error)
+                end_streams()
+                for half_begun in set(self._folder.glob("run-*")) - before:
+                    shutil.rmtree(half_begun, ignore_errors=True)
+            if DELETED not in refused or agents_run() is not None:
+                break
+            _log.warning("Weights & Biases: the run %s was deleted on the service: a new one is begun", self._run_id)
+            write_json(self._folder / DELETED_FILE, self._deleted + 1)
+        return refused
+
     @property
     def _run_id(self) -> str:
-        return agents_run() or self.cell.key
+        return agents_run() or (f"{self.cell.key}-{self._deleted + 1}" if self._deleted else self.cell.key)
+
+    @property
+    def _deleted(self) -> int:
+        """How many runs of this cell are known to have been deleted on the service."""
+        try:
+            return int(json.loads((self._folder / DELETED_FILE).read_bytes()))
+        except (OSError, ValueError, TypeError):
+            return 0
 
     @property
     def _folder(self) -> Path:
@@ -360,7 +379,8 @@ class WandbTracker(Tracker):
     @property
     def _journal_file(self) -> Path:
         """What the service has of this run; a cell that several agents ask for has several runs."""
-        return self._folder / ("journal.json" if agents_run() is None else f"journal-{self._run_id}.json")
+        own = self._run_id == self.cell.key
+        return self._folder / ("journal.json" if own else f"journal-{self._run_id}.json")
 
     @property
     def _sync_folder(self) -> Path:
@@ -382,11 +402,11 @@ class WandbTracker(Tracker):
             name=self.name,
             project=self.settings.project,  # an agent's run lies where its sweep is: W&B passes over these two then
             entity=self.settings.entity,
-            group=self.settings.group or self.cell.study,
+            group=(self.settings.group or self.group)[:LONGEST_GROUP],
             job_type=self.cell.study,
-            tags=[tag[:64] for tag in self.tags if tag],
-            config={**self.choices, "cell": self.cell.key},
-            settings=quiet_settings(),
+            tags=[tag[:LONGEST_TAG] for tag in self.tags if tag],
+            config={**self.choices, "cell": self.cell.key, "sweep": self.settings.sweep or self.cell.study},
+            settings=run_settings(self.settings),
         )
         self._run.define_metric("generation")
         last = self._run.summary.get("generation")
@@ -395,7 +415,7 @@ class WandbTracker(Tracker):
     def _define(self, names: Iterable[str], step: str | None) -> None:
         for name in names:
             if name not in self._defined:
-                define(self._run, name, goal_of(name, self.catalogue), step)
+                define(self._run, name, goal_of(name, self.catalogue), step, hidden=name.endswith(DISTANCE))
                 self._defined.add(name)
 
     def _log_artifact(
@@ -409,6 +429,12 @@ class WandbTracker(Tracker):
             self._note(f"{kind}/{name}/{alias}")
 
         self._guarded(log)
+
+    def _log_measures(self) -> None:
+        """Log every measure with its interval and n, as one table: as numbers they would have a panel each."""
+        if self._measures and not self._is_logged(MEASURES):
+            self._run.log({MEASURES: table(self._measures)})
+            self._note(MEASURES)
 
     def _log_result(self) -> None:
         """Log what the cell's folder says of it: what a report needs, wherever it is made."""

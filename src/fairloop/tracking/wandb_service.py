@@ -12,13 +12,15 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
+from fairloop.tracking.settings import TrackingSettings
+
 SERVICE = "https://api.wandb.ai"
 REACH_SECONDS = 5.0
 INIT_SECONDS = 30.0
 FINISH_SECONDS = 120.0
 ONLINE = "Weights & Biases: online"
 OFFLINE_ASKED = "tracking.mode=offline"
-NOT_USED = "not used (tracking.mode=none)"
+NOT_USED = "not used"
 MOST_ANSWERED = 65_536
 
 SETTLED = "FAIRLOOP_WANDB_OFFLINE"
@@ -35,16 +37,27 @@ def settle_offline(mode: str, runs_dir: str) -> None:
     os.environ[SAID] = ""
     if agents_run() is not None:
         return
-    reason = NOT_USED if mode == "none" else reason_to_stay_offline(mode)
+    unused = reason_not_to_track(mode)
+    reason = unused or reason_to_stay_offline(mode)
     if reason is None:
         return
     os.environ[SETTLED] = reason
-    if reason == NOT_USED:
-        _log.info("Weights & Biases: %s", NOT_USED)
+    if unused is not None:
+        _log.info("Weights & Biases: %s", unused)
         return
     places = f"{runs_dir}/*/*/wandb {runs_dir}/.sweeps/wandb"
     level = logging.INFO if reason == OFFLINE_ASKED else logging.WARNING
     _log.log(level, "Weights & Biases: offline (%s); upload with: wandb sync %s", reason, places)
+
+
+def reason_not_to_track(mode: str) -> str | None:
+    """Return why nothing at all is written for Weights & Biases, None if something is.
+
+    `WANDB_MODE=disabled` is the switch of W&B itself, and goes before `tracking.mode`.
+    """
+    if os.environ.get("WANDB_MODE") == "disabled":
+        return f"{NOT_USED} (WANDB_MODE=disabled)"
+    return f"{NOT_USED} (tracking.mode=none)" if mode == "none" else None
 
 
 def reason_to_stay_offline(mode: str) -> str | None:
@@ -55,7 +68,7 @@ def reason_to_stay_offline(mode: str) -> str | None:
     """
     if mode == "offline":
         return OFFLINE_ASKED
-    if mode == "auto" and os.environ.get("WANDB_MODE") in ("offline", "dryrun", "disabled"):
+    if mode == "auto" and os.environ.get("WANDB_MODE") in ("offline", "dryrun"):
         return f"WANDB_MODE={os.environ['WANDB_MODE']}"
     if SETTLED in os.environ:
         return os.environ[SETTLED]
@@ -117,8 +130,11 @@ def agents_run() -> str | None:
     return os.environ.get("WANDB_RUN_ID") if os.environ.get("WANDB_SWEEP_ID") else None
 
 
-def quiet_settings() -> Any:
-    """Return the settings of a run: no console, no statistics of the machine, bounded waiting."""
+def run_settings(chosen: TrackingSettings, *, of_a_cell: bool = True) -> Any:
+    """Return the settings of a run: no console, no code, no host name, bounded waiting, and what was chosen to be kept.
+
+    A run that is not of a cell is over at once: it has no load to show, and nothing to be installed for.
+    """
     import wandb
 
     return wandb.Settings(
@@ -126,11 +142,11 @@ def quiet_settings() -> Any:
         console="off",
         save_code=False,
         disable_code=True,
-        disable_git=True,
         host="",
-        x_disable_stats=True,
-        x_disable_machine_info=True,
-        x_save_requirements=False,
+        disable_git=not chosen.git,
+        x_disable_stats=not (chosen.system_metrics and of_a_cell),
+        x_disable_machine_info=not chosen.command,
+        x_save_requirements=chosen.packages and of_a_cell,
         init_timeout=INIT_SECONDS,
         finish_timeout=FINISH_SECONDS,
     )

@@ -1,4 +1,4 @@
-"""The sweep's own run: one table that compares all its cells, beside the runs of the cells in their group.
+"""The sweep's own run: one table that compares all its cells, found by the same `sweep` as their runs.
 
 The run's id is derived from the sweep's cells, so that the same command continues the same run; what a sweep has
 nothing new to tell is not logged again. As with a cell's run, no error of W&B fails the command.
@@ -22,8 +22,9 @@ from fairloop.tracking.wandb_service import (
     agents_run,
     in_one_line,
     is_first_rank,
-    quiet_settings,
+    reason_not_to_track,
     reason_to_stay_offline,
+    run_settings,
 )
 from fairloop.tracking.wandb_values import csv_table, define, goal_of, table
 
@@ -48,7 +49,7 @@ def log_sweep(
         catalogue: what is known of measures.
         files: the report's files: PNG files become images, CSV files tables, others are left alone.
     """
-    if len(cells) < 2 or settings.mode == "none" or agents_run() is not None or not is_first_rank():
+    if len(cells) < 2 or reason_not_to_track(settings.mode) or agents_run() is not None or not is_first_rank():
         return
     try:
         _log_sweep(settings, cells, catalogue, list(files))
@@ -81,7 +82,7 @@ def _log_sweep(settings: TrackingSettings, cells: Sequence[Cell], catalogue: Cat
     rows, run_id = comparison(cells, catalogue), sweep_id(cells)
     folder = cells[0].folder.parents[1] / FOLDER
     known = folder / f"{run_id}.json"
-    said = {"rows": digest_text(canonical_json(rows)), "group": _group(settings, cells)}
+    said = {"rows": digest_text(canonical_json(rows)), "sweep": _name(settings, cells)}
     if _read(known) == said:
         return
     why_offline = reason_to_stay_offline(settings.mode)
@@ -111,11 +112,11 @@ def _begin(settings: TrackingSettings, cells: Sequence[Cell], folder: Path, run_
         name=f"{' and '.join(studies)}: {len(cells)} cells",
         project=settings.project,
         entity=settings.entity,
-        group=_group(settings, cells),
+        group=settings.group or JOB_TYPE,
         job_type=JOB_TYPE,
         tags=[JOB_TYPE, *studies],
-        config={"studies": studies, "cells": sorted(cell.key for cell in cells)},
-        settings=quiet_settings(),
+        config={"studies": studies, "cells": sorted(cell.key for cell in cells), "sweep": _name(settings, cells)},
+        settings=run_settings(settings, of_a_cell=False),
     )
 
 
@@ -135,8 +136,8 @@ def _fill(run: Any, rows: Sequence[Mapping[str, Any]], catalogue: Catalogue, fil
     run.summary.update({**summary, "cells/all": len(rows)})
 
 
-def _group(settings: TrackingSettings, cells: Sequence[Cell]) -> str:
-    return settings.group or cells[0].study
+def _name(settings: TrackingSettings, cells: Sequence[Cell]) -> str:
+    return settings.sweep or cells[0].study
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

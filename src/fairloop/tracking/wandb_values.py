@@ -13,48 +13,70 @@ MOST_ROWS = 10_000
 
 
 def numbers(measurements: Sequence[Measurement], catalogue: Catalogue) -> dict[str, Any]:
-    """Return the measures as W&B keeps them: value, ends of the interval and n, each under its own name.
+    """Return the defined measures as W&B's history keeps them, each under its name.
 
     A metric with an ideal value also has its distance from it, which a W&B sweep can minimise.
     """
     row: dict[str, Any] = {}
     for measured in measurements:
-        ends = {"": measured.value, "/low": measured.low, "/high": measured.high, "/n": measured.n}
         value = number(measured.value)
-        if value is not None:
-            ends[DISTANCE] = catalogue.of(measured.metric).distance(value)
-        for end, one in ends.items():
-            plain = number(one)
-            if plain is not None:
-                row[measured.metric + end] = plain
+        if value is None:
+            continue
+        row[measured.metric] = value
+        distance = number(catalogue.of(measured.metric).distance(value))
+        if distance is not None:
+            row[measured.metric + DISTANCE] = distance
     return row
+
+
+def interval_rows(measurements: Sequence[Measurement], generation: int | None) -> list[dict[str, Any]]:
+    """Return one row for each measure: its name, generation, value, the ends of its interval, and n."""
+    return [
+        {
+            "metric": one.metric,
+            "generation": generation,
+            **{name: number(getattr(one, name)) for name in ("value", "low", "high", "n")},
+        }
+        for one in measurements
+    ]
+
+
+def last_intervals(rows: Sequence[Mapping[str, Any]], catalogue: Catalogue) -> dict[str, Any]:
+    """Return the intervals of the headline measures when they were last taken: a run's table shows them beside values.
+
+    Args:
+        rows: as of `interval_rows`, generations ascending.
+        catalogue: what is known of measures.
+    """
+    last = {row["metric"]: row for row in rows if catalogue.is_headline(row["metric"])}
+    ends = {f"{metric}/{end}": row[end] for metric, row in last.items() for end in ("low", "high")}
+    return {name: value for name, value in ends.items() if value is not None}
 
 
 def goal_of(name: str, catalogue: Catalogue) -> str:
     """Return `minimize` or `maximize` for a logged number; empty if neither is better."""
     if name.endswith(DISTANCE):
         return "minimize" if catalogue.of(name.removesuffix(DISTANCE)).goal == "ideal" else ""
-    if name.endswith(("/low", "/high", "/n")):
-        return ""
     goal = catalogue.of(name).goal
     return goal if goal in ("minimize", "maximize") else ""
 
 
-def define(run: Any, name: str, goal: str, step: str | None = None) -> None:
-    """Tell W&B of a metric: whether less or more of it is better (`goal_of`), and its step metric.
+def define(run: Any, name: str, goal: str, step: str | None = None, *, hidden: bool = False) -> None:
+    """Tell W&B of a metric: whether less or more of it is better (`goal_of`), its step metric, and if it has no panel.
 
     The public `define_metric` no longer takes a goal, but the run's record of a metric has it, W&B uploads it and the
     service reads it: this is the call beneath.
     """
     commit = getattr(run, "_metric_callback", None)
     if not goal or commit is None:
-        run.define_metric(name, step_metric=step)
+        run.define_metric(name, step_metric=step, hidden=hidden)
         return
     from wandb.proto import wandb_internal_pb2 as proto
 
     record = proto.MetricRecord(name=name)
     record.goal = getattr(proto.MetricRecord, f"GOAL_{goal.upper()}")
     record.options.defined = True
+    record.options.hidden = hidden
     if step is not None:
         record.step_metric = step
         record.options.step_sync = True

@@ -21,27 +21,28 @@ FOLDER = "runs-from-wandb"
 """Where copies go by default: `runs-from-wandb/<entity>/<project>`."""
 
 
-def read_project(project: str, group: str | None = None, folder: Path | str | None = None) -> Runs:
+def read_project(project: str, sweep: str | None = None, folder: Path | str | None = None) -> Runs:
     """Read the finished cells of a project, as `read_runs` reads those of a run store.
 
     Args:
         project: `ENTITY/PROJECT`.
-        group: the sweep whose cells to read; None for all. Each group is copied to a store of its own.
-        folder: where the copy goes; None for `runs-from-wandb/<entity>/<project>[/<group>]`.
+        sweep: the sweep whose cells to read, or the group of their runs; None for all. Each has a copy of its own.
+        folder: where the copy goes; None for `runs-from-wandb/<entity>/<project>[/<sweep>]`.
 
     Raises:
         UserError: the name is not one of a project, there is no key, or no run holds a finished cell.
         Fault: the service cannot be reached, or refuses.
     """
-    return read_runs(copy_project(project, group, folder))
+    return read_runs(copy_project(project, sweep, folder))
 
 
-def copy_project(project: str, group: str | None = None, folder: Path | str | None = None) -> Path:
+def copy_project(project: str, sweep: str | None = None, folder: Path | str | None = None) -> Path:
     """Copy the cells of a project to a run store and return its folder; arguments as of `read_project`."""
     check_project(project)
     check_service()
-    store = Path(folder) if folder else Path(FOLDER, *project.split("/"), *([_file_name(group)] if group else []))
-    filters: dict[str, Any] = {"jobType": {"$ne": JOB_TYPE}, **({"group": group} if group else {})}
+    store = Path(folder) if folder else Path(FOLDER, *project.split("/"), *([_file_name(sweep)] if sweep else []))
+    of_sweep = {"$or": [{"config.sweep": sweep}, {"group": sweep}]}
+    filters: dict[str, Any] = {"jobType": {"$ne": JOB_TYPE}, **(of_sweep if sweep else {})}
     try:
         import wandb
 

@@ -1,12 +1,17 @@
-"""A W&B report and a saved view of a sweep: grouped by mitigation, generations on the x axis, headline metrics."""
+"""W&B reports and saved views of a sweep: one section and one view for each comparison.
 
-from collections.abc import Sequence
+Runs are grouped by their condition (`fairloop.naming`), so that a line or a bar is the mean of runs that differ in the
+seed alone, and its band the standard error of that mean: never a mean over levels, models or variants.
+"""
+
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fairloop.catalogue import catalogue
 from fairloop.errors import Fault, UserError
 from fairloop.measures.catalogue import Declared, Subject
+from fairloop.naming import ABLATED, FULL
 from fairloop.packages import needs
 from fairloop.tracking.wandb_service import in_one_line
 from fairloop.tracking.wandb_sweep import JOB_TYPE
@@ -18,21 +23,26 @@ if TYPE_CHECKING:
 MOST_RUNS = 100
 """Runs that a panel shows; W&B's own default is ten."""
 
+CONDITION = "condition"
+"""The key of a run's config that holds everything but the seed."""
+
 
 @dataclass(frozen=True)
 class Layout:
-    """How the runs of a study are compared.
+    """How the runs of a study are shown.
 
     Attributes:
-        group: the key of the runs' config by which they are grouped.
         subject: what the metrics that are shown are of.
+        columns: keys of the runs' config that stand beside them.
         over: the metric on the x axis; empty for bars of the runs' final values.
-        prefix: what the same metrics are called after a mitigation's change; empty where there is none.
+        apart: the key of the config whose values are compared each for itself; empty for all runs together.
+        prefix: what the same metrics are called after a mitigation's change, or before a debiasing; empty for neither.
     """
 
-    group: str
     subject: Subject
+    columns: tuple[str, ...]
     over: str = ""
+    apart: str = ""
     prefix: str = ""
 
     @property
@@ -42,86 +52,150 @@ class Layout:
 
 
 LAYOUTS = {
-    "recursion": Layout("strategies", "corpus", "generation", "mitigated/"),
-    "fair_gender": Layout("debias_name", "plm", "generation"),
-    "evaluate": Layout("plm_name", "plm"),
+    "recursion": Layout(
+        "corpus",
+        ("model_name", "initial_bias_name", "strategies"),
+        over="generation",
+        apart="initial_bias_name",
+        prefix="mitigated/",
+    ),
+    "fair_gender": Layout("plm", ("plm_name", "debias_name", "ablation_name"), prefix="before/"),
+    "evaluate": Layout("plm", ("plm_name", "benchmark_name")),
 }
 """The studies whose sweeps are compared."""
 
 
-def sweep_view(project: str, study: str, group: str | None = None) -> "workspaces.Workspace":
-    """Return the view of a sweep, not saved yet.
+@dataclass(frozen=True)
+class Comparison:
+    """One question about a study's runs: a section of the report, and a saved view.
+
+    Attributes:
+        study: a study of `LAYOUTS`.
+        title: the question, in few words.
+        chosen: which runs, as a condition in W&B's own words beside those of study and sweep; empty for all of them.
+        sweep: the sweep (`tracking.sweep`); None for all runs of the study.
+    """
+
+    study: str
+    title: str
+    chosen: str = ""
+    sweep: str | None = None
+
+    @property
+    def layout(self) -> Layout:
+        """How its runs are shown."""
+        return LAYOUTS[self.study]
+
+    @property
+    def filters(self) -> str:
+        """The filter of its runs."""
+        return " and ".join(filter(None, [_filters(self.study, self.sweep), self.chosen]))
+
+    @property
+    def name(self) -> str:
+        """What the saved view is called."""
+        return f"Fairloop: {self.title}" + (f" ({self.sweep})" if self.sweep else "")
+
+
+def comparisons(study: str, sweep: str | None = None, apart: Iterable[str] = ()) -> list[Comparison]:
+    """Return the comparisons of a study's runs.
 
     Args:
-        project: `ENTITY/PROJECT`.
         study: a study of `LAYOUTS`.
-        group: the sweep; None for all runs of the study.
+        sweep: the sweep; None for all runs of the study.
+        apart: for `recursion` the names of the initial levels, each of which is compared for itself.
     """
+    if study == "recursion":
+        of_level = "Config('initial_bias_name') = {!r}"
+        return [Comparison(study, f"mitigations at initial bias {one}", of_level.format(one), sweep) for one in apart]
+    if study == "fair_gender":
+        method, whole = f"Config('debias_name') {{}} {ABLATED!r}", f"Config('ablation_name') = {FULL!r}"
+        return [
+            Comparison(study, "what each component of Fair-Gender buys", method.format("="), sweep),
+            Comparison(study, "debias methods", f"({method.format('!=')} or {whole})", sweep),
+        ]
+    return [Comparison(study, "PLMs on benchmarks", "", sweep)]
+
+
+def view_of(project: str, comparison: Comparison) -> "workspaces.Workspace":
+    """Return the view of a comparison, not saved yet; `project`: `ENTITY/PROJECT`."""
     import wandb_workspaces.workspaces as workspaces
 
-    layout = LAYOUTS[study]
+    layout = comparison.layout
     entity, name = project.split("/")
-    sections = [workspaces.Section("Headline metrics", panels=_panels(layout), is_open=True, pinned=True)]
-    if layout.prefix:
-        after = _panels(layout, layout.prefix)
-        sections.append(workspaces.Section("After the mitigation's change", panels=after, is_open=True))
-    chosen = [f"summary:{row.pattern}" for row in layout.metrics]
+    sections = [
+        workspaces.Section(title, panels=panels, is_open=True, pinned=place == 0)
+        for place, (title, panels) in enumerate(_sections(layout))
+    ]
+    columns = [*(f"config:{key}.value" for key in layout.columns), "config:seed.value", "run:state"]
     return workspaces.Workspace(
         entity=entity,
         project=name,
-        name=f"Fairloop {study}: {group or 'all runs'}",
+        name=comparison.name,
         sections=sections,
         settings=workspaces.WorkspaceSettings(x_axis=layout.over or "Step", max_runs=MOST_RUNS),
         runset_settings=workspaces.RunsetSettings(
-            filters=_filters(study, group),
-            groupby=[workspaces.Config(layout.group)],
-            pinned_columns=[f"config:{layout.group}.value", "config:seed.value", "run:state", *chosen],
+            filters=comparison.filters,
+            groupby=[workspaces.Config(CONDITION)],
+            pinned_columns=[*columns, *(f"summary:{row.pattern}" for row in layout.metrics)],
         ),
     )
 
 
-def sweep_report(project: str, study: str, group: str | None = None) -> "reports.Report":
-    """Return the report of a sweep, not saved yet; arguments as of `sweep_view`."""
+def report_of(
+    project: str, study: str, sweep: str | None = None, compared: Sequence[Comparison] = ()
+) -> "reports.Report":
+    """Return the report of a study's runs, not saved yet: a section for each comparison, and the table of all cells."""
     import wandb_workspaces.reports.v2 as reports
 
-    layout = LAYOUTS[study]
     entity, name = project.split("/")
-    cells = reports.Runset(
-        entity=entity,
-        project=name,
-        name="cells",
-        filters=_filters(study, group),
-        groupby=[f"config.{layout.group}"],
-    )
-    sweep = reports.Runset(entity=entity, project=name, name="sweep", filters=_filters(JOB_TYPE, group))
-    blocks = [
-        reports.H1("Headline metrics"),
-        reports.P(f"Runs are grouped by {layout.group}: the mean of each group, and its range from least to most."),
+    layout = LAYOUTS[study]
+
+    def runset(title: str, filters: str, *groups: str) -> reports.Runset:
+        return reports.Runset(entity=entity, project=name, name=title, filters=filters, groupby=list(groups))
+
+    blocks: list[object] = [
+        reports.P(
+            "Runs are grouped by their condition: everything but the seed. A line or a bar is the mean over seeds, its "
+            "band the standard error of that mean."
+        ),
         reports.UnorderedList([f"{row.title} ({row.pattern}): {in_words(row)}" for row in layout.metrics]),
-        reports.PanelGrid(runsets=[cells], panels=_panels(layout)),
     ]
-    if layout.prefix:
-        blocks += [
-            reports.H1("After the mitigation's change to the corpus"),
-            reports.PanelGrid(runsets=[cells], panels=_panels(layout, layout.prefix)),
-        ]
+    for one in compared:
+        runs = runset(one.title, one.filters, f"config.{CONDITION}")
+        blocks.append(reports.H1(one.title[:1].upper() + one.title[1:]))
+        for title, panels in _sections(layout):
+            blocks += [reports.H2(title), reports.PanelGrid(runsets=[runs], panels=panels)]
     table = reports.WeavePanelSummaryTable(table_name="cells", layout=_wide())
     blocks += [
         reports.H1("All cells"),
         reports.P("The sweep's own run: every cell with its choices, its status and its headline metrics."),
-        reports.PanelGrid(runsets=[sweep], panels=[table]),
+        reports.PanelGrid(runsets=[runset("sweep", _filters(JOB_TYPE, sweep))], panels=[table]),
         reports.H1("What differs between the runs"),
-        reports.PanelGrid(runsets=[cells], panels=[reports.RunComparer(diff_only="split", layout=_wide())]),
+        reports.PanelGrid(
+            runsets=[runset("cells", _filters(study, sweep), f"config.{CONDITION}")],
+            panels=[reports.RunComparer(diff_only="split", layout=_wide())],
+        ),
     ]
-    title = f"Fairloop {study}: {group or 'all runs'}"
+    title = f"Fairloop {study}: {sweep or 'all runs'}"
     return reports.Report(project=name, entity=entity, title=title[:128], blocks=blocks, width="fluid")
 
 
-def save(project: str, study: str, group: str | None, *, view: bool, report: bool) -> list[str]:
-    """Save the view, the report or both to the service and return their addresses.
+def save(
+    project: str, study: str, sweep: str | None, apart: Sequence[str] = (), *, view: bool, report: bool
+) -> list[str]:
+    """Save the views, the report or both to the service and return their addresses.
+
+    Args:
+        project: `ENTITY/PROJECT`.
+        study: a study of `LAYOUTS`.
+        sweep: the sweep; None for all runs of the study.
+        apart: as of `comparisons`; empty for every level that the project's runs have.
+        view: whether to save the views.
+        report: whether to save the report.
 
     Raises:
-        UserError: the extra `sweep` is not installed, or there is no key.
+        UserError: the extra `sweep` is not installed, there is no key, or the project has no such runs.
         Fault: the service cannot be reached, or refuses.
     """
     from fairloop.report.wandb.read import check_project, check_service
@@ -131,9 +205,16 @@ def save(project: str, study: str, group: str | None, *, view: bool, report: boo
         raise UserError.of("study", study, f"one of {', '.join(LAYOUTS)}")
     check_service()
     try:
-        made = [sweep_view(project, study, group).save()] if view else []
-        made += [sweep_report(project, study, group).save()] if report else []
+        key = LAYOUTS[study].apart
+        compared = comparisons(study, sweep, apart or (_values(project, study, sweep, key) if key else ()))
+        if not compared:
+            which = f"study={study}" + (f" and sweep={sweep}" if sweep else "")
+            raise UserError(f"Weights & Biases: {project} has no run of {which}")
+        made = [view_of(project, one).save() for one in compared] if view else []
+        made += [report_of(project, study, sweep, compared).save()] if report else []
         return [str(one.url) for one in made]
+    except UserError:
+        raise
     except ImportError as error:
         raise UserError(f"fairloop-wandb {needs('sweep', 'wandb-workspaces')}") from error
     except Exception as error:  # W&B raises errors of many kinds, its own and its transport's
@@ -147,33 +228,50 @@ def in_words(row: Declared) -> str:
     return {"minimize": "less is better", "maximize": "more is better"}.get(row.goal, "neither way is better")
 
 
-def _filters(job_type: str, group: str | None) -> str:
+def _values(project: str, study: str, sweep: str | None, key: str) -> list[str]:
+    """Return the values that a key of the config has among a project's runs, in order."""
+    import wandb
+
+    filters = {"jobType": study, **({"config.sweep": sweep} if sweep else {})}
+    runs = wandb.Api().runs(project, filters=filters, lazy=False)
+    return sorted({str(run.config[key]) for run in runs if key in run.config})
+
+
+def _filters(job_type: str, sweep: str | None) -> str:
     """Return the filter of runs in W&B's own words."""
     chosen = [f"Metric('JobType') = {job_type!r}"]
-    if group is not None:
-        chosen.append(f"Metric('Group') = {group!r}")
+    if sweep is not None:
+        chosen.append(f"Config('sweep') = {sweep!r}")
     return " and ".join(chosen)
 
 
-def _panels(layout: Layout, prefix: str = "") -> "Sequence[reports.LinePlot | reports.BarPlot]":
+def _sections(layout: Layout) -> "list[tuple[str, list[reports.LinePlot | reports.BarPlot]]]":
+    """Return the panels of a layout with their titles: lines over generations, or bars of before and after."""
+    if not layout.over:
+        prefixes = (layout.prefix, "") if layout.prefix else ("",)
+        return [("Headline metrics" + (" before and after" if layout.prefix else ""), _panels(layout, prefixes))]
+    after = [("After the mitigation's change", _panels(layout, (layout.prefix,)))] if layout.prefix else []
+    return [("Headline metrics", _panels(layout, ("",))), *after]
+
+
+def _panels(layout: Layout, prefixes: Sequence[str]) -> "list[reports.LinePlot | reports.BarPlot]":
     import wandb_workspaces.reports.v2 as reports
 
     panels: list[reports.LinePlot | reports.BarPlot] = []
     for place, row in enumerate(layout.metrics):
-        where = reports.Layout(x=8 * (place % 3), y=6 * (place // 3), w=8, h=6)
         shared = {
             "title": f"{row.title} ({in_words(row)})",
-            "groupby": reports.Config(layout.group),
+            "groupby": reports.Config(CONDITION),
             "groupby_aggfunc": "mean",
-            "groupby_rangefunc": "minmax",
+            "groupby_rangefunc": "stderr",
             "max_runs_to_show": MOST_RUNS,
-            "layout": where,
+            "layout": reports.Layout(x=8 * (place % 3), y=6 * (place // 3), w=8, h=6),
         }
-        metric = prefix + row.pattern
+        metrics = [prefix + row.pattern for prefix in prefixes]
         if layout.over:
-            panels.append(reports.LinePlot(x=layout.over, y=[metric], title_x=layout.over, **shared))
+            panels.append(reports.LinePlot(x=layout.over, y=metrics, title_x=layout.over, **shared))
         else:
-            panels.append(reports.BarPlot(metrics=[metric], **shared))
+            panels.append(reports.BarPlot(metrics=metrics, max_bars_to_show=MOST_RUNS, **shared))
     return panels
 
 
