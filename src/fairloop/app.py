@@ -42,7 +42,7 @@ from fairloop.sweep.search import (
 from fairloop.sweep.surroundings import check_surroundings
 from fairloop.sweep.table import print_cells
 from fairloop.tracking.wandb_service import SETTLED, agents_run, settle_offline
-from fairloop.tracking.wandb_sweep import log_sweep
+from fairloop.tracking.wandb_sweep import begin_sweep, log_sweep
 from fairloop.version import __version__
 
 REPORT_FOLDER = "report"
@@ -127,6 +127,7 @@ def compute_sweep(overrides: Sequence[str], params: dict[str, Any] | None) -> tu
             console.say(f"{at_once}, {launcher.share.threads} processor threads each")
         console.show_warnings()
         settle_offline(plan.jobs[0].configuration.tracking.mode, plan.jobs[0].configuration.runs_dir)
+        begin_sweep(plan.jobs[0].configuration.tracking, [job.cell for job in plan.jobs])
         failures = run_cells(launcher, plan.missing, run_job, run_waiting_job)
     else:
         plan.say()
