@@ -28,7 +28,7 @@ def read(path: Path) -> list[Row]:
 def effects() -> list[str]:
     """Return the table of estimated effects against steps that were really taken."""
     lines = [
-        "| pairs in a step | steps | ρ, `influence` | ρ, `knn` | mean effect | rms | standard error | beyond 2 errors |",
+        "| pairs in a step | steps | ρ, `influence` | ρ, `knn` | mean effect | rms | standard error | beyond two |",
         "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for row in read(HERE / "effects_summary.csv"):
@@ -54,7 +54,7 @@ def trials() -> list[str]:
             rise,
             _number(row["excess"], 2),
         ]
-        lines.append(_line([row["method"], row["trial"], chosen, *numbers, "yes" if row["chosen"] == "1" else ""]))
+        lines.append(_line([row["method"], row["trial"], chosen, *numbers]))
     return lines
 
 
