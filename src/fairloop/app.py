@@ -7,6 +7,7 @@ validated and looked up in the run store first. Torch is imported when a cell ha
 import os
 import string
 import sys
+import textwrap
 import traceback
 from argparse import Namespace
 from collections.abc import Sequence
@@ -46,6 +47,7 @@ from fairloop.tracking.wandb_sweep import begin_sweep, log_sweep
 from fairloop.version import __version__
 
 REPORT_FOLDER = "report"
+HELP_WIDTH = 80
 REPORT_STAMP = ".cells"  # names the cells that the report was made of, and their state
 
 
@@ -165,7 +167,8 @@ def _show_pushes(plan: Plan) -> int:
 
 def run_search(search: Search) -> int:
     """Run the trials that a search still lacks; inside `composition.composer()`."""
-    check_surroundings([Job.of(search.base)])
+    launcher = Launcher.of(of_the_command(search.overrides), int(search.sweeper.n_jobs), search.base.gpu_share)
+    check_surroundings([Job.of(search.base)], local=launcher.share.here)
     with stored(search) as study:
         done = [trial for trial in trials_of(study) if trial.value is not None]
         console.say(
@@ -285,13 +288,18 @@ def show_help(flags: Namespace) -> int:
     }
     text = template.substitute(
         APP_CONFIG_GROUPS="".join(
-            f"{group}: {', '.join(sorted(composition.options_of(group)))}\n" for group in sorted(groups)
+            _wrapped(f"{group}: {', '.join(sorted(composition.options_of(group)))}\n") for group in sorted(groups)
         ),
         CONFIG=OmegaConf.to_yaml(composed),
-        FLAGS_HELP="".join(f"{','.join(names)} : {what}\n" for names, (what, _) in composition.FLAGS.items()),
+        FLAGS_HELP="".join(_wrapped(f"{','.join(names)} : {what}\n") for names, (what, _) in composition.FLAGS.items()),
     )
     print(text)
     return 0
+
+
+def _wrapped(line: str) -> str:
+    """Return a line of the help as lines of 80 columns, the later ones indented."""
+    return "\n".join(textwrap.wrap(line, HELP_WIDTH, subsequent_indent="    ", break_on_hyphens=False)) + "\n"
 
 
 def _hand_to_hydra(flags: Namespace) -> int:

@@ -9,6 +9,7 @@ from fairloop.benchmarks.registry import provide
 from fairloop.errors import UserError
 from fairloop.plm.locate import require
 from fairloop.sweep.jobs import Job
+from fairloop.tracking.wandb_service import check_variables
 
 
 def check_surroundings(jobs: Sequence[Job], *, local: bool = True) -> None:
@@ -19,6 +20,8 @@ def check_surroundings(jobs: Sequence[Job], *, local: bool = True) -> None:
     for runs_dir in {job.configuration.runs_dir for job in jobs}:
         _check_writable(runs_dir)
     missing = [job.configuration for job in jobs if not job.cell.complete]
+    for mode in {one.tracking.mode for one in missing}:
+        check_variables(mode)
     for key, (path, revision) in {model for one in missing for model in one.models.items()}:
         require(path, revision, key)
     for one in missing:
