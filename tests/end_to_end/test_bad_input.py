@@ -85,8 +85,8 @@ MISTAKES = {
     "no GLUE folder": ([*LPBS[:2], "benchmark=glue", "benchmark.data=/nope"], ["benchmark.data=/nope"]),
     "no neutral text": (["study=fair_gender", "plm=minilm", "study.neutral=/nope"], ["study.neutral=/nope"]),
     "no launcher of workers": (
-        ["trainer.launcher=[no-such-command,-n,2]"],
-        ["trainer.launcher=[no-such-command,-n,2]"],
+        ["trainer.launcher=[no-such-command,-n]"],
+        ["trainer.launcher=[no-such-command,-n]"],
     ),
     "no key": (
         ["model=openai_server", "model.path=m", "model.api_key_env=NOT_SET_ANYWHERE"],
