@@ -24,9 +24,9 @@ from typing import Literal
 from pydantic import Field
 
 from fairloop.benchmarks.data import DataSet, read_csv
+from fairloop.benchmarks.parts import Part, PartSettings, items_of
 from fairloop.benchmarks.result import Benchmark, BenchmarkResult, Task, skipped_measurement
 from fairloop.benchmarks.sentence_pairs import Protocol, SentencePair, pair_scores
-from fairloop.benchmarks.settings import ResampledSettings
 from fairloop.errors import Fault, UserError
 from fairloop.measures.catalogue import Declared, Item, ItemScore
 from fairloop.measures.measurement import Measurement
@@ -39,7 +39,7 @@ LEADERBOARD = "crows_pairs/meade2022_overall/score"
 LEADERBOARD_TYPES = ("gender", "race-color", "religion")
 
 
-class CrowsPairsSettings(ResampledSettings):
+class CrowsPairsSettings(PartSettings):
     """Settings of CrowS-Pairs."""
 
     name: Literal["crows_pairs"] = Field("crows_pairs", description="The benchmark")
@@ -97,7 +97,7 @@ def run(task: Task, settings: CrowsPairsSettings) -> BenchmarkResult:
     if protocol == "nangia2020" and task.plm.kind == "causal":
         name = f"plm={task.plm.name}"
         raise UserError(f"benchmark.protocol=nangia2020: needs a masked model, and {name} is causal; choose meade2022")
-    pairs = read(task.folder)
+    pairs = in_part(read(task.folder), settings.part)
     # The published code puts the stereotype first; which sentence is first decides how the matcher breaks ties.
     ordered = [
         SentencePair(pair.item, *((pair.more, pair.less) if pair.direction == "stereo" else (pair.less, pair.more)))
@@ -123,6 +123,11 @@ def leaderboard_overall(pairs: list[CrowsPair], items: list[CrowsItem], seed: in
     estimate = bootstrap_mean(shares, seed=seed, resamples=resamples, clusters=writers, bounds=(0.0, 100.0))
     # In whole numbers: 2,500 of 10,000 must not become 24.99.
     return [Measurement.of(LEADERBOARD, replace(estimate, value=(10_000 * sum(hits) // len(hits)) / 100))]
+
+
+def in_part(pairs: Sequence[CrowsPair], part: Part) -> list[CrowsPair]:
+    """Return the pairs of a part; pairs of the same two sentences are in the same."""
+    return items_of(pairs, part, "crows_pairs", lambda pair: "\n".join(sorted((pair.more.strip(), pair.less.strip()))))
 
 
 def _item(pair: CrowsPair, scores: tuple[float, float]) -> CrowsItem:

@@ -54,7 +54,7 @@ def _known_tasks(value: Any) -> Any:
     if not isinstance(names, list | tuple):
         return value
     for name in names:
-        if name not in GLUE_TASKS:
+        if not isinstance(name, str) or name not in GLUE_TASKS:
             raise UserError.of("benchmark.tasks", name, f"choose among {', '.join(GLUE_TASKS)}")
     return tuple(name for name in GLUE_TASKS if name in names or not names)
 

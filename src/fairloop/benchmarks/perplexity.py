@@ -16,8 +16,8 @@ import numpy as np
 from pydantic import Field
 
 from fairloop.benchmarks.data import read_text
+from fairloop.benchmarks.parts import PartSettings, items_of
 from fairloop.benchmarks.result import Benchmark, BenchmarkResult, Skipped, Task, skipped_measurement
-from fairloop.benchmarks.settings import ResampledSettings
 from fairloop.errors import UserError
 from fairloop.files import lines_of
 from fairloop.lexicon import neutral_sentences
@@ -29,7 +29,7 @@ from fairloop.statistics.bootstrap import bootstrap_sums
 from fairloop.statistics.units import quotient
 
 
-class PerplexitySettings(ResampledSettings):
+class PerplexitySettings(PartSettings):
     """Settings of perplexity."""
 
     name: Literal["perplexity"] = Field("perplexity", description="The benchmark")
@@ -50,7 +50,7 @@ class LineItem:
 
 def run(task: Task, settings: PerplexitySettings) -> BenchmarkResult:
     """Score every line; a line that is longer than the model's window is skipped and listed."""
-    lines = _lines(settings.text)
+    lines = items_of(_lines(settings.text), settings.part, "perplexity", str)
     fits = [task.plm.fits(encoded.ids) for encoded in task.plm.encode(lines)]
     skipped = [Skipped(str(n), "longer than the model's window") for n, fit in enumerate(fits) if not fit]
     kept = [(str(n), line) for n, (line, fit) in enumerate(zip(lines, fits, strict=True)) if fit]

@@ -34,8 +34,8 @@ import numpy as np
 from pydantic import Field
 
 from fairloop.benchmarks.data import DataSet, read_json, read_json_lines
+from fairloop.benchmarks.parts import Part, PartSettings, items_of
 from fairloop.benchmarks.result import Benchmark, BenchmarkResult, Skipped, Task, skipped_measurement
-from fairloop.benchmarks.settings import ResampledSettings
 from fairloop.errors import Fault, UserError
 from fairloop.measures.catalogue import Declared
 from fairloop.measures.measurement import Measurement
@@ -52,7 +52,7 @@ LABELS = ("stereotype", "anti-stereotype", "unrelated")
 Kind = Literal["intrasentence", "intersentence"]
 
 
-class StereoSetSettings(ResampledSettings):
+class StereoSetSettings(PartSettings):
     """Settings of StereoSet."""
 
     name: Literal["stereoset"] = Field("stereoset", description="The benchmark")
@@ -132,7 +132,7 @@ def run(task: Task, settings: StereoSetSettings) -> BenchmarkResult:
 
     Intersentence groups are called `intersentence_<group>`; `combined_overall` is over the items of both tasks.
     """
-    items = read(task.folder, settings.split)
+    items = in_part(read(task.folder, settings.split), settings.part)
     results: list[StereoResult] = []
     skipped: list[Skipped] = []
     notes: list[str] = []
@@ -168,6 +168,16 @@ def run(task: Task, settings: StereoSetSettings) -> BenchmarkResult:
     measurements.append(skipped_measurement("stereoset", skipped, asked))
     protocol = f"{causal_protocol(task.plm, 'nadeem2021')}, {settings.split} split"
     return BenchmarkResult("stereoset", protocol, measurements, results, skipped, tuple(notes))
+
+
+def in_part(items: Sequence[StereoItem], part: Part) -> list[StereoItem]:
+    """Return the items of a part: of each bias type half of the target terms, with all their items of both tasks."""
+    found = []
+    for bias_type in dict.fromkeys(item.bias_type for item in items):
+        some = [item for item in items if item.bias_type == bias_type]
+        found += items_of(some, part, f"stereoset {bias_type}", lambda item: item.target.lower())
+    kept = {id(item) for item in found}
+    return [item for item in items if id(item) in kept]
 
 
 def _cannot_do_intersentence(plm: LanguageModel) -> str:

@@ -19,13 +19,14 @@ from fairloop.pairs.settings import PairSettings
 from fairloop.settings import incidental, mistake
 
 HELD_OUT_NEUTRAL = "study.held_out_neutral"
-FEWEST_NEUTRAL = 2  # one to learn from, one to evaluate
+ENTAILMENT = "debias.entailment"
+FEWEST_NEUTRAL = 2  # one to learn from, one to evaluate; of those that are measured as many, or no interval has a width
 
 
 class FairGenderSettings(StudySettings):
     """Group `study`, option `fair_gender`: a PLM is debiased (group `debias`) and measured before and after."""
 
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
     reads: ClassVar[tuple[str, ...]] = ("plm", "debias", "model", "benchmark", "ablation")
 
     name: Literal["fair_gender"]
@@ -53,7 +54,7 @@ class FairGenderSettings(StudySettings):
         changed: dict[str, Any] = {}
         for name, settings in self.measured_by(cell).items():
             usual = settings_of({"name": name} | self._resamples(name)).deciding()
-            own = {key: value for key, value in settings.deciding().items() if value != usual[key]}
+            own = {key: value for key, value in settings.deciding().items() if value != usual.get(key)}
             changed |= {name: own} if own else {}
         return {"benchmarks": changed} if changed else {}
 
@@ -107,7 +108,9 @@ class FairGenderSettings(StudySettings):
             if not Path(path).is_file():
                 raise UserError.of(key, path, "there is no such file")
         for key, path in files.items():  # before a cell is there that a broken row would end
-            check_sentences(path, key, FEWEST_NEUTRAL if key == "study.neutral" else 1)
+            if key == ENTAILMENT:  # the method has read it
+                continue
+            check_sentences(path, key, 1 if key == SENTENCES else FEWEST_NEUTRAL)
 
     def unread(self, cell: Choices, group: str, *, in_sweep: bool) -> str:
         """As of every study; `benchmark` counts if it is in the list, and `model` in a sweep that asks a generator.
@@ -124,8 +127,10 @@ class FairGenderSettings(StudySettings):
     def generates(self, cell: Choices) -> bool:
         """Tell whether pairs are written or judged by the generator."""
         debias = cell.debias
-        return isinstance(debias, PairMethodSettings) and (
-            debias.source == "llm" or (debias.screen.enabled and debias.screen.fluency == "generator")
+        return (
+            isinstance(debias, PairMethodSettings)
+            and method(debias).uses_pairs
+            and (debias.source == "llm" or (debias.screen.enabled and debias.screen.fluency == "generator"))
         )
 
     def models(self, cell: Choices) -> Models:
@@ -155,6 +160,7 @@ class FairGenderSettings(StudySettings):
         debias = cell.debias
         swapped = debias.swap_file if isinstance(debias, PairSettings) and debias.source == "swap" else None
         given = {"study.neutral": self.neutral, HELD_OUT_NEUTRAL: self.held_out_neutral, SENTENCES: swapped}
+        given[ENTAILMENT] = getattr(debias, "entailment", None)
         return {key: path for key, path in given.items() if path is not None}
 
 

@@ -1,14 +1,11 @@
 """The command `fairloop-report`: compare the finished cells of a run store, or two cells or sweeps with each other."""
 
-import argparse
 import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
-from fairloop.console import entry, warn
+from fairloop.console import Console, Parser, entry, warn
 from fairloop.errors import UserError
 from fairloop.report.drawing import SCREEN, STYLES, styled
 
@@ -18,7 +15,7 @@ PROJECT = "wandb:"  # before ENTITY/PROJECT: the runs are copied from Weights & 
 @entry("fairloop-report")
 def command(arguments: Sequence[str]) -> int:
     """Run the command and return its exit status."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="fairloop-report",
         description="Compare the finished cells of a run store: tables, figures, HTML page. With A and B: what differs "
         "between two cells or two sweeps, and which measures moved.",

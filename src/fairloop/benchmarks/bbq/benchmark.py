@@ -82,7 +82,9 @@ _SET = 4
 
 def _in_order(value: object) -> object:
     """Return a list as a tuple in one order, each once: neither decides a result."""
-    return tuple(sorted(set(map(str, value)))) if isinstance(value, list) else value
+    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        return value
+    return tuple(sorted(set(value)))
 
 
 class BbqSettings(ResampledSettings):

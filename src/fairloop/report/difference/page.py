@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.text import Text
 
+from fairloop.console import Console
 from fairloop.files import write_text
 from fairloop.report.difference.changes import Change, Difference
 from fairloop.report.export import csv_field, csv_text
