@@ -7,7 +7,6 @@ validated and looked up in the run store first. Torch is imported when a cell ha
 import os
 import string
 import sys
-import tempfile
 import textwrap
 import traceback
 from argparse import Namespace
@@ -21,12 +20,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, flag_override
 
 from fairloop import composition, console
-from fairloop.benchmarks.registry import provide
 from fairloop.catalogue import catalogue
 from fairloop.debias.hub import check_pushes, model_folder, push
 from fairloop.errors import FairloopError, UserError, first_line
 from fairloop.files import digest_text, write_text
-from fairloop.plm.locate import require
 from fairloop.sweep import course
 from fairloop.sweep.estimate import estimate
 from fairloop.sweep.jobs import Job, Outcome, jobs_of
@@ -43,8 +40,9 @@ from fairloop.sweep.search import (
     stored,
     trials_of,
 )
+from fairloop.sweep.surroundings import check_surroundings
 from fairloop.sweep.table import print_cells
-from fairloop.tracking.wandb_service import SETTLED, agents_run, check_variables, settle_offline
+from fairloop.tracking.wandb_service import SETTLED, agents_run, settle_offline
 from fairloop.tracking.wandb_sweep import begin_sweep, log_sweep
 from fairloop.version import __version__
 
@@ -90,7 +88,7 @@ def compute_cell(overrides: Sequence[str]) -> tuple[Plan, list[Outcome]]:
     plan = Plan.of(jobs_of([list(overrides)]))
     check_pushes(_repositories(plan))
     if plan.missing:
-        _check_surroundings(plan.missing)
+        check_surroundings(plan.missing)
     plan.say()
     if plan.missing:
         return plan, [run_alone(overrides, run_waiting_job)]
@@ -119,7 +117,7 @@ def compute_sweep(overrides: Sequence[str], params: dict[str, Any] | None) -> tu
     failures: list[Outcome] = []
     if plan.missing:
         launcher = Launcher.of(of_the_command(overrides), len(plan.missing), plan.jobs[0].configuration.gpu_share)
-        _check_surroundings(plan.missing, local=launcher.share.here)
+        check_surroundings(plan.missing, local=launcher.share.here)
         plan.say()
         console.say(estimate(plan.missing, plan.having("complete")).line(launcher.share.cells))
         if launcher.share.threads is not None:
@@ -170,7 +168,7 @@ def _show_pushes(plan: Plan) -> int:
 def run_search(search: Search) -> int:
     """Run the trials that a search still lacks; inside `composition.composer()`."""
     launcher = Launcher.of(of_the_command(search.overrides), int(search.sweeper.n_jobs), search.base.gpu_share)
-    _check_surroundings([Job.of(search.base)], local=launcher.share.here)
+    check_surroundings([Job.of(search.base)], local=launcher.share.here)
     with stored(search) as study:
         done = [trial for trial in trials_of(study) if trial.value is not None]
         console.say(
@@ -322,38 +320,6 @@ def of_the_command(overrides: Sequence[str]) -> list[str]:
 
 def _chooses(line: str, *keys: str) -> bool:
     return line.lstrip("+~").startswith(tuple(f"{key}{end}" for key in keys for end in "=./"))
-
-
-def _check_surroundings(jobs: Sequence[Job], *, local: bool = True) -> None:
-    """Refuse what would fail later: a run store that can't be written; packages, weights, data, keys that are not here.
-
-    `local`: the cells run on this machine, so its devices count.
-    """
-    for runs_dir in {job.configuration.runs_dir for job in jobs}:
-        _check_writable(runs_dir)
-    missing = [job.configuration for job in jobs if not job.cell.complete]
-    for mode in {one.tracking.mode for one in missing}:
-        check_variables(mode)
-    for key, (path, revision) in {model for one in missing for model in one.models.items()}:
-        require(path, revision, key)
-    for one in missing:
-        one.check_surroundings(local=local)
-    benchmarks = {repr(found): found for one in missing for found in one.study.measured_by(one).values()}
-    for settings in benchmarks.values():
-        provide(settings)
-
-
-def _check_writable(runs_dir: str) -> None:
-    ancestor = Path(runs_dir).absolute()
-    try:
-        while not ancestor.exists() and ancestor != ancestor.parent:
-            ancestor = ancestor.parent
-        if os.path.lexists(ancestor) and not ancestor.is_dir():
-            raise NotADirectoryError
-        with tempfile.TemporaryFile(dir=ancestor):
-            pass
-    except OSError as error:
-        raise UserError.of("runs_dir", runs_dir, f"a folder that can be written ({ancestor} can not)") from error
 
 
 def _finish(plan: Plan, failures: Sequence[Outcome]) -> int:
