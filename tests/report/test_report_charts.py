@@ -1,10 +1,8 @@
 """What the page's figures and its first screen are given: the report's own numbers, and nothing that is too large."""
 
-import hashlib
 import json
 import math
 import re
-from pathlib import Path
 
 import pytest
 from fair_gender_store import make_grid as make_debiasing
@@ -15,8 +13,7 @@ from fairloop.report import charts as module
 from fairloop.report.charts import charts
 from fairloop.report.fair_gender.effects import debiasings
 from fairloop.report.outcome import MOST_LINES, counted_cells, outcomes
-from fairloop.report.page import PLOTLY, render_page
-from fairloop.report.payload import TEMPLATES
+from fairloop.report.page import render_page
 from fairloop.report.read import read_runs
 from fairloop.report.recursion.conditions import conditions
 from fairloop.report.recursion.strategies import DOWNSTREAM, comparisons
@@ -112,8 +109,3 @@ def test_what_is_not_told_from_none_is_said_so_and_many_lines_are_cut(tmp_path):
     clear = [one.reduction.low > 0 or one.reduction.high < 0 for one in comparisons(found)[0].reductions]
     assert math.isfinite(sum(clear))
     assert any("not told from none" in one.text for one in said)
-
-
-def test_the_library_is_the_one_that_the_licences_name():
-    digest = hashlib.sha256((TEMPLATES / PLOTLY).read_bytes()).hexdigest()
-    assert digest in (Path(__file__).parents[2] / "docs" / "licences.md").read_text()
