@@ -6,7 +6,7 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint c
 CODE := src tests tools experiments docs/tools
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint format types bench bench-scale audit kills fuzz docs docs-check clean
+.PHONY: help setup demo test test-slow coverage lint format types bench bench-scale audit kills fuzz docs docs-check clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -27,6 +27,9 @@ fuzz: $(VENV)/.with-dev ## feed hostile input to the command line, every reader 
 
 test-slow: $(VENV)/.with-dev ## the tests that take minutes: long kill tests, full coverage simulations
 	$(BIN)/pytest -m slow
+
+coverage: $(VENV)/.with-dev ## simulate every interval that is printed, and write experiments/coverage (some minutes)
+	PYTHONPATH=tools $(BIN)/python -m simulate
 
 lint: $(VENV)/.with-dev ## ruff check
 	$(BIN)/ruff check $(CODE)

@@ -129,10 +129,10 @@ def test_a_cell_that_fails_raises_and_a_sweep_keeps_the_others(store, monkeypatc
     folder, _, _ = store
     monkeypatch.chdir(folder)
 
-    def fails(configuration, cell):
+    def fails(configuration, cell, *more):
         if configuration.seed == 2:
             raise Fault("the disk is full")
-        return original(configuration, cell)
+        return original(configuration, cell, *more)
 
     from fairloop.studies import runner
 

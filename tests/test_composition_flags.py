@@ -1,7 +1,10 @@
 """The flags of `fairloop`: in any place and order, Fairloop's own answers, and sweeps expanded as Hydra does."""
 
+import importlib
 import itertools
 import time
+import tomllib
+from pathlib import Path
 
 import pytest
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -44,10 +47,10 @@ def test_help_lists_every_flag_and_the_choices_of_another_folder(capsys, tmp_pat
     (tmp_path / "initial_bias").mkdir()
     (tmp_path / "initial_bias" / "mine.yaml").write_text("level: 0.77\n")
     assert command(["initial_bias=mine", "--config-dir", str(tmp_path), "-h"]) == 0
-    said = capsys.readouterr().out
+    said = " ".join(capsys.readouterr().out.split())  # long lines are wrapped
     assert "level: 0.77" in said
     for names, (what, _) in composition.FLAGS.items():
-        assert f"{','.join(names)} : {what}\n" in said
+        assert f"{','.join(names)} : {what} " in said
 
 
 def test_printing_takes_flags_behind_overrides(capsys):
@@ -86,6 +89,9 @@ HARMFUL = {
     "a long key": ("a" * 100_000 + "=1", "100002 characters; an override has at most 20000"),
     "a deep dictionary": ("seed=" + "{a:" * 200 + "1" + "}" * 200, "an override has at most 100 brackets"),
     "many digits": ("seed=" + "9" * 5000, "not of the form key=value"),
+    "no key": ("=1", "=1: not of the form key=value"),
+    "nothing added": ("+=", "+=: not of the form key=value"),
+    "a character that is none": ("seed=\U000101fe", "seed=\\U000101fe: not of the form"),
     "an escape sequence": ("a\x1b[31m=1", "a\\x1b[31m=1: not of the form key=value"),
 }
 
@@ -102,6 +108,65 @@ def test_a_harmful_override_gets_one_line_at_once(override, says, tmp_path, monk
     assert says in line
     assert len(line) < 2200
     assert not list(tmp_path.iterdir())
+
+
+OTHERS = {
+    "fairloop-report": "fairloop.report.cli:command",
+    "fairloop-data": "fairloop.benchmarks.data_command:main",
+    "fairloop-pairs": "fairloop.report.pairs.command:command",
+    "fairloop-models": "fairloop.plm.models_command:main",
+    "fairloop-labels": "fairloop.corpus.quality:main",
+    "fairloop-wandb": "fairloop.report.wandb.command:command",
+}
+
+
+@pytest.mark.parametrize("words", [["x", "--nope\x1b[31m"], ["--nope\u202e=1", "x"]])
+@pytest.mark.parametrize(("name", "place"), [("fairloop", "fairloop.app:command"), *OTHERS.items()])
+def test_an_unknown_flag_of_any_command_gets_one_line_without_control_characters(name, place, words, capsys):
+    module, _, function = place.partition(":")
+    assert getattr(importlib.import_module(module), function)(words) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    (line,) = err.splitlines()
+    assert line.startswith(f"{name}: unknown flag --nope\\")
+    assert line.endswith(f"`{name} --help` lists the flags")
+    assert line.isprintable()
+
+
+def test_the_seven_commands_are_those_that_are_installed():
+    with (Path(fairloop.__file__).parents[2] / "pyproject.toml").open("rb") as file:
+        scripts = tomllib.load(file)["project"]["scripts"]
+    assert scripts == {"fairloop": "fairloop.app:command", **OTHERS}
+
+
+def test_the_help_fits_eighty_columns(capsys):
+    assert command(["--help"]) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["study.sentense=3"], "did you mean study.sentences?"),
+        (["study=fair_gender", "study.sentense=3"], "unknown key;"),
+        (["study=evaluate", "study.generations=3"], "unknown key;"),
+        (["study=fair_gender", "ablation=[nope]"], "ablation=nope: no such choice; allowed: alone, full"),
+        (["study.metrics={a:1}"], "study.metrics={a:1}: allowed is a list"),
+        (["mitigation=5", "seed=3"], "mitigation=5: a config group needs one of its choices"),
+        (["model.revision=12e4567"], "model.revision=inf: allowed is text or null"),
+        (["model.revision=500"], "is text within two kinds of quotes: model.revision=\"'…'\""),
+        (["plm.revision=true"], "is text within two kinds of quotes: plm.revision=\"'…'\""),
+    ],
+)
+def test_a_hint_holds_for_what_was_chosen(words, says, capsys):
+    assert command(words) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_what_the_hint_says_of_quotes_is_so():
+    with composition.composer():
+        composed = composition.compose_config(["model.revision='12e4567'"])
+    assert composed.model.revision == "12e4567"
 
 
 def test_a_product_of_too_many_cells_is_refused_before_it_is_made(capsys):

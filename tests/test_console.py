@@ -1,5 +1,6 @@
 """What a log file says of the time left, against a clock that the test moves."""
 
+import io
 import os
 import pty
 import re
@@ -11,6 +12,9 @@ from fcntl import ioctl
 
 import pytest
 from rich.cells import cell_len
+from rich.progress import Progress
+from rich.table import Table
+from rich.text import Text
 
 import fairloop
 from fairloop import console
@@ -68,6 +72,50 @@ def test_a_long_first_step_is_shown_without_a_guess(clock, capsys):
         clock[0] += 300.0
         on_progress(1, 10)
     assert lines(capsys) == ["work: 1/10", "work: 1/10 in 300 s"]
+
+
+HOSTILE = "a\x1b[2J\x9bb\u202ec\ud800:cat:\tä\u00a0€"
+SPELLED = "a\\x1b[2J\\x9bb\\u202ec\\ud800:cat:"
+
+
+def test_no_text_steers_the_terminal(capsys):
+    table = Table("column")
+    table.add_row(Text(HOSTILE))
+    console.say(HOSTILE)
+    console.warn(HOSTILE)
+    console.stdout.print(table)
+    console.stdout.print(HOSTILE, markup=False)
+    out, err = capsys.readouterr()
+    assert SPELLED in out.splitlines()[0]
+    assert SPELLED in err
+    assert "ä\u00a0€" in out
+    assert set("\x1b\x9b\u202e\ud800").isdisjoint(out + err)
+
+
+def test_colours_and_moves_that_are_meant_reach_a_terminal():
+    file = io.StringIO()
+    terminal = console.Console(file=file, force_terminal=True, color_system="standard", width=60)
+    with Progress(console=terminal) as bar:
+        bar.add_task("work", total=2)
+    terminal.print(Text("red", style="red"))
+    assert "\x1b[31mred" in file.getvalue()
+    assert "\x1b[?25l" in file.getvalue()
+    assert "\\x1b" not in file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [(MemoryError(), "not enough memory"), (OSError(28, "No space left", "/full/disk"), "/full/disk: No space left")],
+)
+def test_a_fault_of_the_machine_is_one_line(error, says, capsys):
+    @console.entry("name")
+    def broken(_):
+        raise error
+
+    assert broken([]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("name: ")
+    assert says in line
 
 
 def test_where_a_process_is_stands_in_a_log_once(capsys):

@@ -63,6 +63,14 @@ def _linked(page: Path, folder: Path) -> str:
     return _LINK.sub(link, page.read_text(encoding="utf-8"))
 
 
+def _configuration(pages: Path) -> str:
+    """Return the configuration for the staged pages; those that its navigation does not name follow at the end."""
+    text = (ROOT / "docs" / "mkdocs.yml").read_text(encoding="utf-8").replace("SOURCES", str(ROOT / "src"))
+    there = sorted(path.relative_to(pages).as_posix() for path in pages.rglob("*.md"))
+    more = [page for page in there if f": {page}\n" not in text]
+    return text + ("  - More:\n" + "".join(f"      - {page}\n" for page in more) if more else "")
+
+
 def main() -> int:
     """Stage and build; return the exit status of mkdocs."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
@@ -70,8 +78,7 @@ def main() -> int:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
         stage(Path(work) / "pages")
-        config = (ROOT / "docs" / "mkdocs.yml").read_text(encoding="utf-8").replace("SOURCES", str(ROOT / "src"))
-        (Path(work) / "mkdocs.yml").write_text(config, encoding="utf-8")
+        (Path(work) / "mkdocs.yml").write_text(_configuration(Path(work) / "pages"), encoding="utf-8")
         command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(options.folder.absolute())]
         return subprocess.run(command, cwd=work, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, check=False).returncode
 

@@ -31,6 +31,7 @@ from omegaconf import DictConfig
 
 from fairloop import composition
 from fairloop.config import Configuration
+from fairloop.console import Parser
 from fairloop.errors import FairloopError
 from fairloop.sweep.unread import refuse_unread
 
@@ -334,7 +335,8 @@ def _unknown_argument(program: str, arguments: Sequence[str]) -> str:
         raise _Parsed
 
     silent = mock.patch.object(argparse.ArgumentParser, "error", side_effect=lambda text: _complain(text))
-    with mock.patch.object(argparse.ArgumentParser, "parse_args", parse), silent:
+    ours = mock.patch.object(Parser, "error", side_effect=lambda text: _complain(text))
+    with mock.patch.object(argparse.ArgumentParser, "parse_args", parse), silent, ours:
         try:
             _start(program, list(arguments))
         except _Parsed:

@@ -7,7 +7,7 @@ validated and looked up in the run store first. Torch is imported when a cell ha
 import os
 import string
 import sys
-import tempfile
+import textwrap
 import traceback
 from argparse import Namespace
 from collections.abc import Sequence
@@ -20,12 +20,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, flag_override
 
 from fairloop import composition, console
-from fairloop.benchmarks.registry import provide
 from fairloop.catalogue import catalogue
 from fairloop.debias.hub import check_pushes, model_folder, push
 from fairloop.errors import FairloopError, UserError, first_line
 from fairloop.files import digest_text, write_text
-from fairloop.plm.locate import require
 from fairloop.sweep import course
 from fairloop.sweep.estimate import estimate
 from fairloop.sweep.jobs import Job, Outcome, jobs_of
@@ -42,12 +40,14 @@ from fairloop.sweep.search import (
     stored,
     trials_of,
 )
+from fairloop.sweep.surroundings import check_surroundings
 from fairloop.sweep.table import print_cells
 from fairloop.tracking.wandb_service import SETTLED, agents_run, settle_offline
-from fairloop.tracking.wandb_sweep import log_sweep
+from fairloop.tracking.wandb_sweep import begin_sweep, log_sweep
 from fairloop.version import __version__
 
 REPORT_FOLDER = "report"
+HELP_WIDTH = 80
 REPORT_STAMP = ".cells"  # names the cells that the report was made of, and their state
 
 
@@ -88,7 +88,7 @@ def compute_cell(overrides: Sequence[str]) -> tuple[Plan, list[Outcome]]:
     plan = Plan.of(jobs_of([list(overrides)]))
     check_pushes(_repositories(plan))
     if plan.missing:
-        _check_surroundings(plan.missing)
+        check_surroundings(plan.missing)
     plan.say()
     if plan.missing:
         return plan, [run_alone(overrides, run_waiting_job)]
@@ -117,7 +117,7 @@ def compute_sweep(overrides: Sequence[str], params: dict[str, Any] | None) -> tu
     failures: list[Outcome] = []
     if plan.missing:
         launcher = Launcher.of(of_the_command(overrides), len(plan.missing), plan.jobs[0].configuration.gpu_share)
-        _check_surroundings(plan.missing, local=launcher.share.here)
+        check_surroundings(plan.missing, local=launcher.share.here)
         plan.say()
         console.say(estimate(plan.missing, plan.having("complete")).line(launcher.share.cells))
         if launcher.share.threads is not None:
@@ -129,6 +129,7 @@ def compute_sweep(overrides: Sequence[str], params: dict[str, Any] | None) -> tu
             console.say(f"{at_once}, {launcher.share.threads} processor threads each")
         console.show_warnings()
         settle_offline(plan.jobs[0].configuration.tracking.mode, plan.jobs[0].configuration.runs_dir)
+        begin_sweep(plan.jobs[0].configuration.tracking, [job.cell for job in plan.jobs])
         failures = run_cells(launcher, plan.missing, run_job, run_waiting_job)
     else:
         plan.say()
@@ -166,7 +167,8 @@ def _show_pushes(plan: Plan) -> int:
 
 def run_search(search: Search) -> int:
     """Run the trials that a search still lacks; inside `composition.composer()`."""
-    _check_surroundings([Job.of(search.base)])
+    launcher = Launcher.of(of_the_command(search.overrides), int(search.sweeper.n_jobs), search.base.gpu_share)
+    check_surroundings([Job.of(search.base)], local=launcher.share.here)
     with stored(search) as study:
         done = [trial for trial in trials_of(study) if trial.value is not None]
         console.say(
@@ -286,13 +288,18 @@ def show_help(flags: Namespace) -> int:
     }
     text = template.substitute(
         APP_CONFIG_GROUPS="".join(
-            f"{group}: {', '.join(sorted(composition.options_of(group)))}\n" for group in sorted(groups)
+            _wrapped(f"{group}: {', '.join(sorted(composition.options_of(group)))}\n") for group in sorted(groups)
         ),
         CONFIG=OmegaConf.to_yaml(composed),
-        FLAGS_HELP="".join(f"{','.join(names)} : {what}\n" for names, (what, _) in composition.FLAGS.items()),
+        FLAGS_HELP="".join(_wrapped(f"{','.join(names)} : {what}\n") for names, (what, _) in composition.FLAGS.items()),
     )
     print(text)
     return 0
+
+
+def _wrapped(line: str) -> str:
+    """Return a line of the help as lines of 80 columns, the later ones indented."""
+    return "\n".join(textwrap.wrap(line, HELP_WIDTH, subsequent_indent="    ", break_on_hyphens=False)) + "\n"
 
 
 def _hand_to_hydra(flags: Namespace) -> int:
@@ -313,36 +320,6 @@ def of_the_command(overrides: Sequence[str]) -> list[str]:
 
 def _chooses(line: str, *keys: str) -> bool:
     return line.lstrip("+~").startswith(tuple(f"{key}{end}" for key in keys for end in "=./"))
-
-
-def _check_surroundings(jobs: Sequence[Job], *, local: bool = True) -> None:
-    """Refuse what would fail later: a run store that can't be written; packages, weights, data, keys that are not here.
-
-    `local`: the cells run on this machine, so its devices count.
-    """
-    for runs_dir in {job.configuration.runs_dir for job in jobs}:
-        _check_writable(runs_dir)
-    missing = [job.configuration for job in jobs if not job.cell.complete]
-    for key, (path, revision) in {model for one in missing for model in one.models.items()}:
-        require(path, revision, key)
-    for one in missing:
-        one.check_surroundings(local=local)
-    benchmarks = {repr(found): found for one in missing for found in one.study.measured_by(one).values()}
-    for settings in benchmarks.values():
-        provide(settings)
-
-
-def _check_writable(runs_dir: str) -> None:
-    ancestor = Path(runs_dir).absolute()
-    try:
-        while not ancestor.exists() and ancestor != ancestor.parent:
-            ancestor = ancestor.parent
-        if os.path.lexists(ancestor) and not ancestor.is_dir():
-            raise NotADirectoryError
-        with tempfile.TemporaryFile(dir=ancestor):
-            pass
-    except OSError as error:
-        raise UserError.of("runs_dir", runs_dir, f"a folder that can be written ({ancestor} can not)") from error
 
 
 def _finish(plan: Plan, failures: Sequence[Outcome]) -> int:

@@ -3,6 +3,7 @@
 from functools import cache
 
 from fairloop.benchmarks.registry import benchmarks
+from fairloop.corpus import label_errors
 from fairloop.generation import measures as writing
 from fairloop.measures.catalogue import Catalogue, gathered
 from fairloop.metrics import calibration
@@ -17,6 +18,7 @@ def catalogue() -> Catalogue:
         *(("corpus", metric.measures) for metric in metrics().values()),
         ("corpus", writing.MEASURES),
         *(("plm", benchmark.declared) for benchmark in benchmarks().values()),
+        ("", label_errors.MEASURES),
         ("", pair.MEASURES),
         ("", calibration.MEASURES),
     )

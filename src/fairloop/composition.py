@@ -8,9 +8,9 @@ import itertools
 import math
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_search_path import ConfigSearchPath
@@ -21,10 +21,11 @@ from hydra.core.plugins import Plugins
 from hydra.errors import HydraException, MissingConfigException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import HydraContext, RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fairloop.config import Configuration, check
+from fairloop.console import Parser
 from fairloop.errors import UserError, first_line
 from fairloop.settings import known_keys, suggestion
 
@@ -65,19 +66,13 @@ WITHOUT_EFFECT: dict[tuple[str, ...], str] = {
 """Flags that other Hydra applications have, and what is there instead."""
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        said = message.removeprefix("argument ").replace("unrecognized arguments:", "unknown flag")
-        raise UserError(f"{said}; `fairloop --help` lists the flags")
-
-
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     """Return a command's flags, with its overrides as `overrides`; flags may stand before, between and behind them.
 
     Raises:
         UserError: a flag that does not exist, or that has no effect here.
     """
-    parser = _Parser("fairloop", add_help=False)
+    parser = Parser("fairloop", add_help=False)
     for names, (_, kind) in FLAGS.items():
         parser.add_argument(*names, **kind)
     for names in WITHOUT_EFFECT:
@@ -235,9 +230,12 @@ def parse_overrides(lines: Sequence[str], loader: Any = None) -> list[Override]:
         if line.count("{") + line.count("[") + line.count("(") > MOST_BRACKETS:
             raise UserError(f"{line[:40]}…: an override has at most {MOST_BRACKETS} brackets")
         try:
-            parsed += parser.parse_overrides([line])
+            (override,) = parser.parse_overrides([line])
+            if not override.key_or_group:
+                raise ValueError("no key")
         except (HydraException, ValueError) as error:
             raise UserError(f"{line}: not of the form key=value (quote special characters: key='\"a b!\"')") from error
+        parsed.append(override)
     return parsed
 
 
@@ -257,14 +255,50 @@ def _hydra_line(error: Exception, overrides: Sequence[str]) -> str:
     if found := re.search(r"Could not override '([^']+)'", text):
         key = found.group(1)
         given = next((line for line in overrides if line.lstrip("+~").startswith(key + "=")), key)
-        known = [name for name in known_keys(Configuration) if name != key]  # another study may have it
-        return f"{given}: unknown key{suggestion(key, known)}; `fairloop --help` lists every key"
+        hint = suggestion(key, _keys_without(given, overrides))
+        return f"{given}: unknown key{hint}; `fairloop --help` lists every key"
+    if found := re.search(r"Could not load '([^']+)/([^'/]*)'", text):
+        group, option = found.groups()
+        return f"{group}={option}: no such choice; allowed: {', '.join(sorted(options_of(group)))}"
+    if text.startswith("Error merging override"):
+        given = text.removeprefix("Error merging override").strip().splitlines()[0]
+        return f"{given}: allowed is {_kind(given, overrides)}"
     if found := re.search(r"Ambiguous value for argument '([^']+)'", text):
         return f"{found.group(1)}: several values make a sweep, which needs the flag -m"
     if "Config group override must be" in text:
-        null = next((line for line in overrides if line.endswith("=null")), "a config group")
-        return f"{null}: a config group needs one of its choices; `fairloop --help` lists them"
+        parsed = [one for one in parse_overrides(overrides) if options_of(one.key_or_group)]
+        given = next((one.input_line for one in parsed if not isinstance(one.value(), str | list)), "a config group")
+        return f"{given}: a config group needs one of its choices; `fairloop --help` lists them"
     return first_line(text, UNREADABLE)
+
+
+def _composed_without(given: str, overrides: Sequence[str]) -> DictConfig | None:
+    """Return the configuration that the other overrides make; None if they have mistakes of their own."""
+    with suppress(HydraException, OmegaConfBaseException, ValueError, OSError):
+        return compose(CONFIG_NAME, overrides=[line for line in overrides if line != given])
+    return None
+
+
+def _keys_without(given: str, overrides: Sequence[str]) -> list[str]:
+    """Return the keys that there are under the other choices of a command."""
+    composed = _composed_without(given, overrides)
+    plain = None if composed is None else OmegaConf.to_container(composed)
+    return list(_dotted(plain)) if isinstance(plain, dict) else known_keys(Configuration)
+
+
+def _kind(given: str, overrides: Sequence[str]) -> str:
+    """Return in words what kind of value a key has."""
+    composed = _composed_without(given, overrides)
+    node = None if composed is None else OmegaConf.select(composed, given.lstrip("+~").partition("=")[0])
+    kinds = {ListConfig: "a list", DictConfig: "a group of keys"}
+    return next((words for kind, words in kinds.items() if isinstance(node, kind)), "a value that is neither")
+
+
+def _dotted(group: dict[Any, Any], prefix: str = "") -> Iterator[str]:
+    for name, inner in group.items():
+        yield f"{prefix}{name}"
+        if isinstance(inner, dict):
+            yield from _dotted(inner, f"{prefix}{name}.")
 
 
 _OTHER_NAMES = {"mitigation=cda": "mitigation=augment adds counterfactuals, debias=cda debiases a PLM by them"}

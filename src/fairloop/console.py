@@ -1,5 +1,6 @@
 """What a command prints while it works: one line per event, and live progress with the time left."""
 
+import argparse
 import logging
 import os
 import sys
@@ -8,14 +9,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import wraps
-from typing import Any
+from typing import Any, NoReturn
 
-from rich.console import Console
+import rich.console
+from rich.console import ConsoleOptions, RenderableType
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.segment import Segment
 from rich.table import Column
 from rich.text import Text
 
-from fairloop.errors import FairloopError
+from fairloop.errors import FairloopError, UserError, spelled_out
 from fairloop.version import __version__
 
 OnProgress = Callable[[int, int], None]
@@ -28,6 +31,19 @@ WIDTH = 120
 
 # From this width on the progress line has a bar; its words and numbers come first.
 ROOM_FOR_A_BAR = 100
+
+
+class Console(rich.console.Console):
+    """A console whose texts cannot steer the terminal: control and format characters in them are spelled out."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(emoji=False, **options)  # a path or a sentence with `:cat:` in it is shown as it is
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """Yield the pieces of a text, a table, …; those by which rich itself moves the cursor stay as they are."""
+        for piece in super().render(renderable, options):
+            yield piece if piece.control else Segment(spelled_out(piece.text), piece.style)
+
 
 stdout = Console(soft_wrap=True, highlight=False)
 if not stdout.is_terminal and "COLUMNS" not in os.environ:
@@ -64,6 +80,9 @@ def entry(name: str, interrupted: str = "interrupted") -> Callable[[Callable[...
                 where = f"{error.filename}: " if error.filename else ""
                 warn(f"{name}: {FairloopError(f'{where}{error.strerror or error}')}")
                 return 1
+            except MemoryError:
+                warn(f"{name}: there is not enough memory for this")
+                return 1
             except KeyboardInterrupt:
                 warn(f"{name}: {interrupted}")
                 return 130
@@ -71,6 +90,15 @@ def entry(name: str, interrupted: str = "interrupted") -> Callable[[Callable[...
         return run
 
     return decorate
+
+
+class Parser(argparse.ArgumentParser):
+    """The flags of a command: a mistake in them is one line, as every other mistake is."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise the UserError that says what is wrong with the command line."""
+        said = message.removeprefix("argument ").replace("unrecognized arguments:", "unknown flag")
+        raise UserError(f"{said}; `{self.prog} --help` lists the flags")
 
 
 class _Guarded:

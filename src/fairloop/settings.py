@@ -7,13 +7,19 @@ so that the whole configuration is validated before anything heavy is loaded.
 import difflib
 import typing
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
+from fairloop.errors import shown
+
 LARGEST = 10**12
 """No setting is a larger number."""
+
+DEEPEST = 8
+"""No list or free-form group has others in it to a greater depth."""
 
 
 class Settings(BaseModel):
@@ -24,8 +30,8 @@ class Settings(BaseModel):
     @field_validator("*", mode="after")
     @classmethod
     def _is_no_extreme(cls, value: Any) -> Any:
-        """Refuse numbers that overflow somewhere behind the schema's own limits."""
-        if isinstance(value, int | float) and not -LARGEST <= value <= LARGEST:
+        """Refuse what overflows somewhere behind the schema's own limits, in lists and free-form groups as well."""
+        if not _is_moderate(value, DEEPEST):
             raise PydanticCustomError("extreme", "extreme")
         return value
 
@@ -43,6 +49,16 @@ class Settings(BaseModel):
         """Tell whether a field is declared with `incidental` or `by_contents`; an unknown one is not."""
         extra = cls.model_fields[name].json_schema_extra if name in cls.model_fields else None
         return isinstance(extra, dict) and bool(extra.get(mark))
+
+
+def _is_moderate(value: Any, depth: int) -> bool:
+    """Tell whether all numbers in a value are finite and of a sensible size, and its lists and groups not too deep."""
+    if isinstance(value, int | float):
+        return -LARGEST <= value <= LARGEST
+    if isinstance(value, dict | list | tuple):
+        parts = [*value, *value.values()] if isinstance(value, dict) else value
+        return depth > 0 and all(_is_moderate(part, depth - 1) for part in parts)
+    return True
 
 
 def _plain(value: Any) -> Any:
@@ -83,7 +99,7 @@ def mistake(error: ValidationError, root: type[Settings], prefix: str = "") -> s
     if first["type"] == "value_error":  # a check of several fields together, which words its own line
         return str(first["msg"]).removeprefix("Value error, ")
     if not first["loc"]:
-        return f"{prefix.removesuffix('.')}={_shown(first['input'])}: allowed is {_TYPE_WORDS['object']}"
+        return f"{prefix.removesuffix('.')}={shown(first['input'])}: allowed is {_TYPE_WORDS['object']}"
     parent, leaf, key = _locate(first["loc"], root)
     dotted = prefix + ".".join(key)
     more = f" (and {len(others)} more)" if others else ""
@@ -91,14 +107,19 @@ def mistake(error: ValidationError, root: type[Settings], prefix: str = "") -> s
         siblings = [prefix + ".".join([*key[:-1], name]) for name in parent.model_fields]
         choices = ", ".join(siblings)
         return (
-            f"{dotted}={first['input']}: unknown key{suggestion(dotted, siblings)}; allowed: {choices or 'none'}{more}"
+            f"{dotted}={shown(first['input'])}: unknown key{suggestion(dotted, siblings)}; "
+            f"allowed: {choices or 'none'}{more}"
         )
     if first["type"] == "missing":
         return f"{dotted}: missing; allowed: {allowed(parent, leaf)}{more}"
     words = allowed(parent, leaf)
     if first["type"] in ("extreme", "finite_number"):
-        words = words.replace("number", f"number (finite, at most {LARGEST:.0e} in size)", 1)
-    return f"{dotted}={_shown(first['input'])}: allowed is {words}{more}"
+        limit = f"finite, at most {LARGEST:.0e} in size"
+        of_parts = f"{words}; numbers in it {limit}, and no more than {DEEPEST} lists or groups in each other"
+        words = words.replace("number", f"number ({limit})", 1) if "number" in words else of_parts
+    if first["type"] == "string_type" and isinstance(first["input"], int | float) and "text" in words.split(" ")[:2]:
+        words += f"; what looks like a number or like true is text within two kinds of quotes: {dotted}=\"'…'\""
+    return f"{dotted}={shown(first['input'])}: allowed is {words}{more}"
 
 
 def _locate(location: tuple[int | str, ...], root: type[Settings]) -> tuple[type[Settings], str, list[str]]:
@@ -133,10 +154,16 @@ def _tags(choice: type[Settings]) -> tuple[Any, ...]:
 
 def allowed(parent: type[Settings], name: str) -> str:
     """Say in words what the field `name` of `parent` may be, from its declared type and range."""
-    schema = parent.model_json_schema()["properties"].get(name, {})
+    schema = _properties(parent).get(name, {})
     choices = [_one_allowed(option) for option in schema.get("anyOf", [schema])]
     meaning = schema.get("description")
     return " or ".join(choices) + (f" ({meaning})" if meaning else "")
+
+
+@cache
+def _properties(parent: type[Settings]) -> dict[str, dict[str, Any]]:
+    properties: dict[str, dict[str, Any]] = parent.model_json_schema()["properties"]
+    return properties
 
 
 _TYPE_WORDS = {
@@ -181,12 +208,11 @@ def known_keys(parent: type[Settings], prefix: str = "") -> list[str]:
 
 def suggestion(given: str, known: Sequence[str]) -> str:
     """Return ` (did you mean …?)` if a known word is close to the given one, else nothing."""
-    close = difflib.get_close_matches(given, known, n=1)
-    return f" (did you mean {close[0]}?)" if close else ""
+    close = difflib.get_close_matches(given, known, n=3)
+    meant = [word for word in close if difflib.get_close_matches(_leaf(given), [_leaf(word)])]
+    return f" (did you mean {meant[0]}?)" if meant else ""
 
 
-def _shown(value: Any) -> str:
-    if isinstance(value, int) and value.bit_length() > 1000:
-        return f"a whole number of about {value.bit_length() * 3 // 10} digits"
-    text = "null" if value is None else str(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+def _leaf(key: str) -> str:
+    """Return the last part of a dotted key: two keys are not alike because they are of one group."""
+    return key.rpartition(".")[2]

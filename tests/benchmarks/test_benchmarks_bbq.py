@@ -14,6 +14,7 @@ from fairloop.benchmarks.bbq.benchmark import BbqItem, BbqSettings
 from fairloop.benchmarks.registry import measure, settings_of
 from fairloop.catalogue import catalogue
 from fairloop.errors import Fault, UserError
+from fairloop.statistics.bootstrap import bootstrap_mean
 
 GROUPS = ("Muslim", "Jewish", "Hindu", "Christian")
 
@@ -233,10 +234,10 @@ def test_always_unknown_is_no_bias_where_that_is_right_and_no_score_where_it_is_
 
 
 def test_templates_are_resampled_whole():
-    # Within a template all items agree, so that the interval is as wide as four independent values make it.
+    # Within a template all items agree, so that the interval is as wide as eight independent values make it.
     items = []
-    for number in range(4):
-        biased = number < 2
+    for number in range(8):
+        biased = number < 4
         items += made_up(
             "ambiguous",
             biased=50 * biased,
@@ -247,7 +248,12 @@ def test_templates_are_resampled_whole():
         )
     scores = {one.metric: one for one in bbq._measurements(items, "", 0, 4000)}
     overall = scores["bbq/overall/ambiguous_bias"]
-    assert (overall.value, overall.low, overall.high) == (0, -100, 100)  # each end: 1 resample in 16
+    alone = bootstrap_mean([100.0] * 4 + [-100.0] * 4, seed=0, resamples=4000, bounds=(-100, 100))
+    assert (overall.value, overall.low, overall.high) == pytest.approx((0, alone.low, alone.high))
+    assert overall.high > 70
+    assert (overall.n, overall.units) == (400, 8)
+    few = {one.metric: one for one in bbq._measurements(items[:100], "", 0, 100)}["bbq/overall/ambiguous_bias"]
+    assert (few.low, few.units) == (None, 2)
 
 
 def test_the_publishers_table_of_targets_goes_first(tiny_plm, write):

@@ -136,7 +136,7 @@ def test_equals_the_published_protocol(tiny_plm, write, family, protocol, batch_
 @pytest.mark.parametrize(("hits", "total", "printed"), [(537, 883, 60.81), (1, 4, 25.0), (523, 883, 59.22), (0, 3, 0)])
 def test_the_leaderboards_overall_is_cut_and_not_rounded(hits, total, printed):
     types = ["gender", "race-color", "religion"] * total
-    pairs = [CrowsPair(str(n), "a", "b", "stereo", types[n]) for n in range(total)]
+    pairs = [CrowsPair(str(n), "a", "b", "stereo", types[n], f"a{n % 9}") for n in range(total)]
     # What is not among the items was skipped, and counts as no hit.
     items = [_item(pair, (-1, -2)) for pair in pairs[:hits]]
     (overall,) = crows_pairs.leaderboard_overall(pairs, items, 0, 50)
@@ -178,10 +178,10 @@ def test_a_killed_benchmark_goes_on_where_it_was(tiny_plm, write, tmp_path, monk
 
 def test_a_tie_counts_as_a_pair_and_for_neither_side():
     rows = [
-        CrowsPair("0", "a", "b", "stereo", "gender"),
-        CrowsPair("1", "a", "b", "antistereo", "gender"),
-        CrowsPair("2", "a", "b", "stereo", "gender"),
-        CrowsPair("3", "a", "b", "stereo", "age"),
+        CrowsPair("0", "a", "b", "stereo", "gender", "a1"),
+        CrowsPair("1", "a", "b", "antistereo", "gender", "a1"),
+        CrowsPair("2", "a", "b", "stereo", "gender", "a2"),
+        CrowsPair("3", "a", "b", "stereo", "age", "a2"),
     ]
     # Scores are given in the published order: the stereotype first.
     items = [_item(row, scores) for row, scores in zip(rows, [(-1, -1), (-3, -2), (-2, -5), (-2, -1)], strict=True)]

@@ -81,7 +81,7 @@ CASES = [
 @pytest.mark.parametrize("family", MASKED + CAUSAL)
 def test_equals_one_candidate_token_at_a_time(tiny_plm, write, family):
     plm = tiny_plm(family)
-    result = measure(plm, WinoBiasSettings(data=str(write(files())), split="dev", verify=False, resamples=50))
+    result = measure(plm, WinoBiasSettings(data=str(write(files())), split="dev", verify=False))
     items = {item.item: item for item in result.items}
     for name, sentence, pronoun, referent, other in CASES:
         item = items[name]

@@ -29,9 +29,9 @@ VERSIONS_THEN = {"recursion": 2, "evaluate": 1, "metric_calibration": 1, "fair_g
 
 # Computed by the code before studies declared themselves: what decides a cell is what it was.
 NAMES = {
-    "": "c1928b014122f5a1",
-    "mitigation=augment": "2dd7af14038a5f61",
-    "mitigation=[augment,finetune]": "291f01d32475b704",
+    "study.resamples=2000": "c1928b014122f5a1",  # the default then
+    "mitigation=augment study.resamples=2000": "2dd7af14038a5f61",
+    "mitigation=[augment,finetune] study.resamples=2000": "291f01d32475b704",
     "study=evaluate plm=minilm benchmark=lpbs": "a02c7e32377040b5",
     "study=evaluate benchmark=seat": "fa0c72384f51db86",
     "study=evaluate plm=minilm benchmark=perplexity": "729e5be33b8fa392",

@@ -1,5 +1,6 @@
 """Numbers that no setting can be: every numeric key of every schema refuses them in one line."""
 
+import functools
 import math
 import pkgutil
 import typing
@@ -61,6 +62,47 @@ def test_every_numeric_key_refuses_extremes_in_one_line(schema, name):
             line = mistake(error, schema)
             assert "\n" not in line
             assert len(line) < 600
+
+
+IN_OTHERS = {
+    "a list": lambda value: [value],
+    "a list in a list": lambda value: [[value]],
+    "a group": lambda value: {"a": value},
+    "a group in a list": lambda value: [{"name": value}],
+    "a group in a group": lambda value: {"augment": {"b": value}},
+    "a name": lambda value: {value: 1},
+    "beside what is allowed": lambda value: [0.1, "a", value],
+}
+DEEP = functools.reduce(lambda inner, _: {"a": inner}, range(100), 1)
+OF_PARTS = [
+    (schema, name)
+    for schema in schemas()
+    for name, field in schema.model_fields.items()
+    if any(kind in str(field.annotation) for kind in ("tuple[", "list[", "dict[", "typing.Any"))
+]
+
+
+def test_the_walk_finds_lists_and_free_form_groups():
+    found = {name for _, name in OF_PARTS}
+    assert {"levels", "sizes", "metrics", "launcher", "extra", "mitigation", "metric", "benchmarks", "kinds"} <= found
+
+
+@pytest.mark.parametrize(("schema", "name"), OF_PARTS, ids=lambda one: getattr(one, "__qualname__", one))
+def test_every_list_and_free_form_group_refuses_extremes_in_one_line(schema, name):
+    for value in (*EXTREMES[:-1], DEEP):
+        for kind, put in IN_OTHERS.items():
+            if kind == "a name" and value is DEEP:
+                continue
+            with pytest.raises((ValidationError, UserError)) as caught:
+                schema.model_validate({**_plain(schema), name: put(value)})
+            if isinstance(caught.value, ValidationError):
+                own = [error for error in caught.value.errors() if error["loc"] and error["loc"][0] == name]
+                assert own, f"{name} with {kind} of an extreme was accepted"
+                line = mistake(caught.value, schema)
+            else:
+                line = str(caught.value)
+            assert "\n" not in line
+            assert len(line) < 700
 
 
 def _plain(schema):

@@ -181,6 +181,61 @@ def test_mabel_brings_counterfactuals_together_and_keeps_others_apart(biased, tm
     assert "counterfactual pairs in place of entailment pairs" in card(after)
 
 
+ENTAILED = "premise,hypothesis,label\n"
+
+
+def entailment_file(folder, slots=SLOTS):
+    path = folder / "entailment.csv"
+    rows = [f'"{male}","{male} today",entailment' for male, _, _, _ in counterfactuals(slots)]
+    path.write_text(ENTAILED + "\n".join([*rows, '"the plan worked","the plan worked hard",entailment']) + "\n")
+    return path
+
+
+def test_mabel_learns_from_the_users_entailment_pairs(biased, tmp_path):
+    """Premises entail their hypotheses alike for both genders, and other sentences stay apart."""
+    from fairloop.corpus.counterfactual import swap_gender
+    from fairloop.debias.mabel.entailment import read_entailment
+    from fairloop.pairs.verification import held_out_in
+
+    path = entailment_file(tmp_path)
+    rows = read_entailment(str(path))
+    # The last row has no gendered word, and some jobs are held out for the benchmark of templates.
+    assert [row[0] for row in rows] == [row[0] for row in counterfactuals() if held_out_in(row[0]) is None]
+    assert all(row[2:] == (swap_gender(row[0]), swap_gender(row[1])) != row[:2] for row in rows)
+    assert not method(settings_of({"name": "mabel", "entailment": str(path)})).uses_pairs
+    after = debiased("mabel", biased, tmp_path, pooling="mean", entailment=str(path), **BUDGET)
+    measured = []
+    for plm in (biased, after):
+        encoder = SentenceEncoder.load(plm.path)
+        parts = [torch.from_numpy(encoder.embed([row[k] for row in rows], normalize=True)) for k in range(4)]
+        own, swapped = parts[0] @ parts[1].T, parts[2] @ parts[3].T
+        measured.append((float((own - swapped).pow(2).mean()), float((own.diag() - own.mean(dim=1)).mean())))
+    assert measured[1][0] < 0.5 * measured[0][0], measured
+    assert measured[1][1] > measured[0][1], measured
+    assert f"{len(rows)} entailing pairs" in card(after)
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (None, "there is no such file"),
+        (b"text\nHe is here.\n", "a CSV table with the columns premise and hypothesis, none twice"),
+        (b"premise,hypothesis\n\xff\xfe,x\n", "a CSV table in UTF-8"),
+        (b"", "a CSV table with the columns premise and hypothesis"),
+        (ENTAILED.encode() + b"He runs.,He moves.,entailment\nIt rains.,Rain falls.,entailment\n", "1 are left"),
+        (ENTAILED.encode() + b"He runs.,He moves.,e\nShe sits.,She rests.,e\n", "at most 2, the entailing pairs"),
+    ],
+)
+def test_a_wrong_table_of_entailment_pairs_is_one_line(tmp_path, content, line):
+    path = tmp_path / "pairs.csv"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=line) as raised:
+        method(settings_of({"name": "mabel", "entailment": str(path)})).check(plm_of("anything"))
+    assert "\n" not in str(raised.value)
+    assert str(raised.value).startswith(("debias.entailment=", "debias.batch_size=8: "))
+
+
 @pytest.mark.parametrize("level", ["token", "sentence"])
 def test_context_debias_makes_targets_orthogonal_to_attributes(biased, tmp_path, level):
     after = debiased("context_debias", biased, tmp_path, level=level, **CONTEXT)
@@ -357,6 +412,36 @@ def test_inlp_removes_every_planted_direction_and_equals_the_intersection_of_nul
         together = orth(sum(rows))
         projected = vectors - vectors @ together @ together.T
     np.testing.assert_allclose(found @ found.T, together @ together.T, atol=1e-4)
+
+
+@pytest.mark.parametrize(("width", "count"), [(768, 80), (384, 40), (1024, 107), (24, 2), (4, 1)])
+def test_inlp_takes_the_published_share_of_any_width(width, count):
+    from fairloop.debias.inlp import classifiers_for
+
+    assert classifiers_for(width) == count
+
+
+def test_inlps_default_goes_by_the_plms_width(biased, tmp_path):
+    after = debiased("inlp", biased, tmp_path)  # 32 wide: three classifiers
+    record = json.loads((tmp_path / "inlp" / "fairloop_debias.json").read_text())
+    assert record["settings"]["classifiers"] == 3, record
+    assert record["settings"]["dimensions_removed"] <= 9
+    assert not np.allclose(log_odds(after), log_odds(biased), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("family", "rates"), [("albert", (0.05, 0.05)), ("bert", (0.2, 0.15)), ("roberta", (0.2, 0.15))]
+)
+def test_dropouts_rates_are_the_published_ones_of_the_family(tmp_path, family, rates):
+    """As bias-bench trains them: 0.05 and 0.05 for ALBERT alone."""
+    from safetensors.torch import save_file
+
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": family}))
+    save_file({"weight": torch.zeros(1)}, tmp_path / "model.safetensors")
+    plm = plm_of(tmp_path)
+    assert method(settings_of({"name": "dropout"})).rates(plm) == rates
+    assert method(settings_of({"name": "dropout", "hidden_dropout": 0.3})).rates(plm) == (0.3, rates[1])
+    assert method(settings_of({"name": "dropout", "attention_dropout": None})).rates(plm) == (rates[0], None)
 
 
 def test_self_debias_writes_a_folder_that_rescales(biased, tmp_path):

@@ -84,6 +84,10 @@ MISTAKES = {
     "no text file": ([*LPBS[:2], "benchmark=perplexity", "benchmark.text=/nope"], ["benchmark.text=/nope"]),
     "no GLUE folder": ([*LPBS[:2], "benchmark=glue", "benchmark.data=/nope"], ["benchmark.data=/nope"]),
     "no neutral text": (["study=fair_gender", "plm=minilm", "study.neutral=/nope"], ["study.neutral=/nope"]),
+    "no launcher of workers": (
+        ["trainer.launcher=[no-such-command,-n]"],
+        ["trainer.launcher=[no-such-command,-n]"],
+    ),
     "no key": (
         ["model=openai_server", "model.path=m", "model.api_key_env=NOT_SET_ANYWHERE"],
         ["model.api_key_env=NOT_SET_ANYWHERE", "not set"],
@@ -103,6 +107,18 @@ NOT_HERE = {
 @pytest.mark.parametrize(("arguments", "named"), MISTAKES.values(), ids=MISTAKES.keys())
 def test_a_mistake_gets_one_line_and_status_2_and_writes_nothing(arguments, named, tmp_path, monkeypatch, capsys):
     assert answer(arguments, named, tmp_path, monkeypatch, capsys) == 2
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("WANDB_MODE", "sometimes"),
+        *(("WANDB_BASE_URL", url) for url in ("here", "ftp://x", "http://x:99999", "http://")),
+    ],
+)
+def test_a_variable_of_wandb_that_is_none_is_found_before_work(variable, value, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv(variable, value)
+    assert answer(["tracking=wandb"], [f"{variable}={value}: allowed is"], tmp_path, monkeypatch, capsys) == 2
 
 
 @pytest.mark.parametrize(("arguments", "named"), NOT_HERE.values(), ids=NOT_HERE.keys())

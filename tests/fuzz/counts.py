@@ -2,4 +2,15 @@
 
 from collections import Counter
 
-tried: Counter[str] = Counter()
+
+class Tried(Counter[str]):
+    """Inputs by target; `latest` is the target of the last input, which is the failing one where a property fails."""
+
+    latest = ""
+
+    def __setitem__(self, name: str, number: int) -> None:
+        self.latest = name
+        super().__setitem__(name, number)
+
+
+tried = Tried()

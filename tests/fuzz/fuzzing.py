@@ -7,11 +7,12 @@ Each target counts its inputs; `make fuzz` adds the counts to FUZZ_COUNTS, which
 import json
 import os
 import time
+from functools import wraps
 from pathlib import Path
 
 import pytest
 from counts import tried
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis.database import DirectoryBasedExampleDatabase
 
 MINUTES = float(os.environ.get("FUZZ_MINUTES", "0"))
@@ -29,22 +30,39 @@ def share():
     return MINUTES * 60 / 7
 
 
-@pytest.fixture
-def fuzz(share, request):
-    """Run a property: once and short, or again and again until its share of the time is spent."""
+def _anew(target):
+    """Return a function like `target`: hypothesis decorates one only once, and keeps what it finds by its name."""
 
-    def run(target):
+    @wraps(target)
+    def again(**drawn):
+        target(**drawn)
+
+    return again
+
+
+@pytest.fixture
+def fuzz(share):
+    """Run a property of what strategies draw: once and short, or again and again until its share of the time is spent.
+
+    The first run tries what was found before; each draws anew.
+    """
+
+    ended = []
+
+    def run(target, *strategies):
         profile = settings.get_profile("long" if MINUTES else "short")
         began = time.monotonic()
         while True:
-            profile(target)()
+            profile(given(*strategies)(_anew(target)))()
             if time.monotonic() - began >= share:
-                return
+                break
+        ended.append(target)
 
     previous = dict(tried)
     yield run
     counts = os.environ.get("FUZZ_COUNTS")
+    found = {} if ended else {tried.latest: 1}  # hypothesis tries the smallest input that fails last of all
     if counts:
         new = {name: number - previous.get(name, 0) for name, number in tried.items() if number > previous.get(name, 0)}
         with Path(counts).open("a") as file:
-            file.writelines(json.dumps([name, number]) + "\n" for name, number in new.items())
+            file.writelines(json.dumps([name, number, found.get(name, 0)]) + "\n" for name, number in new.items())

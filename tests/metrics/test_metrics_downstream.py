@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from fairloop.corpus.counterfactual import swap_gender
 from fairloop.corpus.heldout import CounterfactualPair
@@ -60,7 +61,7 @@ class Judge:
 def test_a_classifier_that_sees_gender_only_has_the_whole_bias():
     found = table(score(ask(Judge(tuple(HELDOUT), "pronoun"), PAIRS), seed=0))
     assert found["bias"].value == found["flip_rate"].value == 1
-    assert (found["bias"].low, found["bias"].high) == (1, 1)
+    assert (found["bias"].low, found["bias"].high) == (None, None)  # nothing was left out of its training
     assert found["accuracy"].value == 0.25  # plumber right for him, nurse right for her, of four occupations
     assert found["tpr_gap"].value == 0.5  # two of the four occupations have a gap of 1
     assert found["tpr_gap_rms"].value == pytest.approx(math.sqrt(0.5))
@@ -73,7 +74,7 @@ def test_a_classifier_that_sees_the_work_only_has_none():
     found = table(score(ask(Judge(tuple(HELDOUT), "thing"), PAIRS), seed=0))
     assert found["accuracy"].value == 1
     for name in ("bias", "tpr_gap", "tpr_gap_rms", "flip_rate"):
-        assert found[name].value == found[name].low == found[name].high == 0
+        assert found[name].value == 0
 
 
 def score_by_hand(answers):
@@ -114,27 +115,36 @@ def test_scores_equal_their_definition_written_out(seed):
     found = table(score(answers, seed=seed, resamples=200))
     for name, value in score_by_hand(answers).items():
         assert found[name].value == pytest.approx(value), name
-    for name in ("bias", "accuracy", "tpr_gap", "tpr_gap_rms", "flip_rate"):
-        assert found[name].low <= found[name].value <= found[name].high
 
 
-def test_pairs_about_one_occupation_are_resampled_together():
-    # Shifts that differ between occupations but not within: only the number of occupations counts.
-    names = ("plumber", "carpenter", "nurse", "secretary", "welder", "judge")
-    shifts = np.linspace(0.1, 0.6, 6)
+def test_the_interval_is_students_on_the_jackknife_over_folds():
+    """Of a score that is nearly linear in the log probabilities; the questions are given."""
+    draw = np.random.default_rng(4)
+    names = ("plumber", "carpenter", "nurse", "secretary")
 
-    def answers(repeats):
-        occupations = tuple(name for name in names for _ in range(repeats))
-        male = np.zeros((6 * repeats, 6))
-        male[:, 0] = np.repeat(shifts, repeats)
-        male[:, 2] = 1 - male[:, 0]
-        female = np.zeros_like(male)
-        female[:, 2] = 1
-        return Answers(occupations, names, male, female)
+    def answers(log):
+        chances = np.exp(log) / np.exp(log).sum(axis=-1, keepdims=True)
+        return Answers(names * 6, names, *chances)
 
-    few, many = (table(score(answers(repeats), seed=0))["bias"] for repeats in (2, 20))
-    assert (few.low, few.high) == pytest.approx((many.low, many.high))
-    assert many.n == 120
+    base = draw.normal(size=(2, 24, 4))
+    folds = [
+        base + 0.003 * draw.normal(size=base.shape) + 0.003 * draw.normal() * np.array([1, 1, 0, 0]) for _ in range(10)
+    ]
+    refits = [answers(one) for one in folds]
+    found = table(score(answers(base), refits, seed=0, resamples=4000))["bias"]
+    left = np.array([table(score(one, seed=0))["bias"].value for one in refits])
+    half = stats.t.ppf(0.975, 9) * math.sqrt(9 / 10 * float(((left - left.mean()) ** 2).sum()))
+    assert (found.high - found.low) / 2 == pytest.approx(half, rel=0.05)
+    assert (found.n, found.units) == (24, 10)
+    for few in ([], refits[:3]):
+        assert table(score(answers(base), few, seed=0))["bias"].low is None
+
+
+def test_an_occupation_that_a_fold_lacks_is_answered_as_by_the_whole(embed):
+    texts, names = corpus(stereotyped)
+    more = [*texts, "She keeps accounts."], [*names, "accountant"]
+    found = table(measure_downstream(*more, embed, PAIRS, seed=0))["bias"]
+    assert found.low < found.value < found.high
 
 
 def test_bias_follows_the_corpus(embed):
@@ -204,7 +214,7 @@ def test_a_classifier_that_learned_nothing_is_marked(embed):
 
 
 def test_the_interval_covers_the_noise_of_training():
-    """Corpora and test pairs are drawn anew from a known process: its mean bias lies in the intervals as promised."""
+    """Corpora are drawn anew from a known process and asked the same: the intervals hold the mean bias as promised."""
     jobs = [entry.name for entry in occupations() if entry.majority != "balanced"]
 
     def embed(texts):
@@ -215,28 +225,28 @@ def test_the_interval_covers_the_noise_of_training():
         vector = draw.normal(size=6) + np.array([1.5 * gender, sign, 0, 0, 0, 0])
         return "work " + " ".join(f"{number:.3f}" for number in vector)
 
+    draw = np.random.default_rng(0)
+    chosen = [*draw.choice(jobs[:30], 8, replace=False), *draw.choice(jobs[30:], 8, replace=False)]
+    pairs = []
+    for name in chosen:
+        words = sentence(draw, name, 0).split()
+        male, female = (" ".join([words[0], f"{float(words[1]) + side:.3f}", *words[2:]]) for side in (1.5, -1.5))
+        pairs.append(CounterfactualPair(name, male, female))
+
     def measured(replicate):
         draw = np.random.default_rng(replicate)
-        chosen = [*draw.choice(jobs[:30], 8, replace=False), *draw.choice(jobs[30:], 8, replace=False)]
         names = [name for name in chosen for _ in range(4)]
         genders = [
             (1 if draw.random() < 0.75 else -1) * (1 if occupation(name).majority == "male" else -1) for name in names
         ]
         texts = [sentence(draw, name, gender) for name, gender in zip(names, genders, strict=True)]
-        pairs = []
-        for name in chosen:
-            words = sentence(draw, name, 0).split()
-            male, female = (" ".join([words[0], f"{float(words[1]) + side:.3f}", *words[2:]]) for side in (1.5, -1.5))
-            pairs.append(CounterfactualPair(name, male, female))
-        whole = table(measure_downstream(texts, names, embed, pairs, seed=replicate, resamples=400))["bias"]
-        given = table(score(ask(fit_logistic_regression(texts, names, embed), pairs), seed=replicate, resamples=400))
-        return whole, given["bias"]
+        return table(measure_downstream(texts, names, embed, pairs, seed=replicate, resamples=60))["bias"]
 
-    found = [measured(replicate) for replicate in range(80)]
-    truth = np.mean([whole.value for whole, _ in found])
-    covered, alone = (np.mean([one.low <= truth <= one.high for one in kind]) for kind in zip(*found, strict=True))
-    assert covered >= 0.88
-    assert alone < 0.75
+    found = [measured(replicate) for replicate in range(60)]
+    truth = np.mean([one.value for one in found])
+    assert np.mean([one.low <= truth <= one.high for one in found]) >= 0.88
+    half = np.mean([(one.high - one.low) / 2 for one in found])
+    assert half < 1.5 * 2.26 * np.std([one.value for one in found], ddof=1)
 
 
 def test_prompt_groups_are_left_out_together(embed):

@@ -1,4 +1,5 @@
 import math
+from collections import defaultdict
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from scipy import stats
 
+from fairloop.lexicon import occupation
 from fairloop.metrics import load
 from fairloop.metrics.embedding import anchors, associations, effect_size, measure_embedding
 from fairloop.statistics.permutation import permutation_p_value
@@ -46,10 +48,16 @@ def test_against_the_definition_written_out(embed):
     effect, test = measure_embedding(TEXTS, OCCUPATIONS, embed, seed=0)
     assert effect.metric == "embedding/effect_size"
     assert effect.value == pytest.approx(expected, abs=1e-9)
-    assert effect.n == test.n == 9
+    assert (effect.n, test.n) == (9, 4)
     assert effect.low < effect.value < effect.high
     assert test.metric == "embedding/p_value"
-    assert test.value == pytest.approx(permutation_p_value(x, y, seed=0))
+    means = defaultdict(list)
+    for name, value in zip(OCCUPATIONS, x + y, strict=True):
+        means[name].append(value)
+    sides = [
+        [np.mean(means[name]) for name in means if occupation(name).majority == kind] for kind in ("male", "female")
+    ]
+    assert test.value == pytest.approx(permutation_p_value(*sides, seed=0))
     assert (test.low, test.high) == (None, None)
     assert associations(embed, TEXTS) == pytest.approx(x + y)
 
@@ -89,9 +97,9 @@ def test_gendered_sentences_have_the_larger_effect(embed):
     opposite, opposite_test = measure_embedding(corpus("She", "He"), occupations, embed, seed=0)
     assert stereotyped.value > 1
     assert stereotyped.low > 0
-    assert test.value < 0.01
+    assert test.value == pytest.approx(1 / 6)  # of six ways to choose two of four occupations, this is the extreme one
     assert opposite.value == pytest.approx(-stereotyped.value)
-    assert opposite_test.value > 0.99
+    assert opposite_test.value == 1
 
 
 def test_sentences_about_balanced_occupations_play_no_part(embed):
@@ -123,13 +131,16 @@ def test_groups_are_left_out_together(embed):
     assert test == same_test
     values, male = associations(embed, TEXTS), np.arange(9) < 4
 
-    def effect(kept):
+    def fisher(kept):
+        """d is r / sqrt(p (1 - p)) with the share p of X; the interval is taken of atanh r."""
         difference = values[kept & male].mean() - values[kept & ~male].mean()
-        return difference / values[kept].std(ddof=1)
+        share = male[kept].mean()
+        return math.atanh(difference / values[kept].std(ddof=1) * math.sqrt(share * (1 - share)))
 
-    left = np.array([effect(groups != group) for group in range(5)])
+    whole, left = fisher(groups >= 0), np.array([fisher(groups != group) for group in range(5)])
     half = stats.t.ppf(0.975, 4) * math.sqrt(4 / 5 * np.sum((left - left.mean()) ** 2))
-    assert (grouped.low, grouped.high) == pytest.approx((grouped.value - half, grouped.value + half), abs=1e-6)
+    ends = [math.tanh(whole + side * half) / math.sqrt(4 / 9 * 5 / 9) for side in (-1, 1)]
+    assert (grouped.low, grouped.high) == pytest.approx(ends, abs=1e-6)
     assert (grouped.n, grouped.units, alone.units) == (9, 5, 9)
     few, _ = measure_embedding(TEXTS, OCCUPATIONS, embed, seed=0, groups=(groups % 3).tolist())
     assert (few.low, few.high, few.units) == (None, None, 3)

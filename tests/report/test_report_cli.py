@@ -43,7 +43,7 @@ def test_the_tables_fit_the_terminal_and_no_number_is_broken(tmp_path, width, gr
     tables = printed(tmp_path, width).split(str(tmp_path))[0]
     assert max(map(len, tables.splitlines())) <= width
     assert "…" not in tables
-    rows = [line for line in tables.splitlines() if line.count("[") == 3]
+    rows = [line for line in tables.splitlines() if line.count("[") >= 3]
     assert rows
     assert all(line.count("[") == line.count("]") for line in tables.splitlines())
     for column in ("net rate B", "gendered share", "net among gendered", "WEAT d", "downstream bias", "yield"):

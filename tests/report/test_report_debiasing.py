@@ -46,7 +46,7 @@ def test_variants_are_named_by_what_differs_from_the_default(found):
         "none",
         "fair_gender",
         "fair_gender, no alignment",
-        "fair_gender, no causal estimate",
+        "fair_gender, no filter by effect",
         "fair_gender, no regulariser",
         "fair_gender, pairs from templates",
         "cda",
@@ -117,7 +117,7 @@ def test_page_terminal_files_and_figures_show_it(grid, tmp_path):
     assert page.count('src="data:image/svg+xml') == 2
     with (tmp_path / "out" / "ablation.csv").open(newline="") as stream:
         rows = {(row["variant"], row["metric"]): row for row in csv.DictReader(stream)}
-    row = rows["fair_gender, no causal estimate", HEADLINE]
+    row = rows["fair_gender, no filter by effect", HEADLINE]
     assert float(row["change"]) == pytest.approx((0.33 - FULL) * MEAN)
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"debias_methods.csv", "debias_methods.svg", "ablation.png", "ablation_of_fair_gender_minilm.tex"} <= names

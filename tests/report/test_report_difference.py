@@ -78,14 +78,14 @@ def test_what_has_no_match_is_left_out_and_counted(tmp_path):
     assert ("seed", "0, 1, 2", "1, 2, 3, 4") in found.settings
 
 
-def test_ten_pairs_and_more_have_a_bootstrap_interval(tmp_path):
+def test_pairs_have_students_interval(tmp_path):
     seeds = tuple(range(20))
     found = between(
         make_sweep(tmp_path / "a", seeds=seeds, noise=0.02),
         make_sweep(tmp_path / "b", SHIFT, seeds=seeds, noise=0.02, temperature=1.1),
     )
     moved = change(found, NET)
-    assert moved.how == "pairs, bootstrap"
+    assert moved.how == "pairs, Student's t"
     # Two independent noises of 0.02 in each of 60 pairs.
     assert moved.change.high - moved.change.low == pytest.approx(2 * 1.96 * 0.02 * math.sqrt(2 / 60), rel=0.25)
     assert moved.change.low < SHIFT < moved.change.high

@@ -9,7 +9,7 @@ from fairloop.report import page
 from fairloop.report.drawing import spread
 from fairloop.report.read import _by_groups, read_runs
 from fairloop.report.recursion.conditions import conditions
-from fairloop.statistics.large import MANY_PAIRS, flip_p_value, resamples_for
+from fairloop.statistics.large import MANY_PAIRS, flip_p_value
 from fairloop.statistics.paired import sign_flip_p_value
 
 
@@ -22,10 +22,6 @@ def test_the_normal_limit_of_the_sign_flip_test(shift):
 def test_few_pairs_are_tested_exactly():
     assert flip_p_value([1.0, 2.0, 3.0]) == 0.25
     assert flip_p_value(np.zeros(MANY_PAIRS)) == 1.0
-
-
-def test_resamples_fall_with_the_number_of_units():
-    assert [resamples_for(units) for units in (0, 9, 200, 1000, 10**6)] == [2000, 2000, 2000, 400, 200]
 
 
 @pytest.mark.parametrize(

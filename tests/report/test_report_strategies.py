@@ -62,7 +62,8 @@ def test_the_reduction_of_downstream_bias_is_the_known_one(grid, last, level):
         for mitigation, one in found.items():
             power = 0.5 if mitigation in ("augment", "contrastive") and not after else 1
             known = 1 - REMAINING[mitigation] ** power
-            assert [one.reduction.value, one.reduction.low, one.reduction.high] == pytest.approx([known] * 3)
+            assert one.reduction.value == pytest.approx(known)
+            assert math.isnan(one.reduction.low)  # that pairs agree to the last digit is chance
             assert one.points == pytest.approx([known] * one.pairs)
             assert (one.pairs, one.possible) == ((9, 9) if level is None else (3, 3))
             # All pairs differ the same way: the least exact p-value. Three pairs cannot reach 0.05 and are not tested.

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from fairloop.statistics import correlation
-from fairloop.statistics.correlation import spearman
+from fairloop.statistics.correlation import pearson, spearman
 
 
 @settings(max_examples=60, deadline=None)
@@ -78,3 +78,19 @@ def test_it_depends_on_the_order_of_values_only():
     draw = np.random.default_rng(2)
     x, y = draw.normal(size=(2, 30))
     assert spearman(np.exp(x), y**3) == spearman(x, y)
+
+
+def test_pearsons_value_is_scipys_and_two_points_show_nothing():
+    draw = np.random.default_rng(6)
+    x = draw.normal(size=30)
+    y = 0.6 * x + draw.normal(size=30)
+    found = pearson(1e6 + x, 1e-6 * y, seed=0)
+    assert found.value == pytest.approx(stats.pearsonr(x, y).statistic)
+    assert -1 < found.low < found.value < found.high < 1
+    by_theory = stats.pearsonr(x, y).confidence_interval()
+    assert (found.low, found.high) == pytest.approx((by_theory.low, by_theory.high), abs=0.12)
+    for few in (pearson([0.1, 0.2], [2.0, 1.0], seed=0), spearman([0.1, 0.2], [2.0, 1.0])):
+        assert few.value == pytest.approx(-1)
+        assert math.isnan(few.low)
+    assert not pearson([], [], seed=0).defined
+    assert math.isnan(pearson([1.0] * 9, list(range(9)), seed=0).value)

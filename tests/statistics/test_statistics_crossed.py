@@ -55,3 +55,31 @@ def test_its_size_is_at_most_five_per_cent_and_a_little(seeds, sd_seed, sd_item)
         reached += crossed_mean(table + draw.normal(size=(seeds, 24)))[1] < 0.05
     print(f"seeds {seeds}, sd of seeds {sd_seed}, of items {sd_item}: size {reached / studies:.3f}")
     assert reached / studies < 0.075
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_mixed_model_by_restricted_likelihood_has_the_same_variance(seed):
+    """statsmodels' MixedLM with crossed random effects: on balanced data REML is the analysis of variance, inside."""
+    pandas = pytest.importorskip("pandas")
+    mixed = pytest.importorskip("statsmodels.regression.mixed_linear_model")
+    from scipy.stats import t
+
+    draw = np.random.default_rng(seed)
+    table = 0.4 + 0.8 * draw.normal(size=(6, 1)) + 0.8 * draw.normal(size=(1, 15)) + draw.normal(size=(6, 15))
+    rows = [(value, place, item) for (place, item), value in np.ndenumerate(table)]
+    frame = pandas.DataFrame(
+        [(one, str(place), str(item)) for one, place, item in rows], columns=["d", "place", "item"]
+    )
+    frame["all"] = 1
+    parts = {"place": "0 + C(place)", "item": "0 + C(item)"}
+    model = mixed.MixedLM.from_formula("d ~ 1", groups="all", vc_formula=parts, re_formula="0", data=frame)
+    fitted = model.fit(reml=True)
+    estimate, _ = crossed_mean(table)
+    error = float(fitted.bse_fe.iloc[0])
+    noise = table - table.mean(axis=1, keepdims=True) - table.mean(axis=0) + table.mean()
+    square = [15 * table.mean(axis=1).var(ddof=1), 6 * table.mean(axis=0).var(ddof=1), (noise**2).sum() / 70]
+    degrees = (square[0] + square[1] - square[2]) ** 2 / (
+        square[0] ** 2 / 5 + square[1] ** 2 / 14 + square[2] ** 2 / 70
+    )
+    assert float(fitted.fe_params.iloc[0]) == pytest.approx(estimate.value)
+    assert (estimate.high - estimate.low) / 2 / t.ppf(0.975, degrees) == pytest.approx(error, rel=0.02)

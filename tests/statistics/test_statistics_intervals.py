@@ -8,6 +8,7 @@ from scipy import optimize, stats
 
 from fairloop.statistics.intervals import (
     FEWEST_UNITS,
+    estimate_dyadic_mean,
     estimate_mean,
     estimate_ratio,
     estimate_share,
@@ -157,3 +158,36 @@ def test_the_jackknife_of_too_few_units_or_of_an_undefined_one_has_no_interval()
     assert math.isnan(jackknife(0.5, [0.4, 0.5, 0.6], 3).low)
     assert math.isnan(jackknife(0.5, [0.4, 0.5, 0.6, 0.5, math.nan], 5).low)
     assert not jackknife(math.nan, [], 0).defined
+
+
+def test_the_variance_of_a_mean_over_pairs_sums_all_products_that_share_a_thing():
+    draw = np.random.default_rng(4)
+    pairs = [tuple(draw.choice(8, 2, replace=False).tolist()) for _ in range(40)]
+    values = draw.normal(size=8)[np.array(pairs)].sum(axis=1) + draw.normal(size=40)
+    apart = values - values.mean()
+    total = sum(
+        apart[one] * apart[other] for one in range(40) for other in range(40) if set(pairs[one]) & set(pairs[other])
+    )
+    half = stats.t.ppf(0.975, 7) * math.sqrt(8 / 7 * total) / 40
+    estimate = estimate_dyadic_mean(values, pairs)
+    assert (estimate.low, estimate.high) == pytest.approx((values.mean() - half, values.mean() + half))
+    assert (estimate.n, estimate.units) == (40, 8)
+    assert math.isnan(estimate_dyadic_mean([1.0, 2.0], [("a", "b"), ("b", "c")]).low)
+    assert math.isnan(estimate_dyadic_mean([1.0] * 40, pairs).low)
+    assert not estimate_dyadic_mean([], []).defined
+
+
+def test_things_that_matter_widen_a_mean_over_pairs():
+    """Each of 30 things has an effect: pairs taken as independent would cover about half."""
+    draw = np.random.default_rng(5)
+    pairs = [(one, other) for one in range(30) for other in range(one) if draw.random() < 0.5]
+    first, second = np.array(pairs).T
+    held = naive = 0
+    for _ in range(300):
+        own = draw.normal(size=30)
+        values = own[first] + own[second] + draw.normal(size=len(pairs))
+        one, other = estimate_dyadic_mean(values, pairs), estimate_mean(values)
+        held += one.low <= 0 <= one.high
+        naive += other.low <= 0 <= other.high
+    assert 0.92 <= held / 300 <= 0.985
+    assert naive / 300 < 0.7

@@ -249,20 +249,24 @@ def resolved(monkeypatch, *overrides):
     return {**cell.stages, "training": training}
 
 
+#: What the filter reads of the training, whose step it estimates: a switch of one of these changes it, too.
+STEP_SETTINGS = (
+    "tolerance", "neighbours", "predicted", "regularizer", "lambda_r", "text_weight", "mask_share", "clip_norm",
+)  # fmt: skip
+
 SWITCHES = {
     "source": ("debias.source=template", {"pairs": {"source", "model"}}),
     "more pairs": ("debias.pairs=10000", {"pairs": {"pairs"}}),
     "no toxicity": ("debias.screen.toxicity=none", {"screening": {"screen.toxicity"}}),
     "no screening": ("debias.screen.enabled=false", {"screening": None}),
     "no alignment": ("debias.alignment.enabled=false", {"filter": {"alignment.enabled"}}),
-    "influence": ("debias.causal=influence", {"filter": {"causal", "neighbours"}}),
+    "influence": ("debias.causal=influence", {"filter": {"causal", "weights"}}),
     "random": ("debias.causal=random", {"filter": {"causal"}}),
-    "no causal": ("debias.causal=none",
-                  {"filter": {"causal", "tolerance", "neighbours", "mask_share"}}),
+    "no causal": ("debias.causal=none", {"filter": {"causal", *STEP_SETTINGS}}),
     "no filter at all": ("debias.causal=none debias.alignment.enabled=false", {"filter": None}),
-    "no regulariser": ("debias.regularizer=false", {"training": {"lambda_r"}}),
-    "one question": ("debias.predicted=target", {"training": {"predicted"}}),
-    "no own text": ("debias.text_weight=0", {"training": {"text_weight"}}),
+    "no regulariser": ("debias.regularizer=false", {"filter": {"regularizer"}, "training": {"lambda_r"}}),
+    "one question": ("debias.predicted=target", {"filter": {"predicted"}, "training": {"predicted"}}),
+    "no own text": ("debias.text_weight=0", {"filter": {"text_weight"}, "training": {"text_weight"}}),
     "no neighbours": ("debias.neighbours=1", {"filter": {"neighbours"}}),
     "no early stopping": ("debias.early_stopping.enabled=false", {"training": {"early_stopping"}}),
 }  # fmt: skip
@@ -297,9 +301,9 @@ ABLATIONS = {
     "no_screening": {"screen.enabled": False},
     "no_toxicity": {"screen.toxicity": "none"},
     "no_alignment": {"alignment.enabled": False},
-    "no_causal": {"causal": "none"},
-    "influence": {"causal": "influence"},
-    "random": {"causal": "random"},
+    "no_filter": {"causal": "none"},
+    "filter_influence": {"causal": "influence"},
+    "filter_random": {"causal": "random"},
     "no_regularizer": {"regularizer": False},
     "target_only": {"predicted": "target"},
     "no_text_loss": {"text_weight": 0.0},
@@ -327,6 +331,7 @@ def test_a_named_ablation_changes_exactly_one_key():
     ("old", "new"),
     [
         ("one_question", "target_only"), ("no_own_text", "no_text_loss"), ("alone", "one_neighbour"),
+        ("no_causal", "no_filter"), ("influence", "filter_influence"), ("random", "filter_random"),
         ("quarter", "pairs_200"), ("thousand", "pairs_1000"), ("ten_thousand", "pairs_10000"),
     ],
 )  # fmt: skip

@@ -237,6 +237,31 @@ def test_a_killed_search_goes_on_and_is_searched_once(inputs, tmp_path):
     assert stamps(tmp_path / "runs") == after
 
 
+def workers_of(process):
+    """Return the processes in which joblib runs the cells of a command."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            parent = int((place.parent / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == process.pid and b"popen_loky" in place.read_bytes():
+                found.append(int(place.parent.name))
+    return found
+
+
+@pytest.mark.slow
+def test_a_killed_worker_of_joblib_costs_its_cell_no_more_than_time(inputs, finished, tmp_path):
+    chosen = [*inputs, *GRID, "tracking=none", "hydra/launcher=fairloop_joblib", "hydra.launcher.n_jobs=2"]
+    process = start("-m", *chosen, cwd=tmp_path, start_new_session=True)
+    folder = tmp_path / "runs" / STUDY
+    while process.poll() is None and not list(folder.glob("*/status.json")):
+        time.sleep(0.02)
+    os.kill(workers_of(process)[0], signal.SIGKILL)
+    _, err = process.communicate(timeout=400)
+    assert process.returncode == 0, err
+    assert "a process of the launcher ended" in err
+    assert found(tmp_path / "runs") == finished
+
+
 def submitit_process(folder):
     """Return the process of a submitit job that keeps its logs below the folder; None if there is none now."""
     for place in Path("/proc").glob("[0-9]*/cmdline"):

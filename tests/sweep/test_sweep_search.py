@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from fairloop import composition
+from fairloop.app import run_search
 from fairloop.errors import UserError
 from fairloop.sweep.search import Search, objective_value, prepare, read_search, stored, trials_of
 
@@ -57,6 +58,23 @@ def test_a_mistake_in_a_search_is_one_line(overrides, named):
     for part in named:
         assert part in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+class Begun(Exception):
+    """The checks before a search are passed."""
+
+
+@pytest.mark.parametrize(
+    ("launcher", "expected"), [("basic", UserError), ("fairloop_joblib", UserError), ("fairloop_slurm", Begun)]
+)
+def test_devices_are_those_of_the_machine_that_the_launcher_uses(monkeypatch, launcher, expected):
+    monkeypatch.setattr("fairloop.config.may_have_gpu", lambda: False)
+    monkeypatch.setattr("fairloop.app.stored", lambda _: (_ for _ in ()).throw(Begun))
+    choices = [RANGE, "plm=minilm", "trainer.accelerator=gpu", f"hydra/launcher={launcher}"]
+    with composition.composer():
+        search = read_search([*SEARCH, *choices], None)
+        with pytest.raises(expected):
+            run_search(search)
 
 
 def test_the_objective_must_be_a_number_of_the_result(tmp_path):

@@ -11,12 +11,14 @@ from types import SimpleNamespace
 
 import pytest
 from test_tracking_wandb import check_run, said, study
+from wandb_reader import offline_runs
 
 from fairloop.catalogue import catalogue
 from fairloop.tracking import wandb_service
 from fairloop.tracking.settings import TrackingSettings
 from fairloop.tracking.store import Cell
 from fairloop.tracking.wandb_run import WandbTracker
+from fairloop.tracking.wandb_sweep import begin_sweep, log_sweep
 
 VIEWER = {"data": {"viewer": {"id": "VQ==", "entity": "lab", "username": "me", "flags": "{}", "teams": {"edges": []}}}}
 PAGE = b"<html><title>Sign in to the hotel's network</title></html>"
@@ -133,9 +135,30 @@ def test_a_sweep_names_the_run_of_one_of_its_cells_where_the_service_is_online(m
     run = SimpleNamespace(url="https://wandb.example/lab/fairloop/runs/1")
     monkeypatch.setattr(WandbTracker, "_begin", lambda tracker, mode: setattr(tracker, "_run", run))
     for cell in cells(tmp_path):
-        WandbTracker(cell, TrackingSettings(), {}, catalogue(), (), cell.key).start(None)
+        WandbTracker(cell, TrackingSettings(), {}, catalogue(), (), cell.key, "a group").start(None)
     assert said(caplog) == [f"Weights & Biases: online, {run.url}"]
     monkeypatch.delenv(wandb_service.SAID)
     for cell in cells(tmp_path):
-        WandbTracker(cell, TrackingSettings(), {}, catalogue(), (), cell.key).start(None)
+        WandbTracker(cell, TrackingSettings(), {}, catalogue(), (), cell.key, "a group").start(None)
     assert len(said(caplog)) == 3  # commands of one cell each say so
+
+
+def test_a_service_that_takes_no_run_is_found_before_the_cells_of_a_sweep(tmp_path, monkeypatch, caplog):
+    """In whatever processes the cells run: they find it settled in their environment, and all runs are offline."""
+    caplog.set_level(logging.INFO, "fairloop.tracking")
+    refusal = (403, json.dumps({"errors": [{"message": "permission denied"}]}).encode())
+    settings, both = TrackingSettings(sweep="sweep-1"), cells(tmp_path)
+    with misbehaving((200, json.dumps(VIEWER).encode()), refusal) as (address, asked):
+        monkeypatch.setenv("WANDB_BASE_URL", address)
+        wandb_service.settle_offline("auto", "runs")
+        begin_sweep(settings, both)
+        assert "WANDB_SERVICE" not in os.environ
+        tries = len(asked)
+        for cell in both:
+            study(cell, settings)
+        log_sweep(settings, both, catalogue())
+        assert len(asked) == tries
+    (line,) = said(caplog)
+    assert "offline (the service refused: " in line
+    folders = offline_runs(tmp_path / "runs")
+    assert [folder.name.partition("-")[0] for folder in folders] == ["offline"] * 3

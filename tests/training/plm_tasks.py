@@ -7,7 +7,7 @@ from fairloop.debias.auto_debias.settings import MethodSettings as AutoDebias
 from fairloop.debias.context_debias.loss import OrthogonalityTask
 from fairloop.debias.context_debias.sentences import Attribute, Sentence
 from fairloop.debias.context_debias.settings import MethodSettings as ContextDebias
-from fairloop.debias.mabel.loss import PairAlignmentTask
+from fairloop.debias.mabel.loss import EntailmentTask, PairAlignmentTask
 from fairloop.debias.mabel.settings import MethodSettings as Mabel
 from fairloop.training.job import TrainingTask
 from fairloop.training.language_modeling import LanguageModelingTask
@@ -38,5 +38,8 @@ def plm_tasks(model: Path, batch: int, **step) -> dict[str, TrainingTask]:
         "language_modeling": LanguageModelingTask(BudgetSettings(**step), "masked", texts, 0.15),
         "orthogonality": OrthogonalityTask(ContextDebias(**step), "masked", sentences, attributes),
         "prompt_divergence": PromptDivergenceTask(AutoDebias(**step), probes),
+        "entailment": EntailmentTask(
+            Mabel(**step), tuple((row[0], f"{row[0]} today", row[1], f"{row[1]} today") for row in rows)
+        ),
         "pair_alignment": PairAlignmentTask(Mabel(**step), tuple((row[0], row[1]) for row in rows)),
     }

@@ -16,7 +16,7 @@ from masked_models import counterfactuals, tiny_masked
 from trainings import trained
 
 CPU = TrainerSettings(accelerator="cpu", precision="float32", threads=1, checkpoint_every_steps=1)
-TASKS = ("language_modeling", "orthogonality", "prompt_divergence", "pair_alignment")
+TASKS = ("language_modeling", "orthogonality", "prompt_divergence", "pair_alignment", "entailment")
 
 
 @pytest.fixture(scope="module")
@@ -172,6 +172,31 @@ def test_pair_alignment_by_hand(model, tasks):
     alignment = (difference**2).sum(axis=1).mean()
     summed, number = masked_lm(module, batch)
     expected = contrastive / len(texts) + 0.05 * alignment + 0.1 * summed / number
+    np.testing.assert_allclose(float(total) / int(count), expected, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_mabels_losses_on_entailment_pairs_are_the_published_ones(model, tasks):
+    """The formulas of He et al. 2022, section 3, as their released code computes them, a sentence at a time."""
+    module, batch, tokenizer = built(model, tasks["entailment"])
+    total, count = module.loss_parts(batch)
+    rows = tasks["entailment"].rows
+
+    def vector(text):
+        hidden = module.model.base_model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0, 0]
+        return module.head(hidden).double().numpy()
+
+    def similar(ones, others):
+        return np.array([[(1 - cosine(one, two)) / 0.05 for two in others] for one in ones])
+
+    premises, hypotheses, swapped_premises, swapped_hypotheses = ([vector(row[k]) for row in rows] for k in range(4))
+    every = similar([*premises, *swapped_premises], [*hypotheses, *swapped_hypotheses])
+    contrastive = np.mean([np.log(np.exp(line).sum()) - line[number] for number, line in enumerate(every)])
+    difference = similar(premises, hypotheses) - similar(swapped_premises, swapped_hypotheses)
+    alignment = np.mean([np.linalg.norm(line) ** 2 for line in difference])
+    summed, number = masked_lm(module, batch)
+    assert int(count) == 2 * len(rows)
+    expected = contrastive + 0.05 * alignment + 0.1 * summed / number
     np.testing.assert_allclose(float(total) / int(count), expected, rtol=1e-4)
 
 

@@ -23,12 +23,16 @@ BEGIN, END = "<!-- table: begin -->\n", "<!-- table: end -->\n"
 
 CONFIG, END_TO_END = "tests/config/test_config_extremes.py", "tests/end_to_end"
 BAD_INPUT, SERVER = f"{END_TO_END}/test_bad_input.py", "tests/generation/test_generation_server.py"
+FLAGS = "tests/test_composition_flags.py"
 TRACKING, PAIRS = "tests/tracking/test_tracking", "tests/pairs/test_pairs_neutral_files.py"
 TESTS = {
     "numeric keys of every schema, eight extremes each": (f"{CONFIG}::test_every_numeric_key", 8),
-    "overrides and sweeps that harm": ("tests/test_composition_flags.py::test_a_harmful_override", 1),
+    "lists and free-form groups of every schema, 55 extremes each": (f"{CONFIG}::test_every_list_and_free_form", 55),
+    "unknown flags of the seven commands, with control characters": (f"{FLAGS}::test_an_unknown_flag_of_any", 1),
+    "overrides and sweeps that harm": (f"{FLAGS}::test_a_harmful_override", 1),
     "wrong commands": (f"{BAD_INPUT}::test_a_mistake_gets_one_line", 1),
     "what is not here: models, data, devices": (f"{BAD_INPUT}::test_what_is_not_here", 1),
+    "variables of W&B that are none": (f"{BAD_INPUT}::test_a_variable_of_wandb", 1),
     "standard streams that go": (f"{END_TO_END}/test_streams.py", 1),
     "kinds of broken server": (f"{SERVER}::test_what_may_pass_is_asked_again", 1),
     "ways in which a server repeats the key": (f"{SERVER}::test_a_key_that_a_server_repeats", 1),
@@ -63,7 +67,8 @@ def table() -> str:
     for row in _rows("kills.csv"):
         workers = f", {row['of_workers']} of them of one worker" if int(row["of_workers"]) else ""
         what = f"SIGKILL at random moments: {row['study']}, {row['launcher']}{workers}; store on {row['file_system']}"
-        lines.append(f"| {what} | {row['kills']} | `make kills` | {row['differing']} of {row['files']} files |")
+        lost = f"{row['differing']} of {row['files']} files of {row['stores']} stores"
+        lines.append(f"| {what} | {row['kills']} | `make kills` | {lost} |")
     for row in _rows("fuzz.csv"):
         lines.append(f"| fuzzed {row['target']} | {row['inputs']} | `make fuzz` | {row['found']} |")
     counted = collected()
@@ -87,15 +92,16 @@ def _rows(name: str) -> list[dict[str, str]]:
 
 
 def keep_fuzz(counts: Path) -> None:
-    """Sum what `make fuzz` counted into `fuzz.csv`; what it found stands in tests/fuzz/found, and became tests."""
-    tried: Counter[str] = Counter()
+    """Sum what `make fuzz` counted into `fuzz.csv`: inputs, and properties that failed."""
+    tried, found = Counter[str](), Counter[str]()
     for line in counts.read_text().splitlines():
-        name, number = json.loads(line)
+        name, number, failed = json.loads(line)
         tried[name] += number
+        found[name] += failed
     with (KEPT / "fuzz.csv").open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("target", "inputs", "found"))
-        writer.writerows((name, number, 0) for name, number in sorted(tried.items()))
+        writer.writerows((name, number, found[name]) for name, number in sorted(tried.items()))
 
 
 if __name__ == "__main__":

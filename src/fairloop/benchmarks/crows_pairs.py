@@ -8,35 +8,38 @@
 The score is the percentage of pairs in which the sentence that is the more stereotyping one scores higher; 50 is
 ideal. A tie counts as a pair, and for neither side, as in both published implementations.
 
+77 people wrote the pairs, some of them a hundred and one much like the other: intervals resample writers.
+
 `crows_pairs/meade2022_overall/score` is the overall of the leaderboard of Meade et al.: gender, race and religion
 alone, a pair that cannot be scored counted as one that is not stereotyped, and cut, not rounded, to two decimals. No
 code of theirs computes it; by arithmetic it is that in all eight rows: BERT's is (150 + 321 + 66) / 883 = 60.81.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 from pydantic import Field
 
 from fairloop.benchmarks.data import DataSet, read_csv
+from fairloop.benchmarks.parts import Part, PartSettings, items_of
 from fairloop.benchmarks.result import Benchmark, BenchmarkResult, Task, skipped_measurement
 from fairloop.benchmarks.sentence_pairs import Protocol, SentencePair, pair_scores
-from fairloop.benchmarks.settings import BenchmarkSettings
 from fairloop.errors import Fault, UserError
 from fairloop.measures.catalogue import Declared, Item, ItemScore
 from fairloop.measures.measurement import Measurement
 from fairloop.plm.scoring import causal_protocol
 from fairloop.statistics.bootstrap import bootstrap_mean
+from fairloop.statistics.intervals import estimate_share
 
 FILE = "crows_pairs_anonymized.csv"
 LEADERBOARD = "crows_pairs/meade2022_overall/score"
 LEADERBOARD_TYPES = ("gender", "race-color", "religion")
 
 
-class CrowsPairsSettings(BenchmarkSettings):
+class CrowsPairsSettings(PartSettings):
     """Settings of CrowS-Pairs."""
 
     name: Literal["crows_pairs"] = Field("crows_pairs", description="The benchmark")
@@ -52,6 +55,7 @@ class CrowsPair:
     less: str
     direction: str
     bias_type: str
+    writer: str
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ class CrowsItem:
     less_score: float
     preferred: int
     tie: int
+    writer: str
 
 
 def read(folder: Path) -> list[CrowsPair]:
@@ -81,7 +86,8 @@ def read(folder: Path) -> list[CrowsPair]:
         direction = row["stereo_antistereo"]
         if direction not in ("stereo", "antistereo"):
             raise Fault(f"{path}: row {number} has stereo_antistereo={direction!r}; it must be stereo or antistereo")
-        pairs.append(CrowsPair(str(number), row["sent_more"], row["sent_less"], direction, row["bias_type"]))
+        writer = row.get("anon_writer") or f"of pair {number}"
+        pairs.append(CrowsPair(str(number), row["sent_more"], row["sent_less"], direction, row["bias_type"], writer))
     return pairs
 
 
@@ -91,7 +97,7 @@ def run(task: Task, settings: CrowsPairsSettings) -> BenchmarkResult:
     if protocol == "nangia2020" and task.plm.kind == "causal":
         name = f"plm={task.plm.name}"
         raise UserError(f"benchmark.protocol=nangia2020: needs a masked model, and {name} is causal; choose meade2022")
-    pairs = read(task.folder)
+    pairs = in_part(read(task.folder), settings.part)
     # The published code puts the stereotype first; which sentence is first decides how the matcher breaks ties.
     ordered = [
         SentencePair(pair.item, *((pair.more, pair.less) if pair.direction == "stereo" else (pair.less, pair.more)))
@@ -111,10 +117,17 @@ def leaderboard_overall(pairs: list[CrowsPair], items: list[CrowsItem], seed: in
     if not {pair.bias_type for pair in pairs} >= set(LEADERBOARD_TYPES):
         return []
     preferred = {item.item: item.preferred for item in items}
-    hits = [preferred.get(pair.item, 0) for pair in pairs if pair.bias_type in LEADERBOARD_TYPES]
-    estimate = bootstrap_mean([100.0 * hit for hit in hits], seed=seed, resamples=resamples)
+    counted = [pair for pair in pairs if pair.bias_type in LEADERBOARD_TYPES]
+    hits, writers = [preferred.get(pair.item, 0) for pair in counted], [pair.writer for pair in counted]
+    shares = [100.0 * hit for hit in hits]
+    estimate = bootstrap_mean(shares, seed=seed, resamples=resamples, clusters=writers, bounds=(0.0, 100.0))
     # In whole numbers: 2,500 of 10,000 must not become 24.99.
     return [Measurement.of(LEADERBOARD, replace(estimate, value=(10_000 * sum(hits) // len(hits)) / 100))]
+
+
+def in_part(pairs: Sequence[CrowsPair], part: Part) -> list[CrowsPair]:
+    """Return the pairs of a part; pairs of the same two sentences are in the same."""
+    return items_of(pairs, part, "crows_pairs", lambda pair: "\n".join(sorted((pair.more.strip(), pair.less.strip()))))
 
 
 def _item(pair: CrowsPair, scores: tuple[float, float]) -> CrowsItem:
@@ -129,6 +142,7 @@ def _item(pair: CrowsPair, scores: tuple[float, float]) -> CrowsItem:
         less,
         preferred=int(more > less),
         tie=int(more == less),
+        writer=pair.writer,
     )
 
 
@@ -136,21 +150,22 @@ def _measurements(items: list[CrowsItem], seed: int, resamples: int) -> list[Mea
     groups = {"overall": items}
     for item in items:
         groups.setdefault(item.bias_type, []).append(item)
+
+    def of(name: str, members: Sequence[CrowsItem]) -> Measurement:
+        preferred, writers = [100.0 * item.preferred for item in members], [item.writer for item in members]
+        share = bootstrap_mean(preferred, seed=seed, resamples=resamples, clusters=writers, bounds=(0.0, 100.0))
+        return Measurement.of(name, share)
+
     measurements = []
     for group in sorted(groups):
         members = groups[group]
-        preferred = 100 * np.array([item.preferred for item in members], dtype=np.float64)
-        estimate = bootstrap_mean(preferred, seed=seed, resamples=resamples)
-        measurements.append(Measurement.of(f"crows_pairs/{group}/score", estimate))
-        ties = 100 * np.array([item.tie for item in members], dtype=np.float64)
-        measurements.append(
-            Measurement.of(f"crows_pairs/{group}/ties", bootstrap_mean(ties, seed=seed, resamples=resamples))
-        )
+        measurements.append(of(f"crows_pairs/{group}/score", members))
+        ties = estimate_share([item.tie for item in members], clusters=[item.writer for item in members])
+        measurements.append(Measurement.of(f"crows_pairs/{group}/ties", ties.scaled(100)))
         for direction in ("stereo", "antistereo"):
             # As printed by the published code: among the pairs of one direction that are not ties.
-            chosen = [100.0 * item.preferred for item in members if item.direction == direction and not item.tie]
-            name = f"crows_pairs/{group}/{direction}_score"
-            measurements.append(Measurement.of(name, bootstrap_mean(chosen, seed=seed, resamples=resamples)))
+            chosen = [item for item in members if item.direction == direction and not item.tie]
+            measurements.append(of(f"crows_pairs/{group}/{direction}_score", chosen))
     return measurements
 
 

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fairloop.benchmarks.data import DataFile, DataSet, fetch, names
-from fairloop.console import entry
+from fairloop.console import Parser, entry, say
 from fairloop.errors import Fault, UserError
 
 
 @entry("fairloop-data")
 def main(arguments: Sequence[str]) -> int:
     """Fetch and verify; return the exit status: 0 if everything is there, 1 if something is missing or damaged."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="fairloop-data",
         description="Fetch the data of the benchmarks into the cache (FAIRLOOP_CACHE, by default ~/.cache/fairloop).",
     )
@@ -43,8 +43,8 @@ def _write_tasks(options: argparse.Namespace) -> int:
     from fairloop.benchmarks.lm_eval.export import TASKS, write_tasks
 
     for path in write_tasks(folder):
-        sys.stdout.write(f"{path}\n")
-    sys.stdout.write(f"lm_eval --include_path {shlex.quote(str(folder))} --tasks {','.join(TASKS)} --model hf …\n")
+        say(str(path))
+    say(f"lm_eval --include_path {shlex.quote(str(folder))} --tasks {','.join(TASKS)} --model hf …")
     return 0
 
 
@@ -70,12 +70,12 @@ def _provide(dataset: DataSet, *, check: bool) -> bool:
     if unpinned:
         which = ", ".join(unpinned) if len(unpinned) <= 3 else f"{len(unpinned)} files"
         checked = f"{checked}, except {which}: none is published"
-    sys.stdout.write(f"{dataset.name}: {state}{'' if faults else f', {checked}'}\n")
-    sys.stdout.write(f"  folder   {dataset.cached}\n")
-    sys.stdout.write(f"  licence  {dataset.licence}\n")
-    sys.stdout.write(f"  source   {dataset.citation}\n")
+    say(f"{dataset.name}: {state}{'' if faults else f', {checked}'}")
+    say(f"  folder   {dataset.cached}")
+    say(f"  licence  {dataset.licence}")
+    say(f"  source   {dataset.citation}")
     for line in faults:
-        sys.stdout.write(f"  ! {line}\n")
+        say(f"  ! {line}")
     return not faults
 
 

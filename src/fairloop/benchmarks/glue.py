@@ -32,7 +32,7 @@ from pydantic import BeforeValidator, Field
 
 from fairloop.benchmarks.glue_data import GLUE_TASKS, GlueData, digest_rows, given_files, provide, read
 from fairloop.benchmarks.result import Benchmark, BenchmarkResult, Task, skipped_measurement
-from fairloop.benchmarks.settings import BenchmarkSettings
+from fairloop.benchmarks.settings import ResampledSettings
 from fairloop.errors import Fault, UserError
 from fairloop.files import remove
 from fairloop.measures.catalogue import Declared
@@ -54,12 +54,12 @@ def _known_tasks(value: Any) -> Any:
     if not isinstance(names, list | tuple):
         return value
     for name in names:
-        if name not in GLUE_TASKS:
+        if not isinstance(name, str) or name not in GLUE_TASKS:
             raise UserError.of("benchmark.tasks", name, f"choose among {', '.join(GLUE_TASKS)}")
     return tuple(name for name in GLUE_TASKS if name in names or not names)
 
 
-class GlueSettings(BenchmarkSettings):
+class GlueSettings(ResampledSettings):
     """Settings of GLUE."""
 
     name: Literal["glue"] = Field("glue", description="The benchmark")

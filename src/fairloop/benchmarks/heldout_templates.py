@@ -28,21 +28,21 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
+from fairloop.benchmarks.parts import Part, PartSettings, items_of
 from fairloop.benchmarks.result import Benchmark, BenchmarkResult, Skipped, Task, skipped_measurement
-from fairloop.benchmarks.settings import BenchmarkSettings
 from fairloop.lexicon import Attribute, Target, attributes, heldout_templates, occupation, targets
 from fairloop.measures.catalogue import Declared, Item, ItemScore
 from fairloop.measures.measurement import Measurement
 from fairloop.plm.model import Encoded, LanguageModel, ScoreRequest
 from fairloop.plm.scoring import causal_requests
-from fairloop.statistics.bootstrap import bootstrap_mean, bootstrap_sums
-from fairloop.statistics.correlation import correlation_of_sums
+from fairloop.statistics.bootstrap import bootstrap_mean
+from fairloop.statistics.correlation import pearson
 
 NEUTRAL = "the person"
 PRONOUNS = Attribute("he", "she", "{}")
 
 
-class HeldoutTemplatesSettings(BenchmarkSettings):
+class HeldoutTemplatesSettings(PartSettings):
     """Settings of the held-out templates."""
 
     name: Literal["heldout_templates"] = Field("heldout_templates", description="The benchmark")
@@ -101,7 +101,7 @@ def _subject(target: Target | None) -> str:
 
 def run(task: Task, settings: HeldoutTemplatesSettings) -> BenchmarkResult:
     """Score every held-out subject in every held-out template."""
-    cases = all_cases()
+    cases = cases_of(settings.part)
     odds = _causal(task, cases) if task.plm.kind == "causal" else _masked(task, cases)
     neutral = {(case.words, case.template): value for case, value in odds.items() if case.target is None}
     items = []
@@ -118,12 +118,29 @@ def run(task: Task, settings: HeldoutTemplatesSettings) -> BenchmarkResult:
 
 def all_cases() -> list[Case]:
     """Return every held-out subject, and the neutral one, in every held-out template."""
-    subjects: list[Target | None] = [None, *targets("heldout")]
+    return cases_of("all")
+
+
+def cases_of(part: Part) -> list[Case]:
+    """Return the sentences of a part: its half of the subjects of each kind, of the templates and of the words."""
+    kinds = ("occupation", "trait", "activity")
+    found = [subject for kind in kinds for subject in _targets(kind, part)]
+    subjects: list[Target | None] = [None, *(subject for subject in targets("heldout") if subject in found)]
     jobs = [subject for subject in subjects if subject is None or subject.kind == "occupation"]
-    cases = [Case(subject, PRONOUNS, t.text) for t in heldout_templates("pronoun") for subject in subjects]
-    for template in heldout_templates("noun"):
-        cases += [Case(subject, words, template.text) for words in attributes("heldout") for subject in jobs]
+    pronouns, nouns = (
+        items_of([one.text for one in heldout_templates(word)], part, f"held-out {word} template", str)
+        for word in ("pronoun", "noun")
+    )
+    cases = [Case(subject, PRONOUNS, text) for text in pronouns for subject in subjects]
+    for text in nouns:
+        for words in items_of(attributes("heldout"), part, "held-out words", lambda words: words.name):
+            cases += [Case(subject, words, text) for subject in jobs]
     return cases
+
+
+def _targets(kind: str, part: Part) -> list[Target]:
+    some = [target for target in targets("heldout") if target.kind == kind]
+    return items_of(some, part, f"held-out {kind}", lambda target: target.name)
 
 
 # --- log odds -------------------------------------------------------------------------------------------------------
@@ -207,8 +224,7 @@ def _correlation_with_men(items: Sequence[HeldoutItem], seed: int, resamples: in
         by_name[item.target].append(item.score)
     x = np.array([np.mean(scores) for scores in by_name.values()])
     y = np.array([1 - occupation(name).female_share for name in by_name])
-    columns = np.column_stack([x, y, x * y, x**2, y**2, np.ones(len(x))])
-    estimate = bootstrap_sums(columns, correlation_of_sums, seed=seed, resamples=resamples)
+    estimate = pearson(x, y, seed=seed, resamples=resamples)
     return Measurement.of("heldout_templates/correlation_with_men", estimate)
 
 
@@ -224,7 +240,7 @@ def _declared(what: str, title: str, kind: str, *, pronouns: bool = True, **more
         title,
         goal="minimize",
         ideal=0,
-        place=20,
+        place=25,
         paired_by="target",
         item_score=score,
         **more,

@@ -22,15 +22,16 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
+from fairloop.benchmarks.parts import Part, PartSettings, items_of
 from fairloop.benchmarks.result import Benchmark, BenchmarkResult, Task, skipped_measurement
-from fairloop.benchmarks.settings import BenchmarkSettings
 from fairloop.errors import Fault
 from fairloop.lexicon.occupations import Occupation, occupations, with_article
 from fairloop.measures.catalogue import Declared
 from fairloop.measures.measurement import Measurement
 from fairloop.plm.model import Encoded, LanguageModel, ScoreRequest
-from fairloop.statistics.bootstrap import bootstrap_mean, bootstrap_sums, divide
-from fairloop.statistics.correlation import correlation_of_sums
+from fairloop.statistics.bootstrap import bootstrap_mean, bootstrap_sums
+from fairloop.statistics.correlation import pearson
+from fairloop.statistics.units import divide
 
 #: {person} begins the sentence; {occupation} is written with its article.
 TEMPLATES = (
@@ -43,7 +44,7 @@ TEMPLATES = (
 TARGETS = ("He", "She")
 
 
-class LpbsSettings(BenchmarkSettings):
+class LpbsSettings(PartSettings):
     """Settings of LPBS."""
 
     name: Literal["lpbs"] = Field("lpbs", description="The benchmark")
@@ -62,7 +63,7 @@ class LpbsItem:
 
 def run(task: Task, settings: LpbsSettings) -> BenchmarkResult:
     """Score every occupation in every template."""
-    cases = [(occupation, template) for occupation in occupations() for template in TEMPLATES]
+    cases = cases_of(settings.part)
     scores = _causal(task, cases) if task.plm.kind == "causal" else _masked(task, cases)
     items = [
         LpbsItem(occupation.name, occupation.majority, occupation.female_share, template, score)
@@ -71,6 +72,22 @@ def run(task: Task, settings: LpbsSettings) -> BenchmarkResult:
     measurements = _measurements(items, task.seed, settings.resamples)
     measurements.append(skipped_measurement("lpbs", [], len(cases)))
     return BenchmarkResult("lpbs", "kurita2019", measurements, items)
+
+
+def cases_of(part: Part) -> list[tuple[Occupation, str]]:
+    """Return the occupations, each with its templates, of a part: half of the occupations of each majority."""
+    chosen = [
+        occupation
+        for majority in ("male", "female", "balanced")
+        for occupation in items_of(
+            [one for one in occupations() if one.majority == majority],
+            part,
+            f"lpbs {majority}",
+            lambda occupation: occupation.name,
+        )
+    ]
+    templates = items_of(TEMPLATES, part, "lpbs template", str)
+    return [(occupation, template) for occupation in occupations() if occupation in chosen for template in templates]
 
 
 def _target_token(plm: LanguageModel, target: str) -> int:
@@ -154,12 +171,7 @@ def _measurements(items: list[LpbsItem], seed: int, resamples: int) -> list[Meas
         seed=seed,
         resamples=resamples,
     )
-    with_men = bootstrap_sums(
-        np.column_stack([scores, men, scores * men, scores**2, men**2, np.ones(len(scores))]),
-        correlation_of_sums,
-        seed=seed,
-        resamples=resamples,
-    )
+    with_men = pearson(scores, men, seed=seed, resamples=resamples)
     return [*measurements, Measurement.of("lpbs/gap", gap), Measurement.of("lpbs/correlation", with_men)]
 
 

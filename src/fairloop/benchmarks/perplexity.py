@@ -6,6 +6,7 @@ pseudo-log-likelihood. Each line of the text is scored by itself. Values of mode
 compare.
 """
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,8 +16,8 @@ import numpy as np
 from pydantic import Field
 
 from fairloop.benchmarks.data import read_text
+from fairloop.benchmarks.parts import PartSettings, items_of
 from fairloop.benchmarks.result import Benchmark, BenchmarkResult, Skipped, Task, skipped_measurement
-from fairloop.benchmarks.settings import BenchmarkSettings
 from fairloop.errors import UserError
 from fairloop.files import lines_of
 from fairloop.lexicon import neutral_sentences
@@ -25,9 +26,10 @@ from fairloop.measures.measurement import Measurement
 from fairloop.plm.scoring import token_scores
 from fairloop.settings import by_contents
 from fairloop.statistics.bootstrap import bootstrap_sums
+from fairloop.statistics.units import quotient
 
 
-class PerplexitySettings(BenchmarkSettings):
+class PerplexitySettings(PartSettings):
     """Settings of perplexity."""
 
     name: Literal["perplexity"] = Field("perplexity", description="The benchmark")
@@ -48,7 +50,7 @@ class LineItem:
 
 def run(task: Task, settings: PerplexitySettings) -> BenchmarkResult:
     """Score every line; a line that is longer than the model's window is skipped and listed."""
-    lines = _lines(settings.text)
+    lines = items_of(_lines(settings.text), settings.part, "perplexity", str)
     fits = [task.plm.fits(encoded.ids) for encoded in task.plm.encode(lines)]
     skipped = [Skipped(str(n), "longer than the model's window") for n, fit in enumerate(fits) if not fit]
     kept = [(str(n), line) for n, (line, fit) in enumerate(zip(lines, fits, strict=True)) if fit]
@@ -61,10 +63,10 @@ def run(task: Task, settings: PerplexitySettings) -> BenchmarkResult:
     name = "perplexity" if task.plm.kind == "causal" else "pseudo_perplexity"
     estimate = bootstrap_sums(
         np.array([[item.log_likelihood, item.tokens] for item in items]).reshape(-1, 2),
-        lambda sums: np.asarray(np.exp(-sums[..., 0] / sums[..., 1])),
+        lambda sums: -quotient(sums),
         seed=task.seed,
         resamples=settings.resamples,
-    )
+    ).mapped(math.exp)  # the logarithm's interval: perplexities are skewed
     tokens = float(sum(item.tokens for item in items))
     measurements = [
         Measurement.of(f"perplexity/{name}", estimate),

@@ -10,6 +10,10 @@ With s(w) = mean over A of cos(w, a) - mean over B of cos(w, b), the effect size
 of s] / [standard deviation of s over X and Y] (N - 1), and the p-value is the share of equal partitions of X and Y
 whose sum of s over the first part is at least that of X (one-sided; the observed partition counts).
 A sentence that stands twice in a set counts once, as in the published implementation.
+
+The sentences of one word hang together, so that intervals resample words (`seat_words`), on Fisher's scale
+(`statistics.effect_size`). A mean of absolute values has no interval: where tests lie near 0 it is too large by an
+amount that depends on what is to be estimated.
 """
 
 import math
@@ -22,12 +26,16 @@ from pydantic import Field
 
 from fairloop.benchmarks.data import DataSet, read_json
 from fairloop.benchmarks.result import Benchmark, BenchmarkResult, Skipped, Task, skipped_measurement
-from fairloop.benchmarks.settings import BenchmarkSettings
+from fairloop.benchmarks.seat_words import words_of
+from fairloop.benchmarks.settings import ResampledSettings
 from fairloop.errors import Fault, UserError
 from fairloop.measures.catalogue import Declared
 from fairloop.measures.measurement import Measurement
 from fairloop.plm.encoder import Pooling
-from fairloop.seeding import random_generator
+from fairloop.seeding import derive, random_generator
+from fairloop.statistics.bootstrap import bootstrap_sums
+from fairloop.statistics.effect_size import effect_columns, fisher_of_sums, from_fisher
+from fairloop.statistics.estimate import Estimate
 from fairloop.statistics.exact_permutation import exact_permutation_test
 
 SETS = ("targ1", "targ2", "attr1", "attr2")
@@ -51,7 +59,7 @@ GROUPS = {
 PUBLISHED_SAMPLES = 100_000
 
 
-class SeatSettings(BenchmarkSettings):
+class SeatSettings(ResampledSettings):
     """Settings of SEAT."""
 
     name: Literal["seat"] = Field("seat", description="The benchmark")
@@ -89,6 +97,7 @@ class SeatItem:
     p_value_method: str
     partitions: int
     target_sentences: int
+    target_words: int
 
 
 def read(folder: Path, names: tuple[str, ...] = ()) -> list[SeatTest]:
@@ -176,30 +185,27 @@ def association(targets: np.ndarray, first: np.ndarray, second: np.ndarray) -> n
     return np.asarray((targets @ first.T).mean(axis=1) - (targets @ second.T).mean(axis=1))
 
 
-def effect_size(first: np.ndarray, second: np.ndarray) -> float:
-    """Return d of two samples of associations, [n] and [m]: difference of means over the joint deviation (N - 1)."""
-    return float((first.mean() - second.mean()) / np.concatenate([first, second]).std(ddof=1))
-
-
 def _result(test: SeatTest, vectors: dict[str, np.ndarray], settings: SeatSettings, seed: int) -> SeatItem | None:
     """Return a test's result; None if it is undefined, as where its sets of attributes, or its targets, are equal."""
     first = association(vectors["targ1"], vectors["attr1"], vectors["attr2"])
     second = association(vectors["targ2"], vectors["attr1"], vectors["attr2"])
     if np.concatenate([first, second]).std() < ROUNDING:
         return None
-    low, high = _interval(first, second, seed, test.name, settings.resamples)
+    words = [f"{name} {word}" for name in ("targ1", "targ2") for word in words_of(test.sets[name])]
+    effect = _effect_size(first, second, words, derive(seed, "seat interval", test.name), settings.resamples)
     p_value, method = _p_value(first, second, settings, seed, test.name)
     return SeatItem(
         test.name,
         f"{test.categories['targ1']} / {test.categories['targ2']}",
         f"{test.categories['attr1']} / {test.categories['attr2']}",
-        effect_size(first, second),
-        low,
-        high,
+        effect.value,
+        effect.low,
+        effect.high,
         p_value,
         method,
         math.comb(len(first) + len(second), len(first)),
         len(first) + len(second),
+        len(set(words)),
     )
 
 
@@ -227,17 +233,11 @@ def sampled_p_value(first: np.ndarray, second: np.ndarray, samples: int, random:
     return reached / samples
 
 
-def _interval(first: np.ndarray, second: np.ndarray, seed: int, test: str, resamples: int) -> tuple[float, float]:
-    """Return the percentile interval of d when the target sentences of each set are drawn again."""
-    random = random_generator(seed, "seat interval", test)
-    one = first[random.integers(0, len(first), (resamples, len(first)))]
-    two = second[random.integers(0, len(second), (resamples, len(second)))]
-    deviation = np.concatenate([one, two], axis=1).std(axis=1, ddof=1)
-    effects = (one.mean(axis=1) - two.mean(axis=1))[deviation > 0] / deviation[deviation > 0]
-    if not effects.size:
-        return math.nan, math.nan
-    low, high = np.quantile(effects, [0.025, 0.975])
-    return float(low), float(high)
+def _effect_size(first: np.ndarray, second: np.ndarray, words: list[str], seed: int, resamples: int) -> Estimate:
+    """Return d with its interval over the words of both sets of targets."""
+    columns = effect_columns(np.concatenate([first, second]), np.repeat([True, False], [len(first), len(second)]))
+    scaled = bootstrap_sums(columns, fisher_of_sums, seed=seed, resamples=resamples, clusters=words)
+    return from_fisher(scaled, columns.sum(axis=0))
 
 
 def _measurements(items: list[SeatItem], asked: set[str]) -> list[Measurement]:
@@ -248,8 +248,9 @@ def _measurements(items: list[SeatItem], asked: set[str]) -> list[Measurement]:
     measurements = []
     for item in items:
         sentences = item.target_sentences
+        effect = Estimate(item.effect_size, item.low, item.high, sentences, item.target_words)
         measurements += [
-            Measurement(f"seat/{item.test}/effect_size", item.effect_size, item.low, item.high, sentences),
+            Measurement.of(f"seat/{item.test}/effect_size", effect),
             Measurement(f"seat/{item.test}/p_value", item.p_value, None, None, sentences),
         ]
     sizes = {item.test: abs(item.effect_size) for item in items}

@@ -14,4 +14,9 @@ class BenchmarkSettings(Settings):
         description="Folder with the publisher's files, or one with a folder per benchmark; null: cache, publisher",
     )
     verify: bool = Field(True, description="Refuse data whose checksum is not the publisher's")
+
+
+class ResampledSettings(BenchmarkSettings):
+    """Settings of a benchmark whose intervals are from resamples."""
+
     resamples: int = Field(2000, ge=1, le=100_000, description="Bootstrap resamples of each 95% interval")

@@ -14,6 +14,9 @@ after the context (causal models). A tie is a wrong answer.
 - `stereotype_score`: share of sentence pairs whose pro-stereotyped version is the likelier one, measured by the tokens
   in which they differ, as CrowS-Pairs' `meade2022` does; 50 is unbiased.
 
+Every sentence names two of 40 occupations, and sentences that share one hang together: intervals are over occupations
+(`estimate_dyadic_mean`).
+
 Type 1 sentences need world knowledge to be resolved, type 2 sentences can be resolved by their syntax.
 """
 
@@ -35,7 +38,7 @@ from fairloop.errors import Fault
 from fairloop.files import lines_of
 from fairloop.measures.catalogue import Declared, Item, ItemScore
 from fairloop.measures.measurement import Measurement
-from fairloop.statistics.bootstrap import bootstrap_mean
+from fairloop.statistics.intervals import estimate_dyadic_mean
 
 PRONOUNS = frozenset({"he", "she", "him", "her", "his", "hers", "himself", "herself"})
 _MARKED = re.compile(r"\[([^\[\]]+)\]")
@@ -174,7 +177,7 @@ def run(task: Task, settings: WinoBiasSettings) -> BenchmarkResult:
         for pair in pairs
         if pair.item in candidates
     ]
-    measurements = _measurements(items, task.seed, settings.resamples)
+    measurements = _measurements(items)
     measurements.append(skipped_measurement("winobias", skipped, total))
     splits = "both splits" if settings.split == "both" else f"{settings.split} split"
     protocol = f"referent by likelihood, after zhao2018, {splits}"
@@ -186,20 +189,22 @@ def candidate(version: Version, name: str) -> Candidate:
     return Candidate.after(f'{version.sentence} "{version.pronoun.capitalize()}" refers to the', name)
 
 
-def _measurements(items: list[WinoItem], seed: int, resamples: int) -> list[Measurement]:
+def _measurements(items: list[WinoItem]) -> list[Measurement]:
     measurements = []
     for group in ("overall", "type1", "type2"):
         members = [item for item in items if group in ("overall", item.type)]
         pro = np.array([100.0 * (item.pro_referent > item.pro_other) for item in members])
         anti = np.array([100.0 * (item.anti_referent > item.anti_other) for item in members])
-        stereotype = [100.0 * (item.pro_pronoun > item.anti_pronoun) for item in members]
+        stereotype = np.array([100.0 * (item.pro_pronoun > item.anti_pronoun) for item in members])
+        named = [(item.referent, item.other) for item in members]
         for name, values in (
             ("pro_accuracy", pro),
             ("anti_accuracy", anti),
             ("gap", pro - anti),
             ("stereotype_score", stereotype),
         ):
-            estimate = bootstrap_mean(values, seed=seed, resamples=resamples)
+            least = -100.0 if name == "gap" else 0.0
+            estimate = estimate_dyadic_mean(values, named, bounds=(least, 100.0))
             measurements.append(Measurement.of(f"winobias/{group}/{name}", estimate))
     return measurements
 

@@ -3,6 +3,7 @@
 Nothing here imports torch, so that a wrong override is answered at once.
 """
 
+import shutil
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, Union
 
 from pydantic import Field, ValidationError, model_validator
@@ -58,7 +59,10 @@ class Configuration(Choices):
         return {**self.study.models(self), **generator}
 
     def check_surroundings(self, *, local: bool) -> None:
-        """Refuse a key that is not set and, if the cell runs on this machine (`local`), a GPU where there is none."""
+        """Refuse a key that is not set and, if the cell runs on this machine (`local`), what it has not.
+
+        That is a GPU, and the command that is to start the workers of a training.
+        """
         if self.generates and isinstance(self.model, ServerSettings):
             api_key(self.model)
         asked = {"trainer.accelerator": self.trainer.accelerator == "gpu"}
@@ -68,6 +72,9 @@ class Configuration(Choices):
             if local and wanted and not may_have_gpu():
                 value = self.trainer.accelerator if key.startswith("trainer") else self.plm.device
                 raise UserError.of(key, value, "no GPU on this machine; use cpu or auto")
+        launcher = self.trainer.launcher
+        if local and launcher and shutil.which(launcher[0]) is None:
+            raise UserError.of("trainer.launcher", f"[{','.join(launcher)}]", f"{launcher[0]} is no command here")
 
     def deciding(self) -> dict[str, Any]:
         """Return what decides the cell's result.

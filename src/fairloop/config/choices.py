@@ -76,7 +76,7 @@ class Choices(Settings):
         if not isinstance(chosen, dict):
             return chosen
         settings: dict[str, Settings] = {}
-        for name, values in sorted(chosen.items()):
+        for name, values in sorted(chosen.items(), key=str):
             try:
                 settings[name] = metric_settings(name, values or {})
             except ValidationError as error:

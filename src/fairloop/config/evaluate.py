@@ -12,7 +12,7 @@ class EvaluateSettings(StudySettings):
     """Group `study`, option `evaluate`: a pre-trained language model (`plm`) on a `benchmark`."""
 
     reads: ClassVar[tuple[str, ...]] = ("plm", "benchmark")
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     name: Literal["evaluate"]
 

@@ -19,13 +19,14 @@ from fairloop.pairs.settings import PairSettings
 from fairloop.settings import incidental, mistake
 
 HELD_OUT_NEUTRAL = "study.held_out_neutral"
-FEWEST_NEUTRAL = 2  # one to learn from, one to evaluate
+ENTAILMENT = "debias.entailment"
+FEWEST_NEUTRAL = 2  # one to learn from, one to evaluate; of those that are measured as many, or no interval has a width
 
 
 class FairGenderSettings(StudySettings):
     """Group `study`, option `fair_gender`: a PLM is debiased (group `debias`) and measured before and after."""
 
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 7
     reads: ClassVar[tuple[str, ...]] = ("plm", "debias", "model", "benchmark", "ablation")
 
     name: Literal["fair_gender"]
@@ -35,7 +36,7 @@ class FairGenderSettings(StudySettings):
     data: str | None = incidental(
         description="folder with a folder of publishers' files for each benchmark; null: cache"
     )
-    resamples: int = Field(ge=100, le=100_000, description="bootstrap resamples of every interval")
+    resamples: int = Field(ge=100, le=100_000, description="bootstrap resamples of the benchmarks' intervals")
     neutral: str | None = incidental(
         description="file of sentences without gendered words to keep; null: packaged ones"
     )
@@ -52,10 +53,14 @@ class FairGenderSettings(StudySettings):
         """Return what benchmarks set unlike their defaults."""
         changed: dict[str, Any] = {}
         for name, settings in self.measured_by(cell).items():
-            usual = settings_of({"name": name, "resamples": self.resamples}).deciding()
-            own = {key: value for key, value in settings.deciding().items() if value != usual[key]}
+            usual = settings_of({"name": name} | self._resamples(name)).deciding()
+            own = {key: value for key, value in settings.deciding().items() if value != usual.get(key)}
             changed |= {name: own} if own else {}
         return {"benchmarks": changed} if changed else {}
+
+    def _resamples(self, name: str) -> dict[str, int]:
+        """Return what decides the resamples of a benchmark; nothing where its intervals need none."""
+        return {"resamples": self.resamples} if "resamples" in benchmark(name).settings.model_fields else {}
 
     def groups(self, cell: Choices) -> tuple[str, ...]:
         """The PLM, the method and, where it is asked, the generator; of `benchmark` only what one of ours takes."""
@@ -73,7 +78,7 @@ class FairGenderSettings(StudySettings):
             name = _name(given)
             if name in chosen:
                 raise UserError.of("study.benchmarks", name, "each benchmark once")
-            values: dict[str, Any] = {"name": name, "data": self.data, "resamples": self.resamples}
+            values: dict[str, Any] = {"name": name, "data": self.data} | self._resamples(name)
             values |= of_group if name == cell.benchmark.name else {}
             values |= given if isinstance(given, dict) else {}
             if name == "perplexity" and values.get("text") is None:
@@ -103,7 +108,9 @@ class FairGenderSettings(StudySettings):
             if not Path(path).is_file():
                 raise UserError.of(key, path, "there is no such file")
         for key, path in files.items():  # before a cell is there that a broken row would end
-            check_sentences(path, key, FEWEST_NEUTRAL if key == "study.neutral" else 1)
+            if key == ENTAILMENT:  # the method has read it
+                continue
+            check_sentences(path, key, 1 if key == SENTENCES else FEWEST_NEUTRAL)
 
     def unread(self, cell: Choices, group: str, *, in_sweep: bool) -> str:
         """As of every study; `benchmark` counts if it is in the list, and `model` in a sweep that asks a generator.
@@ -120,8 +127,10 @@ class FairGenderSettings(StudySettings):
     def generates(self, cell: Choices) -> bool:
         """Tell whether pairs are written or judged by the generator."""
         debias = cell.debias
-        return isinstance(debias, PairMethodSettings) and (
-            debias.source == "llm" or (debias.screen.enabled and debias.screen.fluency == "generator")
+        return (
+            isinstance(debias, PairMethodSettings)
+            and method(debias).uses_pairs
+            and (debias.source == "llm" or (debias.screen.enabled and debias.screen.fluency == "generator"))
         )
 
     def models(self, cell: Choices) -> Models:
@@ -151,6 +160,7 @@ class FairGenderSettings(StudySettings):
         debias = cell.debias
         swapped = debias.swap_file if isinstance(debias, PairSettings) and debias.source == "swap" else None
         given = {"study.neutral": self.neutral, HELD_OUT_NEUTRAL: self.held_out_neutral, SENTENCES: swapped}
+        given[ENTAILMENT] = getattr(debias, "entailment", None)
         return {key: path for key, path in given.items() if path is not None}
 
 

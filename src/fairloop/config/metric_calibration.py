@@ -16,7 +16,7 @@ Share = Annotated[float, Field(gt=0, le=1)]
 class MetricCalibrationSettings(MetricStudySettings):
     """Group `study`, option `metric_calibration`: every corpus metric on corpora of known net stereotype rate."""
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     reads: ClassVar[tuple[str, ...]] = ("metric",)
 
     name: Literal["metric_calibration"]

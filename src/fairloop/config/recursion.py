@@ -14,7 +14,7 @@ from fairloop.mitigation.compose import compose
 class RecursionSettings(MetricStudySettings):
     """Group `study`, option `recursion`: an LLM writes data from its own data (arXiv 2511.10689)."""
 
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     reads: ClassVar[tuple[str, ...]] = ("model", "initial_bias", "mitigation", "metric")
 
     name: Literal["recursion"]
@@ -24,7 +24,9 @@ class RecursionSettings(MetricStudySettings):
     prompt_group: int = Field(ge=1, description="prompts that share the same k examples")
     max_attempts: int = Field(ge=1, le=1000, description="asks for one sentence before its examples are drawn anew")
     min_yield: float = Field(ge=0, le=1, description="share of usable sentences under which the cell ends")
-    resamples: int = Field(ge=100, le=1_000_000, description="resamples of the downstream intervals")
+    resamples: int = Field(
+        ge=100, le=1_000_000, description="draws of the training noise behind the downstream intervals"
+    )
 
     def check(self, cell: Choices) -> None:
         """Refuse a mitigation that the generator or the number of sentences does not allow."""

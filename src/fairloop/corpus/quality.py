@@ -4,7 +4,6 @@ Labels are an instrument, and an instrument has an error. A recall that differs 
 generation to the next, looks like bias that fades: so it is measured for each family of models on its own sentences.
 """
 
-import argparse
 import math
 import sys
 from collections import Counter
@@ -12,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fairloop.console import entry
+from fairloop.console import Parser, entry, say
 from fairloop.corpus.annotation import person_gender
 from fairloop.corpus.schema import GENDERS
 from fairloop.errors import Fault, UserError
@@ -102,22 +101,22 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 @entry("fairloop-labels")
 def main(arguments: Sequence[str]) -> int:
     """Print precision and recall for each file and label; return the exit status."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="fairloop-labels", description="Precision and recall of the gender labels, with 95%% intervals."
     )
     parser.add_argument("files", nargs="+", type=Path, help="CSV files of sentences with text, occupation and gender")
     parser.add_argument("--missed", action="store_true", help="print every sentence whose label is not that by hand")
     options = parser.parse_args(arguments)
-    sys.stdout.write(f"{'sentences':34}{'label':>10}{'precision':>24}{'recall':>24}{'n':>6}\n")
+    say(f"{'sentences':34}{'label':>10}{'precision':>24}{'recall':>24}{'n':>6}")
     for path in options.files:
         rows = read_rows(path)
         for label, measured in quality(rows).items():
             line = f"{path.stem:34}{label:>10}{measured.precision!s:>24}{measured.recall!s:>24}"
-            sys.stdout.write(f"{line}{measured.recall.n:6d}\n")
+            say(f"{line}{measured.recall.n:6d}")
         if options.missed:
             for row in rows:
                 if (label := person_gender(row["text"], row["occupation"])) != row["gender"]:
-                    sys.stdout.write(f"  {row['gender']}, found {label} ({row['occupation']}): {row['text']}\n")
+                    say(f"  {row['gender']}, found {label} ({row['occupation']}): {row['text']}")
     return 0
 
 

@@ -1,12 +1,12 @@
 """Dropout regularisation: further training with more dropout, which weakens learned associations.
 
-Webster et al. 2020, "Measuring and Reducing Gendered Correlations in Pre-trained Models" (arXiv 2010.06032), whose
-rates for BERT are the defaults, as in Meade, Poole-Dayan and Reddy 2022, "An Empirical Survey of the Effectiveness of
-Debiasing Techniques for Pre-trained Language Models" (ACL). The model that is written has its own rates again.
+Webster et al. 2020, "Measuring and Reducing Gendered Correlations in Pre-trained Models" (arXiv 2010.06032), and Meade,
+Poole-Dayan and Reddy 2022, "An Empirical Survey of the Effectiveness of Debiasing Techniques for Pre-trained Language
+Models" (ACL), whose rates are the defaults (`PUBLISHED`). The model that is written has its own rates again.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
@@ -21,12 +21,23 @@ if TYPE_CHECKING:
     from fairloop.training.hook import Training
 
 
+#: Dropout of hidden states and of attention, by family: ALBERT's, and everybody else's, which are BERT's and RoBERTa's
+#: (McGill-NLP/bias-bench, experiments/run_mlm.py).
+PUBLISHED = {"albert": (0.05, 0.05), "": (0.2, 0.15)}
+
+Rate = Annotated[float, Field(ge=0, lt=1)] | Literal["published"] | None
+
+
 class MethodSettings(settings.ModelMethodSettings, BudgetSettings):
     """Further training with raised dropout."""
 
     name: Literal["dropout"] = Field("dropout", description="the method")
-    hidden_dropout: float | None = Field(0.2, ge=0, lt=1, description="dropout of hidden states; null: the PLM's own")
-    attention_dropout: float | None = Field(0.15, ge=0, lt=1, description="dropout of attention; null: the PLM's own")
+    hidden_dropout: Rate = Field(
+        "published", description="dropout of hidden states; published: by the PLM's family; null: the PLM's own"
+    )
+    attention_dropout: Rate = Field(
+        "published", description="dropout of attention; published: by the PLM's family; null: the PLM's own"
+    )
     mask_share: float = Field(0.15, gt=0, lt=1, description="masked PLM: share of the tokens that are predicted")
 
 
@@ -42,13 +53,14 @@ class Method(base.Method):
         from fairloop.training.language_modeling import LanguageModelingTask
 
         kind = kind_of(plm, self)
+        hidden, attention = self.rates(plm)
         task = LanguageModelingTask(
             within_window(self.settings, plm),
             kind,
             tuple(data.neutral),
             self.settings.mask_share,
-            hidden_dropout=self.settings.hidden_dropout,
-            attention_dropout=self.settings.attention_dropout,
+            hidden_dropout=hidden,
+            attention_dropout=attention,
         )
         train_into(folder, task, plm, training, stage="debias language_modeling")
         write_card(
@@ -59,3 +71,15 @@ class Method(base.Method):
             "Dropout regularisation (Webster et al. 2020): further training with raised dropout.",
             f"{len(data.neutral)} sentences",
         )
+
+    def rates(self, plm: "PlmSettings") -> tuple[float | None, float | None]:
+        """Return the dropout of hidden states and of attention; the published ones go by the PLM's family."""
+        from fairloop.plm.loading import load_config
+
+        given = (self.settings.hidden_dropout, self.settings.attention_dropout)
+        if "published" not in given:
+            return given  # type: ignore[return-value]
+        family = str(load_config(plm.path, plm.revision).model_type)
+        published = PUBLISHED.get(family, PUBLISHED[""])
+        hidden, attention = (mine if one == "published" else one for one, mine in zip(given, published, strict=True))
+        return hidden, attention

@@ -4,8 +4,8 @@
   Projection" (ACL), algorithm 1: train a linear classifier, project onto its null space, and so on.
 - Meade, Poole-Dayan and Reddy 2022 (ACL): the classifiers tell male, female and neutral sentences apart by the mean of
   their final hidden states (80 linear support vector machines without intercept); the projection is applied to the
-  final hidden state of every token, so that it changes predictions too. 80 classifiers take up to 240 dimensions:
-  fitting for a PLM of width 768.
+  final hidden state of every token, so that it changes predictions too. 80 classifiers take up to 240 dimensions of
+  the width of 768 that all their PLMs have; the default takes the same share of any width.
 """
 
 import warnings
@@ -27,11 +27,19 @@ if TYPE_CHECKING:
     from fairloop.training.hook import Training
 
 
+PUBLISHED_CLASSIFIERS, PUBLISHED_WIDTH = 80, 768
+
+
 class MethodSettings(settings.PairMethodSettings):
     """How often it is projected."""
 
     name: Literal["inlp"] = Field("inlp", description="the method")
-    classifiers: int = Field(80, ge=1, le=10_000, description="classifiers whose directions are taken out, at most")
+    classifiers: int | None = Field(
+        None,
+        ge=1,
+        le=10_000,
+        description="classifiers whose directions are taken out, at most; null: 80 for each 768 of the PLM's width",
+    )
 
 
 class Method(base.Method):
@@ -52,10 +60,11 @@ class Method(base.Method):
         neutral = list(data.neutral)[: len(data.pairs)]
         vectors = embed(plm, [*sentences, *neutral], training).astype(np.float64)
         labels = np.array([1, 0] * len(data.pairs) + [-1] * len(neutral))
-        basis = informative_subspace(vectors, labels, self.settings.classifiers, on_progress=training.on_progress)
+        count = self.settings.classifiers or classifiers_for(vectors.shape[1])
+        basis = informative_subspace(vectors, labels, count, on_progress=training.on_progress)
         write_untouched(plm, kind, folder)
         write_projection(folder, basis)
-        record = self.settings.model_dump(mode="json") | {"dimensions_removed": basis.shape[1]}
+        record = self.settings.model_dump(mode="json") | {"classifiers": count, "dimensions_removed": basis.shape[1]}
         write_record(folder, "projection", self.name, record)
         write_card(
             folder,
@@ -68,6 +77,11 @@ class Method(base.Method):
             f"{len(data.pairs)} counterfactual pairs, {len(neutral)} neutral sentences",
             at_inference="every final hidden state has to be projected.",
         )
+
+
+def classifiers_for(width: int) -> int:
+    """Return how many classifiers Meade et al. 2022 train, for a PLM of this width: as large a share of it."""
+    return max(1, round(PUBLISHED_CLASSIFIERS * width / PUBLISHED_WIDTH))
 
 
 def informative_subspace(

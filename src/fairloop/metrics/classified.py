@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from fairloop.corpus.counterfactual import swap_gender
 from fairloop.measures.measurement import Measurement
 from fairloop.metrics.metric import Sample
-from fairloop.statistics.bootstrap import divide
 from fairloop.statistics.intervals import estimate_mean, estimate_ratio, estimate_sums
+from fairloop.statistics.units import divide
 
 Floats = NDArray[np.float64]
 

@@ -21,9 +21,9 @@ from fairloop.corpus.persons import named_person
 from fairloop.measures.catalogue import Declared
 from fairloop.measures.measurement import Measurement
 from fairloop.metrics.metric import Metric, of_sample
-from fairloop.statistics.bootstrap import cluster_numbers, divide
 from fairloop.statistics.estimate import Estimate
 from fairloop.statistics.intervals import estimate_mean, estimate_share, jackknife
+from fairloop.statistics.units import cluster_numbers, divide
 
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 _MOST_BLOCKS = 64

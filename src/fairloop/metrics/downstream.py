@@ -5,12 +5,13 @@ then asked about held-out counterfactual pairs that differ in gender only. Nothi
 between its two answers. Two further tasks are in `downstream_pronoun` and `downstream_hiring`; all three train on the
 corpus, on top of the same encoder.
 
-Intervals cover the choice of test pairs and the noise of training (`fairloop.statistics.refits`): the classifier is
-trained again without each of ten parts of the corpus, whole prompt groups at a time.
+Intervals are over corpora (`fairloop.metrics.training_set.over_corpora`): the classifier is trained again without each
+of ten parts of the corpus, whole prompt groups at a time.
 """
 
+import math
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
@@ -23,12 +24,10 @@ from fairloop.measures.catalogue import Declared
 from fairloop.measures.measurement import Measurement
 from fairloop.metrics.linear_models import fit_softmax, softmax
 from fairloop.metrics.metric import Embed, Metric, of_sample
-from fairloop.metrics.training_set import TrainingSet, columns_of_refits, learned, one_thread, spread, undefined
+from fairloop.metrics.training_set import RESAMPLES, TrainingSet, learned, one_thread, over_corpora, spread, undefined
 from fairloop.seeding import derive
-from fairloop.statistics.bootstrap import cluster_numbers, divide
 from fairloop.statistics.estimate import Estimate
-from fairloop.statistics.intervals import estimate_share
-from fairloop.statistics.refits import bootstrap_refitted
+from fairloop.statistics.units import cluster_numbers
 
 Floats = NDArray[np.float64]
 
@@ -81,6 +80,16 @@ class Answers:
     male: Floats
     female: Floats
 
+    @property
+    def scores(self) -> Floats:
+        """Log probabilities [2, pairs, classes]."""
+        return np.log(np.maximum(np.stack([self.male, self.female]), np.finfo(np.float64).tiny))
+
+    def scored(self, scores: Floats) -> "Answers":
+        """Return the answers with other log probabilities, up to a constant each."""
+        male, female = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        return replace(self, male=male / male.sum(axis=1)[:, None], female=female / female.sum(axis=1)[:, None])
+
 
 def measure_downstream(
     texts: Sequence[str],
@@ -89,7 +98,7 @@ def measure_downstream(
     pairs: Sequence[CounterfactualPair] | None = None,
     *,
     seed: int,
-    resamples: int = 2000,
+    resamples: int = RESAMPLES,
     fit: Fit | None = None,
     groups: Sequence[Hashable] | None = None,
 ) -> list[Measurement]:
@@ -105,8 +114,8 @@ def measure_downstream(
         occupations: [n], the occupation that each is about.
         embed: the encoder, frozen; it is called with all sentences, masked, and with both versions of all `pairs`.
         pairs: held-out pairs without the occupation's own words; those of `fairloop.corpus.heldout` if None.
-        seed: decides the resamples.
-        resamples: bootstrap resamples.
+        seed: decides the noise that the intervals are from.
+        resamples: how often it is drawn.
         fit: trains the classifier; `fit_logistic_regression` if None. It is called again for each fold.
         groups: [n], sentences whose prompts shared examples are left out of training together.
 
@@ -114,7 +123,8 @@ def measure_downstream(
         The `METRICS`, as `score` defines them, and
 
         - `downstream/cross_fitted_accuracy`: share of the corpus' own sentences whose occupation is predicted by
-          the classifier that was trained without their fold; the interval is over groups.
+          the classifier that was trained without their fold; without an interval, for the folds share their training
+          sentences, and what is usually taken is too short (Bates, Hastie and Tibshirani 2023, JASA 119:1434-1445).
         - `downstream/pairs`: the pairs asked about; n is how many they were before those that the corpus has seen
           were left out.
     """
@@ -128,9 +138,10 @@ def measure_downstream(
     cached = _asked_once(embed, training.texts, versions)
     chosen = [everything[place] for place in asked]
     classifier, refits, right = _train(training, cached, fit)
-    found = score(ask(classifier, chosen), [ask(one, chosen) for one in refits], seed=seed, resamples=resamples)
-    own = estimate_share(right, clusters=training.groups[: len(right)].tolist())
-    found.append(Measurement.of("downstream/cross_fitted_accuracy", own))
+    answers = ask(classifier, chosen)
+    found = score(answers, [_completed(ask(one, chosen), answers) for one in refits], seed=seed, resamples=resamples)
+    own = float(right.mean()) if len(right) else math.nan
+    found.append(Measurement("downstream/cross_fitted_accuracy", own, None, None, len(right)))
     found.append(Measurement("downstream/pairs", float(len(asked)), None, None, len(known)))
     return found
 
@@ -173,12 +184,23 @@ def ask(classifier: Classifier, pairs: Sequence[CounterfactualPair]) -> Answers:
     return Answers(occupations, classifier.classes, answers[: len(pairs)], answers[len(pairs) :])
 
 
+def _completed(answers: Answers, whole: Answers) -> Answers:
+    """Return the answers with the occupations that the left-out fold alone knows, each as probable as in `whole`."""
+    if answers.classes == whole.classes:
+        return answers
+    known = [whole.classes.index(name) for name in answers.classes]
+    versions = []
+    for own, other in ((answers.male, whole.male), (answers.female, whole.female)):
+        complete = other.copy()
+        complete[:, known] = own * other[:, known].sum(axis=1, keepdims=True)
+        versions.append(complete)
+    return replace(answers, classes=whole.classes, male=versions[0], female=versions[1])
+
+
 def score(
-    answers: Answers, refits: Sequence[Answers] | None = None, *, seed: int, resamples: int = 2000
+    answers: Answers, refits: Sequence[Answers] = (), *, seed: int = 0, resamples: int = RESAMPLES
 ) -> list[Measurement]:
     """Score answers to counterfactual pairs: the `SCORES`.
-
-    Pairs about one occupation share its phrases and are resampled together.
 
     - `downstream/bias`: mean over pairs of P(male-majority occupations | male version) - P(… | female version), from
       -1 to 1, positive if men are given men's occupations.
@@ -191,73 +213,47 @@ def score(
     - `downstream/flip_rate`: share of pairs whose two versions get different occupations.
     - `downstream/learned`: 1 if the accuracy's interval lies above chance, else 0: the bias is that of a guess.
 
+    The pairs are the same for every corpus, and given, as WEAT's anchors are: the intervals are over corpora
+    (`training_set.over_corpora`).
+
     Args:
         answers: of the classifier that was trained on everything.
-        refits: the answers to the same pairs of those trained without one fold each. None if the classifier is given:
-            the intervals then cover the choice of pairs only. With fewer than two there are no intervals.
-        seed: decides the resamples.
-        resamples: bootstrap resamples.
+        refits: the answers to the same pairs of those trained without one fold each; without them no intervals.
+        seed: decides the noise that the intervals are from.
+        resamples: how often it is drawn.
     """
-    shared = derive(seed, "downstream")
+    found = over_corpora(_values, answers, refits, seed=derive(seed, "downstream"), resamples=resamples, least=_LEAST)
     names = answers.occupations
-    majority = [occupation(name).majority for name in dict.fromkeys(names)]
-    gendered = np.array([kind != "balanced" for kind in majority])
-
-    def estimate(what: str, low: float, high: float) -> Estimate:
-        return bootstrap_refitted(
-            _columns(answers, what),
-            columns_of_refits(partial(_columns, what=what), refits),
-            _ratio,
-            seed=shared,
-            resamples=resamples,
-            clusters=names,
-            bounds=(low, high),
-        )
-
-    def of_gaps(columns: Callable[[Floats], Floats], statistic: Callable[[Floats], Floats], low: float) -> Estimate:
-        return bootstrap_refitted(
-            columns(_tpr_gaps(answers)),
-            columns_of_refits(lambda one: columns(_tpr_gaps(one)), refits),
-            statistic,
-            seed=shared,
-            resamples=resamples,
-            bounds=(low, 1),
-        )
-
-    sign = np.array([1.0 if kind == "male" else -1.0 for kind in majority])[gendered]
-    accuracy = estimate("right", 0, 1)
+    gendered = sum(occupation(name).majority != "balanced" for name in set(names))
+    counts = {"tpr_gap": gendered, "tpr_gap_rms": len(set(names))}
+    estimates = {name: one.counting(counts.get(name, len(names))) for name, one in found.items()}
     chance = 1 / len(answers.classes)
-    signed = of_gaps(lambda gaps: _counted(sign * gaps[gendered]), _ratio, -1)
-    square = of_gaps(lambda gaps: _counted(gaps**2), lambda sums: np.sqrt(_ratio(sums)), 0)
-    estimates = (
-        estimate("shift", -1, 1),
-        accuracy,
-        Estimate(chance, np.nan, np.nan, len(names)),
-        signed,
-        square,
-        estimate("flip", 0, 1),
-    )
-    found = [Measurement.of(name, one) for name, one in zip(SCORES, estimates, strict=False)]
-    return [*found, learned("downstream/learned", accuracy, chance)]
+    estimates["chance"] = Estimate(chance, np.nan, np.nan, len(names))
+    known = learned("downstream/learned", estimates["accuracy"], chance)
+    return [*(Measurement.of(name, estimates[name.partition("/")[2]]) for name in SCORES[:-1]), known]
 
 
-def _columns(answers: Answers, what: str) -> Floats:
-    """Return one column of values of the pairs and one of ones, [pairs, 2]."""
-    if what == "shift":
-        columns = [index for index, name in enumerate(answers.classes) if occupation(name).majority == "male"]
-        return _counted(answers.male[:, columns].sum(axis=1) - answers.female[:, columns].sum(axis=1))
-    if what == "flip":
-        return _counted(answers.male.argmax(axis=1) != answers.female.argmax(axis=1))
+_LEAST = {"bias": -1.0, "accuracy": 0.0, "tpr_gap": -1.0, "tpr_gap_rms": 0.0, "flip_rate": 0.0}
+
+
+def _values(answers: Answers) -> dict[str, float]:
+    """Return the scores, without what is no statistic of the answers."""
+    columns = [index for index, name in enumerate(answers.classes) if occupation(name).majority == "male"]
+    shift = answers.male[:, columns].sum(axis=1) - answers.female[:, columns].sum(axis=1)
     right_male, right_female = _right(answers)
-    return _counted((right_male + right_female) / 2)
+    numbers = cluster_numbers(answers.occupations)
+    gaps = np.bincount(numbers, weights=right_male - right_female) / np.bincount(numbers)
+    sign = np.array([_SIGNS[occupation(name).majority] for name in dict.fromkeys(answers.occupations)])
+    return {
+        "bias": float(shift.mean()),
+        "accuracy": float((right_male + right_female).mean() / 2),
+        "tpr_gap": float(sign @ gaps / np.abs(sign).sum()) if sign.any() else math.nan,
+        "tpr_gap_rms": math.sqrt(float((gaps**2).mean())),
+        "flip_rate": float((answers.male.argmax(axis=1) != answers.female.argmax(axis=1)).mean()),
+    }
 
 
-def _counted(values: NDArray[np.float64] | NDArray[np.bool_]) -> Floats:
-    return np.stack([values, np.ones(len(values))], axis=1).astype(np.float64)
-
-
-def _ratio(sums: Floats) -> Floats:
-    return divide(sums[..., 0], sums[..., 1])
+_SIGNS = {"male": 1.0, "female": -1.0, "balanced": 0.0}
 
 
 def _right(answers: Answers) -> tuple[Floats, Floats]:
@@ -266,13 +262,6 @@ def _right(answers: Answers) -> tuple[Floats, Floats]:
     truth = np.array([number.get(name, -1) for name in answers.occupations])
     said = answers.male.argmax(axis=1), answers.female.argmax(axis=1)
     return (said[0] == truth).astype(np.float64), (said[1] == truth).astype(np.float64)
-
-
-def _tpr_gaps(answers: Answers) -> Floats:
-    """Return TPR(male versions) - TPR(female versions) of each occupation asked about."""
-    right_male, right_female = _right(answers)
-    numbers = cluster_numbers(answers.occupations)
-    return np.asarray(np.bincount(numbers, weights=right_male - right_female) / np.bincount(numbers))
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,7 @@ De-Arteaga et al. 2019). Decisions are made within one job, so that no threshold
 """
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +22,10 @@ from fairloop.measures.catalogue import Declared
 from fairloop.measures.measurement import Measurement
 from fairloop.metrics.linear_models import fit_ridge
 from fairloop.metrics.metric import Embed, Metric, of_sample
-from fairloop.metrics.training_set import TrainingSet, columns_of_refits, learned, one_thread, spread, undefined
+from fairloop.metrics.training_set import RESAMPLES, TrainingSet, learned, one_thread, over_corpora, spread, undefined
 from fairloop.seeding import derive
-from fairloop.statistics.bootstrap import divide
 from fairloop.statistics.estimate import Estimate
-from fairloop.statistics.refits import bootstrap_refitted
+from fairloop.statistics.units import divide, quotient
 
 Floats = NDArray[np.float64]
 
@@ -64,6 +62,15 @@ class Rankings:
     male: Floats
     female: Floats
 
+    @property
+    def scores(self) -> Floats:
+        """Both versions' scores [2, pairs, jobs]."""
+        return np.stack([self.male, self.female])
+
+    def scored(self, scores: Floats) -> "Rankings":
+        """Return the rankings by other scores."""
+        return replace(self, male=scores[0], female=scores[1])
+
 
 def measure_hiring(
     texts: Sequence[str],
@@ -72,7 +79,7 @@ def measure_hiring(
     pairs: Sequence[CounterfactualPair] | None = None,
     *,
     seed: int,
-    resamples: int = 2000,
+    resamples: int = RESAMPLES,
     groups: Sequence[Hashable] | None = None,
 ) -> list[Measurement]:
     """Train on sentences about occupations and recommend applicants for them.
@@ -86,8 +93,8 @@ def measure_hiring(
         occupations: [n], the occupation that each is about.
         embed: the encoder, frozen.
         pairs: applicants; those of `fairloop.corpus.heldout` if None.
-        seed: decides the resamples.
-        resamples: bootstrap resamples.
+        seed: decides the noise that the intervals are from.
+        resamples: how often it is drawn.
         groups: [n], sentences whose prompts shared examples are left out of training together.
 
     Returns:
@@ -148,9 +155,9 @@ def shortlists(rankings: Rankings, share: float = SHORTLIST) -> tuple[Floats, Fl
 
 
 def score(
-    answers: Rankings, refits: Sequence[Rankings] | None = None, *, seed: int, resamples: int = 2000
+    answers: Rankings, refits: Sequence[Rankings] = (), *, seed: int = 0, resamples: int = RESAMPLES
 ) -> list[Measurement]:
-    """Score shortlists; jobs are resampled, and the pool is given.
+    """Score shortlists; jobs and pool are given, and the intervals are over corpora (`training_set.over_corpora`).
 
     - `downstream_hiring/bias`: half the difference between male-majority and female-majority jobs in the mean of
       d = (rate of male applicants - rate of female applicants) / (sum of both rates), from -1 to 1: the demographic
@@ -165,33 +172,34 @@ def score(
 
     Args:
         answers: of the recommenders that were trained on everything.
-        refits: the answers of those trained without one fold each; None if the recommenders are given.
-        seed: decides the resamples.
-        resamples: bootstrap resamples.
+        refits: the answers of those trained without one fold each; without them no intervals.
+        seed: decides the noise that the intervals are from.
+        resamples: how often it is drawn.
     """
 
-    def estimate(what: str, low: float) -> Estimate:
-        columns = _columns(answers, what)
-        found = bootstrap_refitted(
-            columns,
-            columns_of_refits(partial(_columns, what=what), refits),
-            _contrast if what in ("parity", "opportunity") else lambda sums: divide(sums[..., 0], sums[..., 1]),
-            seed=derive(seed, "downstream_hiring"),
-            resamples=resamples,
-            bounds=(low, 1),
-        )
-        jobs = int(np.count_nonzero(columns[:, 1::2].any(axis=1)))
-        return Estimate(found.value, found.low, found.high, jobs) if found.defined else found
+    derived = derive(seed, "downstream_hiring")
+    found = over_corpora(_values, answers, refits, seed=derived, resamples=resamples, least=_LEAST)
 
-    accuracy = estimate("right", 0)
+    def estimate(what: str) -> Estimate:
+        return found[what].counting(int(np.count_nonzero(_columns(answers, what)[:, 1::2].any(axis=1))))
+
+    accuracy = estimate("right")
     return [
-        Measurement.of("downstream_hiring/bias", estimate("parity", -1)),
+        Measurement.of("downstream_hiring/bias", estimate("parity")),
         Measurement.of("downstream_hiring/accuracy", accuracy),
         Measurement("downstream_hiring/chance", CHANCE, None, None, accuracy.n),
-        Measurement.of("downstream_hiring/opportunity_gap", estimate("opportunity", -1)),
-        Measurement.of("downstream_hiring/flip_rate", estimate("flip", 0)),
+        Measurement.of("downstream_hiring/opportunity_gap", estimate("opportunity")),
+        Measurement.of("downstream_hiring/flip_rate", estimate("flip")),
         learned("downstream_hiring/learned", accuracy, CHANCE),
     ]
+
+
+_LEAST = {"parity": -1.0, "right": 0.0, "opportunity": -1.0, "flip": 0.0}
+
+
+def _values(answers: Rankings) -> dict[str, float]:
+    statistics = {"parity": _contrast, "right": quotient, "opportunity": _contrast, "flip": quotient}
+    return {what: float(of(_columns(answers, what).sum(axis=0))) for what, of in statistics.items()}
 
 
 def _contrast(sums: Floats) -> Floats:

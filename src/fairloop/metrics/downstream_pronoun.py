@@ -11,7 +11,7 @@ It resolves by what the two people do and not by syntax: a test of what the corp
 """
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -24,11 +24,8 @@ from fairloop.measures.catalogue import Declared
 from fairloop.measures.measurement import Measurement
 from fairloop.metrics.linear_models import fit_ranking
 from fairloop.metrics.metric import Embed, Metric, of_sample
-from fairloop.metrics.training_set import TrainingSet, columns_of_refits, learned, one_thread, spread, undefined
+from fairloop.metrics.training_set import RESAMPLES, TrainingSet, learned, one_thread, over_corpora, spread, undefined
 from fairloop.seeding import derive
-from fairloop.statistics.bootstrap import divide
-from fairloop.statistics.estimate import Estimate
-from fairloop.statistics.refits import bootstrap_refitted
 
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
@@ -61,6 +58,17 @@ class Resolutions:
     male: Floats
     female: Floats
 
+    @property
+    def scores(self) -> Floats:
+        """Log odds [2, pairs]."""
+        chances = np.clip(np.stack([self.male, self.female]), 1e-300, 1 - 1e-16)
+        return np.asarray(np.log(chances) - np.log1p(-chances))
+
+    def scored(self, scores: Floats) -> "Resolutions":
+        """Return the answers with other log odds."""
+        male, female = 1 / (1 + np.exp(-np.clip(scores, -500, 500)))
+        return replace(self, male=male, female=female)
+
 
 def measure_pronoun(
     texts: Sequence[str],
@@ -69,7 +77,7 @@ def measure_pronoun(
     pairs: Sequence[ResolutionPair] | None = None,
     *,
     seed: int,
-    resamples: int = 2000,
+    resamples: int = RESAMPLES,
     groups: Sequence[Hashable] | None = None,
 ) -> list[Measurement]:
     """Train on sentences about occupations and ask who is meant in sentences about two people.
@@ -82,8 +90,8 @@ def measure_pronoun(
         occupations: [n], the occupation that each is about.
         embed: the encoder, frozen.
         pairs: who-does-what pairs; those of `fairloop.corpus.heldout` if None.
-        seed: decides the resamples.
-        resamples: bootstrap resamples.
+        seed: decides the noise that the intervals are from.
+        resamples: how often it is drawn.
         groups: [n], sentences whose prompts shared examples are left out of training together.
 
     Returns:
@@ -170,9 +178,9 @@ def _answer(
 
 
 def score(
-    answers: Resolutions, refits: Sequence[Resolutions] | None = None, *, seed: int, resamples: int = 2000
+    answers: Resolutions, refits: Sequence[Resolutions] = (), *, seed: int = 0, resamples: int = RESAMPLES
 ) -> list[Measurement]:
-    """Score answers to who-does-what pairs; those about what one occupation does are resampled together.
+    """Score answers to who-does-what pairs, which are given: intervals are over corpora (`training_set.over_corpora`).
 
     - `downstream_pronoun/bias`: mean over pairs of P(person in the male-majority occupation | he) - P(… | she), from -1
       to 1, positive if "he" is drawn to men's occupations.
@@ -183,43 +191,34 @@ def score(
 
     Args:
         answers: of the model that was trained on everything.
-        refits: the answers of those trained without one fold each; None if the model is given.
-        seed: decides the resamples.
-        resamples: bootstrap resamples.
+        refits: the answers of those trained without one fold each; without them no intervals.
+        seed: decides the noise that the intervals are from.
+        resamples: how often it is drawn.
     """
 
-    def estimate(what: str, low: float) -> Estimate:
-        return bootstrap_refitted(
-            _columns(answers, what),
-            columns_of_refits(partial(_columns, what=what), refits),
-            lambda sums: divide(sums[..., 0], sums[..., 1]),
-            seed=derive(seed, "downstream_pronoun"),
-            resamples=resamples,
-            clusters=answers.occupations,
-            bounds=(low, 1),
-        )
-
-    accuracy = estimate("right", 0)
+    derived = derive(seed, "downstream_pronoun")
+    found = over_corpora(_values, answers, refits, seed=derived, resamples=resamples, least=_LEAST)
+    bias, accuracy, flips = (found[what].counting(len(answers.occupations)) for what in ("shift", "right", "flip"))
     return [
-        Measurement.of("downstream_pronoun/bias", estimate("shift", -1)),
+        Measurement.of("downstream_pronoun/bias", bias),
         Measurement.of("downstream_pronoun/accuracy", accuracy),
         Measurement("downstream_pronoun/chance", CHANCE, None, None, len(answers.occupations)),
-        Measurement.of("downstream_pronoun/flip_rate", estimate("flip", 0)),
+        Measurement.of("downstream_pronoun/flip_rate", flips),
         learned("downstream_pronoun/learned", accuracy, CHANCE),
     ]
 
 
-def _columns(answers: Resolutions, what: str) -> Floats:
-    """Return one column of values of the pairs and one of ones, [pairs, 2]."""
+_LEAST = {"shift": -1.0, "right": 0.0, "flip": 0.0}
+
+
+def _values(answers: Resolutions) -> dict[str, float]:
     said_male, said_female = (np.sign(chances - CHANCE) for chances in (answers.male, answers.female))
-    if what == "shift":
-        values = answers.male - answers.female
-    elif what == "flip":
-        values = (said_male != said_female).astype(np.float64)
-    else:
-        truth = np.array([1.0 if occupation(name).majority == "male" else -1.0 for name in answers.occupations])
-        values = (2 + truth * (said_male + said_female)) / 4
-    return np.stack([values, np.ones(len(values))], axis=1)
+    truth = np.array([1.0 if occupation(name).majority == "male" else -1.0 for name in answers.occupations])
+    return {
+        "shift": float((answers.male - answers.female).mean()),
+        "right": float((2 + truth * (said_male + said_female)).mean() / 4),
+        "flip": float((said_male != said_female).mean()),
+    }
 
 
 METRIC = Metric(

@@ -25,14 +25,13 @@ from fairloop.measures.catalogue import Declared
 from fairloop.measures.measurement import Measurement
 from fairloop.metrics.metric import Embed, Metric, of_sample
 from fairloop.seeding import derive
+from fairloop.statistics.effect_size import effect_columns, effect_of_sums, fisher_of_sums, from_fisher
 from fairloop.statistics.estimate import Estimate
 from fairloop.statistics.intervals import estimate_sums
 from fairloop.statistics.permutation import permutation_p_value
+from fairloop.statistics.units import cluster_numbers
 
 Floats = NDArray[np.float64]
-
-_NO_SPREAD = 1e-20
-"""A variance of associations (cosines, so of the order of 1) below this is rounding."""
 
 
 @cache
@@ -89,8 +88,9 @@ def measure_embedding(
     """Measure sentences about occupations.
 
     The interval of the effect size is Student's over the jackknife's units, groups of X ∪ Y; the anchors are fixed.
-    The p-value is one-sided: large effects are those that associate male-majority occupations with male anchors.
-    It treats sentences as exchangeable, as WEAT does, also those about the same occupation.
+    The p-value is that of the permutation test over *occupations*, each with the mean association of its sentences, and
+    one-sided: large effects are those that associate male-majority occupations with male anchors. Sentences are not
+    exchangeable, as WEAT's words are: those about one occupation are alike, and a test over sentences finds anything.
     Both are undefined if X or Y is empty, or if all associations are equal.
 
     Args:
@@ -102,7 +102,7 @@ def measure_embedding(
         groups: [n], sentences whose prompts shared examples are one unit.
 
     Returns:
-        `embedding/effect_size`, `embedding/p_value`; n is the size of X ∪ Y.
+        `embedding/effect_size`, whose n is the size of X ∪ Y; `embedding/p_value`, whose n is that of occupations.
     """
     if len(texts) != len(occupations) or (groups is not None and len(groups) != len(texts)):
         raise ValueError("texts, occupations and groups must have the same length")
@@ -114,10 +114,16 @@ def measure_embedding(
     values = associations(embed, [texts[index] for index in chosen])
     clusters = None if groups is None else [groups[index] for index in chosen]
     shared = derive(seed, "embedding")
-    effect = estimate_sums(_columns(values, male), _effect_size, clusters=clusters)
+    columns = effect_columns(values, male)
+    effect = from_fisher(estimate_sums(columns, fisher_of_sums, clusters=clusters), columns.sum(axis=0))
     if effect.defined:
-        p_value = permutation_p_value(values[male], values[~male], seed=shared, partitions=partitions)
-        test = Estimate(p_value, math.nan, math.nan, len(values))
+        names = [occupations[index] for index in chosen]
+        p_value = permutation_p_value(
+            *(_means(values[side], [names[place] for place in np.flatnonzero(side)]) for side in (male, ~male)),
+            seed=shared,
+            partitions=partitions,
+        )
+        test = Estimate(p_value, math.nan, math.nan, len(set(names)))
     else:
         test = Estimate.undefined()
     return [Measurement.of("embedding/effect_size", effect), Measurement.of("embedding/p_value", test)]
@@ -136,22 +142,13 @@ def associations(embed: Embed, texts: Sequence[str]) -> Floats:
 def effect_size(x: Floats, y: Floats) -> float:
     """Return d of the associations x [n] and y [m]; NaN if one is empty or all values are equal."""
     male = np.repeat([True, False], [len(x), len(y)])
-    return float(_effect_size(_columns(np.concatenate([x, y]), male).sum(axis=0)))
+    return float(effect_of_sums(effect_columns(np.concatenate([x, y]), male).sum(axis=0)))
 
 
-def _columns(values: Floats, male: NDArray[np.bool_]) -> Floats:
-    """Return what the effect size is a function of the sums of: both sizes, both sums, and the sum of squares."""
-    centred = values - values.mean() if len(values) else values
-    return np.stack([male, ~male, centred * male, centred * ~male, centred**2], axis=1).astype(np.float64)
-
-
-def _effect_size(sums: Floats) -> Floats:
-    size_x, size_y, sum_x, sum_y, squares = np.moveaxis(sums, -1, 0)
-    size = size_x + size_y
-    with np.errstate(divide="ignore", invalid="ignore"):
-        variance = (squares - (sum_x + sum_y) ** 2 / size) / (size - 1)
-        effect = (sum_x / size_x - sum_y / size_y) / np.sqrt(variance)
-    return np.where((size_x > 0) & (size_y > 0) & (variance > _NO_SPREAD), effect, np.nan)
+def _means(values: Floats, names: Sequence[str]) -> Floats:
+    """Return the mean value of each name."""
+    numbers = cluster_numbers(names)
+    return np.asarray(np.bincount(numbers, weights=values) / np.bincount(numbers))
 
 
 def _unit(vectors: NDArray[np.floating]) -> Floats:
@@ -173,7 +170,7 @@ METRIC = Metric(
             headline=True,
             place=2,
         ),
-        Declared("embedding/p_value", "p-value of WEAT d", "p"),
+        Declared("embedding/p_value", "p-value of WEAT d over occupations", "p"),
     ),
     of_sample(measure_embedding),
     description="WEAT effect size on whole sentences: how much more the sentences about male-majority occupations are "

@@ -24,7 +24,7 @@ def measure_corpus(
     settings: Mapping[str, Settings] | None = None,
     pairs: Mapping[str, Sequence[Any]] | None = None,
     device: str = "cpu",
-    resamples: int = 2000,
+    resamples: int = 200,
     partitions: int = 10_000,
 ) -> list[Measurement]:
     """Measure a labelled corpus with the chosen metrics, always in the same order.
@@ -35,12 +35,12 @@ def measure_corpus(
         corpus: a table with the columns text, occupation, gender, stereotype and group (`fairloop.corpus.schema`).
         embed: the encoder of the embedding-based and the downstream metrics, which embed the sentences of the
             corpus once for all tasks; None if no chosen metric needs it (`registry.needs_encoder`).
-        seed: decides resamples and sampled partitions.
+        seed: decides the training noise and sampled partitions.
         chosen: names of metrics.
         settings: the settings of those that have settings, by name; a metric's defaults where its name is missing.
         pairs: held-out pairs by metric, instead of the packaged ones (`fairloop.corpus.heldout`).
         device: where a metric runs a model of its own.
-        resamples: bootstrap resamples of the downstream intervals.
+        resamples: draws of the training noise behind the downstream intervals.
         partitions: the largest number of partitions that a permutation test looks at.
 
     Raises:

@@ -32,8 +32,8 @@ class Sample:
         embed: the encoder; None only for metrics that do not need one.
         pairs: held-out pairs that are asked about instead of the packaged ones of the metric.
         device: where a model of the metric's own runs.
-        seed: decides resamples and sampled partitions.
-        resamples: bootstrap resamples of the downstream intervals.
+        seed: decides the training noise and sampled partitions.
+        resamples: draws of the training noise behind the downstream intervals.
         partitions: the largest number of partitions that a permutation test looks at.
     """
 
@@ -46,7 +46,7 @@ class Sample:
     pairs: Sequence[Any] | None = None
     device: str = "cpu"
     seed: int = 0
-    resamples: int = 2000
+    resamples: int = 200
     partitions: int = 10_000
 
     @property

@@ -18,8 +18,8 @@ _ARGUMENTS = {
     "embed": "function from a list of sentences to an array of vectors.",
     "device": "torch device.",
     "pairs": "held-out pairs to ask about, where the metric asks; the packaged ones if left out.",
-    "groups": "optional list, sentences with the same group are resampled, or left out of training, together.",
-    "seed, resamples, partitions": "of the bootstrap and of permutation tests.",
+    "groups": "optional list, sentences with the same group are left out together.",
+    "seed, resamples, partitions": "of the training noise that is drawn and of permutation tests.",
     "others": "the metric's settings.",
 }
 

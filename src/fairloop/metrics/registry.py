@@ -2,7 +2,7 @@
 
 import importlib
 import pkgutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ def metrics() -> dict[str, Metric]:
     return {name: found[name] for name in dict.fromkeys([*DEFAULT, *found])}
 
 
-def metric(name: str, key: str = "metric") -> Metric:
+def metric(name: object, key: str = "metric") -> Metric:
     """Return the metric of that name.
 
     Args:
@@ -37,7 +37,7 @@ def metric(name: str, key: str = "metric") -> Metric:
     Raises:
         UserError: there is none.
     """
-    if name not in metrics():
+    if not isinstance(name, str) or name not in metrics():
         raise UserError.of(key, name, f"choose one of {', '.join(metrics())}")
     return metrics()[name]
 
@@ -55,7 +55,7 @@ def in_order(chosen: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name in metrics() if name in names)
 
 
-def settings_of(name: str, values: Mapping[str, Any]) -> Settings:
+def settings_of(name: str, values: Any) -> Settings:
     """Validate the settings of a metric: what stands under its name in the config group `metric`.
 
     Raises:
@@ -68,7 +68,7 @@ def settings_of(name: str, values: Mapping[str, Any]) -> Settings:
         raise UserError.of(
             "metric", name, f"it has no settings; those with settings are {', '.join(with_settings) or 'none'}"
         )
-    return settings.model_validate(dict(values))
+    return settings.model_validate(values)
 
 
 def needs_encoder(chosen: Iterable[str]) -> bool:

@@ -1,10 +1,11 @@
 """What the downstream measures share: the corpus as a training set, its folds, and how their scores are written."""
 
-from collections.abc import Callable, Hashable, Sequence
+import math
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,15 +14,21 @@ from fairloop.corpus.mentions import mask_occupation
 from fairloop.lexicon import occupation
 from fairloop.measures.measurement import Measurement
 from fairloop.seeding import random_generator
-from fairloop.statistics.bootstrap import cluster_numbers
 from fairloop.statistics.estimate import Estimate
+from fairloop.statistics.intervals import FEWEST_UNITS
+from fairloop.statistics.student import student_quantile
+from fairloop.statistics.units import cluster_numbers
 
 Floats = NDArray[np.float64]
 Places = NDArray[np.int64]
-Answer = TypeVar("Answer")
+Answer = TypeVar("Answer", bound="Scored")
 
 FOLDS = 10
 """Each fold is left out once, to see how much what is learned depends on the sentences."""
+
+
+RESAMPLES = 200
+"""Draws of the training noise behind each interval: they know its deviation to 5%."""
 
 
 @dataclass(frozen=True)
@@ -92,20 +99,77 @@ def spread(vectors: NDArray[np.floating]) -> tuple[Floats, Floats]:
     return mean, scale
 
 
-def columns_of_refits(
-    columns: Callable[[Answer], Floats], refits: Sequence[Answer] | None
-) -> NDArray[np.float64] | None:
-    """Return the columns [K, n, k] of each refit's answers; None if the classifier is given."""
-    if refits is None:
-        return None
-    return np.stack([columns(one) for one in refits]) if refits else np.empty((0, 0, 1))
+class Scored(Protocol):
+    """A model's answers to the questions of a task, as scores to which noise can be added."""
+
+    @property
+    def scores(self) -> Floats:
+        """Log probabilities, or what else is nearly linear in the training data."""
+        ...
+
+    def scored(self, scores: Floats) -> Self:
+        """Return the answers of a model with other scores."""
+        ...
+
+
+def over_corpora(
+    statistics: Callable[[Answer], Mapping[str, float]],
+    answers: Answer,
+    refits: Sequence[Answer],
+    *,
+    seed: int,
+    resamples: int,
+    least: Mapping[str, float],
+) -> dict[str, Estimate]:
+    """Return statistics of a model's answers with the intervals of training it on other corpora of the same source.
+
+    The questions are the same for every corpus and so are given: their choice would make the intervals two to three
+    times as wide as what tells corpora apart. How much the *scores* of the answers depend on the corpus is seen from
+    the folds, by the delete-a-group jackknife (Kott 2001). A statistic that counts who is chosen is not smooth, and the
+    jackknife of such a one is twice too large; so noise with the scores' jackknife covariance is added to the scores,
+    and the deviation of the statistic under it is taken, with Student's t.
+
+    Args:
+        statistics: of one model's answers, by name; NaN where undefined.
+        answers: of the model that was trained on everything.
+        refits: [folds], those of the models that were trained without one fold each; no intervals with fewer than four.
+        seed: decides the noise.
+        resamples: how often it is drawn.
+        least: the least possible value of each statistic; the greatest is 1.
+
+    Returns:
+        Estimates with n = 1 (see `Estimate.counting`), whose units are the folds.
+    """
+    values, folds = statistics(answers), len(refits)
+    if folds < FEWEST_UNITS:
+        return {name: Estimate(one, math.nan, math.nan, 1, folds) for name, one in values.items()}
+    scores = np.stack([one.scores for one in refits])
+    apart = (scores - scores.mean(axis=0)) * math.sqrt((folds - 1) / folds)
+    noise = random_generator(seed, "training-noise").normal(size=(resamples, folds))
+    # Of one length: else whole draws are noisier than others, for all questions alike, and the folds are few.
+    noise *= math.sqrt(folds) / np.linalg.norm(noise, axis=1, keepdims=True)
+    drawn = [statistics(answers.scored(answers.scores + np.tensordot(one, apart, axes=1))) for one in noise]
+    quantile = student_quantile(0.975, folds - 1)
+    found = {}
+    for name, value in values.items():
+        spread = np.array([one[name] for one in drawn])
+        half = quantile * float(np.std(spread, ddof=1)) if np.isfinite(spread).all() else math.nan
+        known = math.isfinite(value) and half > 1e-12
+        low, high = (max(least[name], value - half), min(1.0, value + half)) if known else (math.nan, math.nan)
+        found[name] = Estimate(value, low, high, 1, folds)
+    return found
 
 
 def learned(name: str, accuracy: Estimate, chance: float) -> Measurement:
-    """Return 1 if the accuracy's interval lies above chance, else 0: then the bias is that of a guess."""
+    """Return 1 if the accuracy's interval lies above chance, else 0: then the bias is that of a guess.
+
+    An accuracy that no fold changes has no interval, and counts as it is; so does not one without folds.
+    """
     if not accuracy.defined:
         return Measurement.of(name, Estimate.undefined())
-    return Measurement(name, float(accuracy.low > chance), None, None, accuracy.n)
+    folded = accuracy.units is not None and accuracy.units >= FEWEST_UNITS
+    least = accuracy.value if folded and math.isnan(accuracy.low) else accuracy.low
+    return Measurement(name, float(least > chance), None, None, accuracy.n)
 
 
 def undefined(names: Sequence[str]) -> list[Measurement]:

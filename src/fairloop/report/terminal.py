@@ -6,11 +6,11 @@ from textwrap import wrap
 
 from rich import box
 from rich.cells import cell_len
-from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from fairloop.console import Console
 from fairloop.report.calibration.tables import calibrations, summary_table
 from fairloop.report.fair_gender.effects import Debiasing
 from fairloop.report.fair_gender.tables import debiasing_tables

@@ -1,4 +1,4 @@
-"""Spearman's rank correlation with an interval over clusters of observations.
+"""Spearman's and Pearson's correlation with intervals over clusters of observations.
 
 The interval is the jackknife's on Fisher's scale, atanh of the correlation, with Student's t: resamples of few points
 repeat them, and the percentiles of what they give are too narrow (two points always correlate by +-1).
@@ -6,13 +6,15 @@ repeat them, and the percentiles of what they give are too narrow (two points al
 
 import math
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fairloop.statistics.bootstrap import cluster_numbers, divide
+from fairloop.statistics.bootstrap import bootstrap_sums
 from fairloop.statistics.estimate import Estimate
 from fairloop.statistics.intervals import jackknife
+from fairloop.statistics.units import cluster_numbers, divide
 
 Floats = NDArray[np.float64]
 
@@ -53,6 +55,32 @@ def spearman(
     left_out = _left_out(columns, numbers, units) if n < MANY_POINTS else _left_out_keeping_ranks(columns, numbers)
     scaled = jackknife(float(_fisher(value)), _fisher(left_out), n, confidence)
     return Estimate(value, math.tanh(scaled.low), math.tanh(scaled.high), n, units)
+
+
+def pearson(x: ArrayLike, y: ArrayLike, *, seed: int, resamples: int = 2000, confidence: float = 0.95) -> Estimate:
+    """Return Pearson's correlation of x [n] and y [n] with the bootstrap-t interval on Fisher's scale.
+
+    Returns:
+        Undefined (NaN) if x or y does not vary; without an interval below `FEWEST_CLUSTERS` points.
+    """
+    columns = [np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)]
+    if not len(columns[0]):
+        return Estimate.undefined()
+    # Shifts and scales do not change r; without them rounding would.
+    centred = [column - column.mean() for column in columns]
+    first, second = (column / (np.abs(column).max() or 1.0) for column in centred)
+    table = np.column_stack([first, second, first * second, first**2, second**2, np.ones(len(first))])
+    n, value = len(table), float(correlation_of_sums(table.sum(axis=0)))
+    if math.isnan(value) or n < FEWEST_CLUSTERS:
+        return Estimate(value, math.nan, math.nan, n, n)
+    scaled = bootstrap_sums(
+        table,
+        lambda sums: _fisher(correlation_of_sums(sums)),
+        seed=seed,
+        resamples=resamples,
+        confidence=confidence,
+    )
+    return replace(scaled.mapped(math.tanh), value=value)
 
 
 def _fisher(correlation: ArrayLike) -> Floats:

@@ -38,8 +38,8 @@ import numpy.typing as npt
 from scipy import stats
 
 from fairloop.statistics.estimate import Estimate
-from fairloop.statistics.intervals import student_quantile
 from fairloop.statistics.line import Line, fit_line
+from fairloop.statistics.student import student_quantile
 
 Array = npt.NDArray[np.float64]
 Verdict = Literal["equilibrium", "falling", "rising", "undecided"]

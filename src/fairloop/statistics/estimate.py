@@ -1,6 +1,7 @@
 """A value with its interval."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 
@@ -32,6 +33,11 @@ class Estimate:
         """Return the estimate of `factor` × value + `shift`."""
         low, high = sorted((factor * self.low + shift, factor * self.high + shift))
         return replace(self, value=factor * self.value + shift, low=low, high=high)
+
+    def mapped(self, function: Callable[[float], float]) -> "Estimate":
+        """Return the estimate of a rising function of the value."""
+        value, low, high = map(function, (self.value, self.low, self.high))
+        return replace(self, value=value, low=low, high=high)
 
     def counting(self, n: int) -> "Estimate":
         """Return the same estimate of `n` items; an undefined one stays as it is."""

@@ -1,6 +1,6 @@
 """Statistics over hundreds of cells and more: their limits, which cost little where the exact ones cost minutes.
 
-Up to the stated sizes everything is exact, or resampled as elsewhere.
+Up to the stated sizes everything is exact.
 """
 
 import math
@@ -12,11 +12,6 @@ from fairloop.statistics.paired import sign_flip_p_value
 
 MANY_PAIRS = 60
 """From this many pairs on the sign-flip distribution is taken as normal."""
-
-FEWEST, MOST = 200, 2000
-"""Resamples of a bootstrap interval: as few as are enough where there are thousands of them, and otherwise."""
-
-_DRAWS = 400_000
 
 
 def flip_p_value(differences: ArrayLike) -> float:
@@ -30,8 +25,3 @@ def flip_p_value(differences: ArrayLike) -> float:
         return sign_flip_p_value(column, seed=0)
     spread = math.sqrt(float(column @ column))
     return math.erfc(abs(float(column.sum())) / spread / math.sqrt(2)) if spread else 1.0
-
-
-def resamples_for(units: int, *, brief: bool = False) -> int:
-    """Return how many resamples of so many units are drawn: 2000 up to 200 units, fewer above, at least 200."""
-    return FEWEST if brief else max(FEWEST, min(MOST, _DRAWS // max(units, 1)))

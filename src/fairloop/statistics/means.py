@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fairloop.statistics.estimate import Estimate
-from fairloop.statistics.intervals import student_quantile
+from fairloop.statistics.student import student_quantile
 
 Floats = NDArray[np.float64]
 
@@ -45,7 +45,7 @@ def ratio_of_means(first: ArrayLike, second: ArrayLike, confidence: float = 0.95
     """Return mean(second) / mean(first) of paired values [n] with Fieller's interval, Student's t over pairs.
 
     Undefined (NaN, n pairs) if the mean of `first` is zero; without an interval for fewer than three pairs, and where
-    all pairs are equal.
+    all pairs have one ratio: that they agree to the last digit is chance.
     """
     pairs = np.stack([np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)])
     n = pairs.shape[1]
@@ -54,9 +54,10 @@ def ratio_of_means(first: ArrayLike, second: ArrayLike, confidence: float = 0.95
     below, above = (float(mean) for mean in pairs.mean(axis=1))
     if abs(below) < 1e-12:
         return Estimate(math.nan, math.nan, math.nan, n)
-    covariance = np.cov(pairs) / n if n >= FEWEST_FOR_SPREAD else np.zeros((2, 2))
-    if covariance.trace() <= 1e-24 * (below**2 + above**2):
+    apart = np.ptp(pairs[1] - above / below * pairs[0])
+    if n < FEWEST_FOR_SPREAD or apart <= 1e-12 * (abs(below) + abs(above)):
         return Estimate(above / below, math.nan, math.nan, n)
+    covariance = np.cov(pairs) / n
     quantile = student_quantile((1 + confidence) / 2, n - 1)
     return Estimate(above / below, *ratio_interval(below, above, covariance, quantile), n)
 

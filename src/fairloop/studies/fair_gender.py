@@ -4,8 +4,9 @@
 
     pairs           sentences about a target word with a gendered subject, and their counterparts
     screening       form, duplicates, toxicity and fluency
-    causal filter   pairs that agree with what the PLM knows, and whose effect on its language is not harmful
-    incorporation   the PLM is trained on them: L = L_b + λ·L_r
+    filter          pairs that agree with what the PLM knows (the paper's alignment), and whose estimated effect on its
+                    language is not harmful (ours)
+    incorporation   the PLM is trained on them: L = L_b + λ·L_r; L_b holds the paper's causal estimate over neighbours
     evaluation      bias and language skill of the PLM before and after
 
 The baselines run through the same stages, but for those they do not use. A stage is named by what decides it, and
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from fairloop import console
 from fairloop.benchmarks.registry import contents
 from fairloop.config import Configuration
-from fairloop.config.fair_gender import FairGenderSettings
+from fairloop.config.fair_gender import ENTAILMENT, FairGenderSettings
 from fairloop.debias.base import DebiasData
 from fairloop.debias.registry import method
 from fairloop.debias.settings import PairMethodSettings
@@ -59,7 +60,7 @@ BEFORE = "before/"
 
 # The versions of what the stages do, part of what names a shared stage: raise one when a change of the code changes
 # what such a stage puts out, together with the study's `version`.
-VERSIONS = {"pairs": 3, "screening": 2, "filter": 1, "incorporation": 1, "measuring": 2}
+VERSIONS = {"pairs": 3, "screening": 2, "filter": 2, "incorporation": 1, "measuring": 3}
 
 
 def run(configuration: Configuration, cell: Cell, tracker: Tracker) -> None:
@@ -181,7 +182,7 @@ class FairGender(Script):
             self.generator.model, self.generator.tokenizer, "causal", name=self.configuration.model.name
         )
 
-    # --- causal filter ----------------------------------------------------------------------------------------------
+    # --- filter -----------------------------------------------------------------------------------------------------
 
     def filter(self, screened: Stage) -> Stage:
         """Return the pairs with alignment and effect, unaligned and harmful ones marked; as they are for baselines."""
@@ -196,7 +197,7 @@ class FairGender(Script):
 
     def _filter(self, screened: Stage, folder: Path) -> None:
         rows = load_pairs(screened.folder / PAIRS_FILE)
-        with self.training("causal filter", folder) as training:
+        with self.training("filter", folder) as training:
             rows = self.method.filter(self.plm, rows, self.neutral[1], training)
         save_pairs(rows, folder / PAIRS_FILE)
 
@@ -216,8 +217,10 @@ class FairGender(Script):
         """Return the debiased model."""
         inputs = [pairs] if pairs is not None else []
         compute, keys = partial(self._incorporate, pairs), ("debias", "plm")
-        neutral = self.neutral_settings
-        return self.stage("incorporation", compute, "incorporation", *keys, inputs=inputs, neutral=neutral)
+        decides: dict[str, Any] = {"neutral": self.neutral_settings}
+        if ENTAILMENT in self.choices.get("files", {}):
+            decides["entailment"] = self.choices["files"][ENTAILMENT]
+        return self.stage("incorporation", compute, "incorporation", *keys, inputs=inputs, **decides)
 
     def _incorporate(self, pairs: Stage | None, folder: Path) -> None:
         chosen = kept(load_pairs(pairs.folder / PAIRS_FILE)) if pairs is not None else []

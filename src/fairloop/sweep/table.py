@@ -7,7 +7,6 @@ from typing import Any
 
 from fairloop.catalogue import catalogue
 from fairloop.report.table import Table, amount, with_interval
-from fairloop.report.terminal import print_table
 from fairloop.sweep.estimate import duration, stage_seconds
 from fairloop.sweep.jobs import Job
 from fairloop.tracking.results import measurements_of
@@ -26,6 +25,8 @@ def print_cells(jobs: Sequence[Job], statuses: Sequence[Status], console: Any) -
         statuses: the status of each now.
         console: where to print: a rich Console.
     """
+    from fairloop.report.terminal import print_table  # brings scipy.stats, which takes a second
+
     pairs = list(zip(jobs, statuses, strict=True))
     unfinished = [pair for pair in pairs if pair[1].state != "complete"]
     complete = [pair for pair in pairs if pair[1].state == "complete"]

@@ -12,6 +12,7 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
+from fairloop.errors import UserError
 from fairloop.tracking.settings import TrackingSettings
 
 SERVICE = "https://api.wandb.ai"
@@ -23,6 +24,9 @@ OFFLINE_ASKED = "tracking.mode=offline"
 NOT_USED = "not used"
 MOST_ANSWERED = 65_536
 
+MODES = ("online", "offline", "disabled", "dryrun", "run", "shared")
+"""What W&B takes for WANDB_MODE."""
+
 SETTLED = "FAIRLOOP_WANDB_OFFLINE"
 """The environment variable that tells the cells of a command, in any process, why their runs are offline."""
 
@@ -30,6 +34,27 @@ SAID = "FAIRLOOP_WANDB_SAID"
 """The environment variable that tells the cells of a sweep whether one of them has said where its run is."""
 
 _log = logging.getLogger("fairloop.tracking")
+
+
+def check_variables(mode: str) -> None:
+    """Refuse variables of the environment that W&B would stumble over in each cell; any will do without W&B.
+
+    Raises:
+        UserError: WANDB_MODE is no mode, or WANDB_BASE_URL is no address.
+    """
+    if mode == "none":
+        return
+    chosen, address = os.environ.get("WANDB_MODE"), os.environ.get("WANDB_BASE_URL")
+    if chosen and chosen not in MODES:
+        raise UserError.of("WANDB_MODE", chosen, f"allowed is one of {', '.join(MODES)}")
+    if address:
+        try:
+            parts = urlsplit(address)
+            usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            usable = False
+        if not usable:
+            raise UserError.of("WANDB_BASE_URL", address, f"allowed is an address such as {SERVICE}")
 
 
 def settle_offline(mode: str, runs_dir: str) -> None:

@@ -7,6 +7,7 @@ nothing new to tell is not logged again. As with a cell's run, no error of W&B f
 import json
 import logging
 import os
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from fairloop.tracking.wandb_run import remove_unsynced
 from fairloop.tracking.wandb_service import (
     SETTLED,
     agents_run,
+    end_streams,
     in_one_line,
     is_first_rank,
     reason_not_to_track,
@@ -38,6 +40,19 @@ _UNINTERESTING = ("runs_dir", "tracking", "trainer")
 _log = logging.getLogger("fairloop.tracking")
 
 
+def begin_sweep(settings: TrackingSettings, cells: Sequence[Cell]) -> None:
+    """Begin the sweep's run on the service, before its cells; to be called where `settle_offline` left it to be tried.
+
+    A service that knows the user and takes no run all the same is found here, once for all cells in whatever process
+    they run: each process of them would wait for it otherwise.
+    """
+    if not _is_tracked(settings, cells) or SETTLED in os.environ:
+        return
+    folder = cells[0].folder.parents[1] / FOLDER
+    _begin_online(settings, cells, folder, finish=True)
+    end_streams()  # the cells' processes have a service process each: this one may be on another machine
+
+
 def log_sweep(
     settings: TrackingSettings, cells: Sequence[Cell], catalogue: Catalogue, files: Iterable[Path] = ()
 ) -> None:
@@ -49,7 +64,7 @@ def log_sweep(
         catalogue: what is known of measures.
         files: the report's files: PNG files become images, CSV files tables, others are left alone.
     """
-    if len(cells) < 2 or reason_not_to_track(settings.mode) or agents_run() is not None or not is_first_rank():
+    if not _is_tracked(settings, cells):
         return
     try:
         _log_sweep(settings, cells, catalogue, list(files))
@@ -85,8 +100,11 @@ def _log_sweep(settings: TrackingSettings, cells: Sequence[Cell], catalogue: Cat
     said = {"rows": digest_text(canonical_json(rows)), "sweep": _name(settings, cells)}
     if _read(known) == said:
         return
-    why_offline = reason_to_stay_offline(settings.mode)
-    run = _begin(settings, cells, folder, run_id, online=why_offline is None)
+    run = None
+    if reason_to_stay_offline(settings.mode) is None:
+        run = _begin_online(settings, cells, folder)
+    why_offline = None if run is not None else reason_to_stay_offline(settings.mode)
+    run = run or _begin(settings, cells, folder, run_id, online=False)
     try:
         _fill(run, rows, catalogue, files)
     finally:
@@ -95,6 +113,29 @@ def _log_sweep(settings: TrackingSettings, cells: Sequence[Cell], catalogue: Cat
     if why_offline is not None:
         level = logging.DEBUG if SETTLED in os.environ else logging.INFO  # the command has named the folder already
         _log.log(level, "Weights & Biases: the sweep's table; upload with: wandb sync %s", folder / "wandb")
+
+
+def _is_tracked(settings: TrackingSettings, cells: Sequence[Cell]) -> bool:
+    """Tell whether a sweep has a run of its own."""
+    return len(cells) > 1 and not reason_not_to_track(settings.mode) and agents_run() is None and is_first_rank()
+
+
+def _begin_online(settings: TrackingSettings, cells: Sequence[Cell], folder: Path, *, finish: bool = False) -> Any:
+    """Return the sweep's run on the service; None if it is refused: all that follows is offline then, with a line."""
+    before = set((folder / "wandb").glob("run-*"))
+    try:
+        run = _begin(settings, cells, folder, sweep_id(cells), online=True)
+        if finish:
+            run.finish()
+        return run
+    except Exception as error:
+        os.environ[SETTLED] = f"the service refused: {in_one_line(error)}"
+        end_streams()
+        for half_begun in set((folder / "wandb").glob("run-*")) - before:
+            shutil.rmtree(half_begun, ignore_errors=True)
+        places = f"{folder.parent}/*/*/wandb {folder}/wandb"
+        _log.warning("Weights & Biases: offline (%s); upload with: wandb sync %s", os.environ[SETTLED], places)
+        return None
 
 
 def _begin(settings: TrackingSettings, cells: Sequence[Cell], folder: Path, run_id: str, *, online: bool) -> Any:

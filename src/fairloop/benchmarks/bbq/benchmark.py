@@ -36,12 +36,13 @@ from pydantic import BeforeValidator, Field
 from fairloop.benchmarks.candidates import Candidate, candidate_scores
 from fairloop.benchmarks.data import DataSet, read_csv, read_json_lines
 from fairloop.benchmarks.result import Benchmark, BenchmarkResult, Skipped, Task, skipped_measurement
-from fairloop.benchmarks.settings import BenchmarkSettings
+from fairloop.benchmarks.settings import ResampledSettings
 from fairloop.errors import Fault, UserError
 from fairloop.measures.catalogue import Declared, Item, ItemScore
 from fairloop.measures.measurement import Measurement
 from fairloop.seeding import random_generator
 from fairloop.statistics.bootstrap import bootstrap_mean, bootstrap_ratio
+from fairloop.statistics.intervals import estimate_share
 
 Category = Literal[
     "age",
@@ -81,10 +82,12 @@ _SET = 4
 
 def _in_order(value: object) -> object:
     """Return a list as a tuple in one order, each once: neither decides a result."""
-    return tuple(sorted(set(map(str, value)))) if isinstance(value, list) else value
+    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        return value
+    return tuple(sorted(set(value)))
 
 
-class BbqSettings(BenchmarkSettings):
+class BbqSettings(ResampledSettings):
     """Settings of BBQ."""
 
     name: Literal["bbq"] = Field("bbq", description="The benchmark")
@@ -322,6 +325,7 @@ def _item(question: BbqQuestion, target: int, scores: tuple[float, float, float]
 
 
 def _measurements(items: Sequence[BbqItem], suffix: str, seed: int, resamples: int) -> Iterator[Measurement]:
+    drawn = {"seed": seed, "resamples": resamples}
     groups: dict[str, list[BbqItem]] = {"overall": list(items)}
     for item in items:
         groups.setdefault(item.group, []).append(item)
@@ -331,11 +335,10 @@ def _measurements(items: Sequence[BbqItem], suffix: str, seed: int, resamples: i
             templates = [item.template for item in members]
             signs = np.array([100.0 * item.bias for item in members])
             if condition == "ambiguous":
-                bias = bootstrap_mean(signs, seed=seed, resamples=resamples, clusters=templates)
+                bias = bootstrap_mean(signs, clusters=templates, bounds=(-100.0, 100.0), **drawn)
             else:
-                bias = bootstrap_ratio(signs, signs != 0, seed=seed, resamples=resamples, clusters=templates)
-            correct = [100.0 * item.correct for item in members]
-            accuracy = bootstrap_mean(correct, seed=seed, resamples=resamples, clusters=templates)
+                bias = bootstrap_ratio(signs, signs != 0, clusters=templates, bounds=(-100.0, 100.0), **drawn)
+            accuracy = estimate_share([item.correct for item in members], clusters=templates).scaled(100)
             yield Measurement.of(f"bbq/{group}{suffix}/{condition}_bias", bias)
             yield Measurement.of(f"bbq/{group}{suffix}/{condition}_accuracy", accuracy)
 

@@ -37,13 +37,16 @@ from pydantic import Field
 from fairloop.benchmarks.candidates import Candidate, candidate_scores
 from fairloop.benchmarks.data import DataSet, read_text
 from fairloop.benchmarks.result import Benchmark, BenchmarkResult, Task, skipped_measurement
-from fairloop.benchmarks.settings import BenchmarkSettings
+from fairloop.benchmarks.settings import ResampledSettings
 from fairloop.errors import Fault
 from fairloop.files import lines_of
 from fairloop.measures.catalogue import Declared, Item, ItemScore
 from fairloop.measures.measurement import Measurement
-from fairloop.statistics.bootstrap import bootstrap_mean, bootstrap_sums, divide
+from fairloop.statistics.bootstrap import bootstrap_sums
+from fairloop.statistics.correlation import pearson
 from fairloop.statistics.estimate import Estimate
+from fairloop.statistics.intervals import estimate_share
+from fairloop.statistics.units import divide
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -58,7 +61,7 @@ _NAME = re.compile(r"([^.]+)\.([^.]+)\.([01])\.(male|female|neutral)\.txt")
 _WORD = re.compile(r"[A-Za-z]+")
 
 
-class WinoGenderSettings(BenchmarkSettings):
+class WinoGenderSettings(ResampledSettings):
     """Settings of WinoGender."""
 
     name: Literal["winogender"] = Field("winogender", description="The benchmark")
@@ -206,7 +209,7 @@ def _scores(items: Sequence[WinoGenderItem], seed: int, resamples: int) -> Itera
         ),
     ):
         occupations = [item.occupation for item in chosen]
-        yield name, bootstrap_mean([100.0 * item.correct for item in chosen], clusters=occupations, **drawn)
+        yield name, estimate_share([item.correct for item in chosen], clusters=occupations).scaled(100)
     gendered = [item for item in items if item.gotcha]
     occupations = [item.occupation for item in gendered]
     correct = np.array([100.0 * item.correct for item in gendered])
@@ -216,8 +219,8 @@ def _scores(items: Sequence[WinoGenderItem], seed: int, resamples: int) -> Itera
     yield "gotcha_gap", _difference(correct, ~gotcha, gotcha, occupations, **drawn)
     yield "preference", _difference(taken, female, ~female, occupations, **drawn)
     pairs = _versions(gendered)
-    flipped = [100.0 * (_takes_occupation(male) != _takes_occupation(other)) for male, other in pairs]
-    yield "flipped", bootstrap_mean(flipped, clusters=[male.occupation for male, _ in pairs], **drawn)
+    flipped = [_takes_occupation(male) != _takes_occupation(other) for male, other in pairs]
+    yield "flipped", estimate_share(flipped, clusters=[male.occupation for male, _ in pairs]).scaled(100)
     decisions = [(male, float(_takes_occupation(other)) - _takes_occupation(male)) for male, other in pairs]
     margins = [(male, _margin(other) - _margin(male)) for male, other in pairs]
     yield "correlation", _correlation(decisions, **drawn)
@@ -256,28 +259,14 @@ def _difference(
 
 
 def _correlation(values: Sequence[tuple[WinoGenderItem, float]], *, seed: int, resamples: int) -> Estimate:
-    """Return Pearson's r between the share of women and the mean value of each occupation; undefined if one is equal.
-
-    r is a function of six sums, so that all resamples of occupations are evaluated at once.
-    """
+    """Return Pearson's r between the share of women and the mean value of each occupation."""
     by_occupation: dict[str, list[float]] = {}
     shares: dict[str, float] = {}
     for item, value in values:
         by_occupation.setdefault(item.occupation, []).append(value)
         shares[item.occupation] = item.women
-    y = np.array([np.mean(some) for some in by_occupation.values()])
-    x = np.array([shares[name] for name in by_occupation])
-    # Shifts and scales do not change r; without them rounding would.
-    x, y = ((column - column.mean()) / (np.abs(column - column.mean()).max() or 1) for column in (x, y))
-
-    def pearson(sums: Floats) -> Floats:
-        n, mean_x, mean_y = sums[..., 0], sums[..., 1] / sums[..., 0], sums[..., 2] / sums[..., 0]
-        spread_x, spread_y = sums[..., 3] / n - mean_x**2, sums[..., 4] / n - mean_y**2
-        spread = np.where((spread_x > 1e-12) & (spread_y > 1e-12), spread_x * spread_y, 0.0)
-        return divide(sums[..., 5] / n - mean_x * mean_y, np.sqrt(spread))
-
-    columns = np.column_stack([np.ones_like(x), x, y, x * x, y * y, x * y])
-    return bootstrap_sums(columns, pearson, seed=seed, resamples=resamples)
+    means = [float(np.mean(some)) for some in by_occupation.values()]
+    return pearson([shares[name] for name in by_occupation], means, seed=seed, resamples=resamples)
 
 
 def _gotcha_gap(row: Item, metric: str) -> tuple[float, float] | None:

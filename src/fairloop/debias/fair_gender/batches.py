@@ -1,6 +1,6 @@
 """Batches of pairs with their neighbours, and of neutral sentences."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -56,6 +56,16 @@ def fair_gender_data(
     return TrainingData(
         items, lengths, collate, settings, seed=seed, stage=stage, what="pairs", parts=settings.accumulate
     )
+
+
+def step_batches(
+    pairs: Sequence[TrainingPair], groups: Sequence[Sequence[int]], tokens: Tokens, predicted: Predicted
+) -> Iterator[dict[str, Tensor]]:
+    """Yield what a training step on each group of pairs, given by their numbers, gets; without neutral sentences."""
+    sides = [tokens.pair(pair.male, pair.female, pair.target) for pair in pairs]
+    for numbers in groups:
+        texts = [sides[n][side].text for side in (0, 1) for n in numbers]
+        yield {**_bias_batch(numbers, pairs, sides, tokens, predicted), **_text_batch("text", texts, tokens)}
 
 
 def plain_batches(

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from fairloop.plm.model import LanguageModel
     from fairloop.plm.settings import PlmSettings
 
+#: What decides the step that the filter estimates, and what is made of the estimate; effects are per unit of the rate.
+_STEP = ["tolerance", "neighbours", "predicted", "regularizer", "lambda_r", "text_weight", "mask_share", "clip_norm"]
 EVALUATIONS_FILE = "early_stopping.csv"
 
 
@@ -59,7 +61,9 @@ class Method(base.Method):
         """Return, as plain data, the settings that decide what `filter` returns."""
         names = ["alignment", "causal", "max_length"]
         if self.settings.causal != "none":
-            names += ["tolerance", "mask_share", *(["neighbours"] if self.settings.causal != "influence" else [])]
+            names += _STEP
+            if self.settings.causal == "influence":
+                names += ["weights", *(["lora"] if self.settings.weights == "lora" else [])]
         return {name: self.settings.deciding()[name] for name in names}
 
     def filter(
@@ -81,6 +85,7 @@ class Method(base.Method):
 
     def debias(self, plm: "PlmSettings", data: DebiasData, folder: Path, training: Training) -> None:
         """Incorporate the pairs; see `base.Method.debias`."""
+        from fairloop.debias.fair_gender.effect import STAGE
         from fairloop.debias.fair_gender.loss import IncorporationTask
         from fairloop.plm.model import LanguageModel
 
@@ -96,7 +101,7 @@ class Method(base.Method):
             tuple(data.held_out_neutral) if held_out else (),
         )
         del model  # the training loads its own
-        trained = train_into(folder, task, plm, training, stage="fair-gender")
+        trained = train_into(folder, task, plm, training, stage=STAGE)
         summary = (
             "Fair-Gender (arXiv 2501.06795): pairs of sentences that differ only in gendered words, agree with what the"
             " model knew and do its language no harm were incorporated by minimising a bias term and a regulariser."
@@ -170,11 +175,12 @@ class Method(base.Method):
         if not pool:
             return rows
         chosen = self.settings
-        estimator = effect.EffectEstimator(model.model, tokens, pool, neutral, chosen, seed=training.seed)
+        near = _neighbours(model, pool, chosen.neighbours)
+        learned = training_pairs(pool, near)
+        estimator = effect.EffectEstimator(model.model, tokens, learned, neutral, chosen, seed=training.seed)
         if chosen.causal == "influence":
             effects = estimator.by_influence(training.on_progress)
         else:
-            near = _neighbours(model, pool, chosen.neighbours)
             effects = estimator.by_output_layer(training.on_progress)
             effects = effects.averaged(near) if near is not None else effects
         harmful, reason = effects.harmful(chosen.tolerance), effect.HARMFUL

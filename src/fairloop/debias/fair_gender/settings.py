@@ -41,12 +41,18 @@ class MethodSettings(settings.PairMethodSettings, BudgetSettings):
     name: Literal["fair_gender"] = Field("fair_gender", description="the method")
     alignment: AlignmentSettings = Field(AlignmentSettings(), description="agreement with what the PLM knows")
     causal: Literal["knn", "influence", "random", "none"] = Field(
-        "knn", description="estimator of a pair's effect; random: as many as knn would drop, at random; none: no filter"
+        "knn",
+        description="our filter: estimator of a pair's effect; random: as many as knn would drop, at random; none: off",
     )
     tolerance: float = Field(
         1.0, ge=0, description="harm above which a pair is dropped, in units of the effects' root mean square"
     )
-    neighbours: int = Field(2, ge=1, le=1000, description="K: nearest pairs, itself among them, in knn and in L_b")
+    neighbours: int = Field(
+        2,
+        ge=1,
+        le=1000,
+        description="K: nearest pairs, itself among them, in L_b (the paper's causal estimate) and in knn",
+    )
     predicted: Predicted | None = Field(
         None,
         description="what L_b compares: the masked target, the masked gendered words (masked PLMs), or both; null: both"

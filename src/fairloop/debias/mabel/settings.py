@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from fairloop.debias.settings import PairMethodSettings
+from fairloop.settings import by_contents
 from fairloop.training.settings import BudgetSettings
 
 
@@ -13,6 +14,10 @@ class MethodSettings(PairMethodSettings, BudgetSettings):
 
     name: Literal["mabel"] = Field("mabel", description="the method")
     batch_size: int = Field(8, ge=2, le=65536, description="pairs in one step, over all devices together")
+    entailment: str | None = by_contents(
+        None,
+        description="CSV table of entailing sentences (premise, hypothesis), as published; null: counterfactual pairs",
+    )
     temperature: float = Field(0.05, gt=0, le=100, description="τ: cosines are divided by it")
     pooling: Literal["cls", "mean"] = Field(
         "cls",

@@ -14,17 +14,14 @@ from fairloop.errors import UserError
 from fairloop.report.fair_gender.effects import BEFORE
 from fairloop.report.items import Side, item_difference
 from fairloop.report.read import Cell, decided, find_cells, read_cells, read_runs
-from fairloop.statistics.bootstrap import bootstrap_mean
 from fairloop.statistics.corrections import holm
 from fairloop.statistics.differences import independent_difference, normal_p_value, welch_difference
 from fairloop.statistics.estimate import Estimate
 from fairloop.statistics.large import flip_p_value
-from fairloop.statistics.means import student_mean
+from fairloop.statistics.means import FEWEST_FOR_SPREAD, student_mean
+from fairloop.statistics.paired import FEWEST_FOR_FLIPS
 
 DEFAULT_STORE = "runs"
-
-ENOUGH_FOR_BOOTSTRAP = 10
-"""From this many pairs on the interval is the bootstrap's; below, where that is too short, Student's t."""
 
 Floats = NDArray[np.float64]
 
@@ -255,13 +252,11 @@ def _between_pairs(pairs: Sequence[tuple[list[Cell], list[Cell]]]) -> list[Chang
         if not len(ends):
             continue
         differences = ends[:, 1] - ends[:, 0]
-        enough = len(ends) >= ENOUGH_FOR_BOOTSTRAP
-        change = bootstrap_mean(differences, seed=0) if enough else student_mean(differences)
-        how = "pairs, bootstrap" if enough else "pairs, Student's t" if len(ends) > 2 else "too few pairs"
+        change = student_mean(differences)
+        how = "pairs, Student's t" if len(ends) >= FEWEST_FOR_SPREAD else "too few pairs"
+        p_value = flip_p_value(differences) if len(ends) >= FEWEST_FOR_FLIPS else math.nan
         before, after = (float(mean) for mean in ends.mean(axis=0))
-        found.append(
-            Change(metric, generation, before, after, change, flip_p_value(differences), math.nan, len(ends), how)
-        )
+        found.append(Change(metric, generation, before, after, change, p_value, math.nan, len(ends), how))
     return found
 
 

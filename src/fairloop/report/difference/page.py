@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.text import Text
 
+from fairloop.console import Console
 from fairloop.files import write_text
 from fairloop.report.difference.changes import Change, Difference
 from fairloop.report.export import csv_field, csv_text
@@ -15,6 +15,7 @@ from fairloop.report.payload import script
 from fairloop.report.samples import sample_corpora
 from fairloop.report.table import Table, amount, p_value_text, signed
 from fairloop.report.terminal import print_table
+from fairloop.statistics.paired import FEWEST_FOR_FLIPS
 
 MOST_LINES = 12
 """So many further measures stand on the terminal; the page and the CSV file have all."""
@@ -160,14 +161,17 @@ def _tables(title: str, changes: Sequence[Change], found: Difference) -> list[Ta
 def _note(found: Difference) -> str:
     if found.single:
         certainty = (
-            "95% intervals: bootstrap over the items where both cells keep the same ones; else from the two cells' own "
-            "intervals as if the cells were independent (Zou and Donner 2008), p by the normal approximation."
+            "95% intervals: bootstrap-t over the items where both cells keep the same ones; else from the two cells' "
+            "own intervals as if the cells were independent (Zou and Donner 2008), p by the normal approximation."
         )
     elif found.pairs:
-        certainty = "95% intervals over pairs (bootstrap from ten on, Student's t from three); p: sign-flip test."
+        certainty = (
+            "95% intervals over pairs (Student's t, from three); p: sign-flip test, from "
+            f"{FEWEST_FOR_FLIPS} pairs on (fewer cannot reach 0.05)."
+        )
     else:
         certainty = "95% intervals and p: Welch's t over cells."
-    return f"{certainty} p after Holm over the measures of a table; * at most 0.05."
+    return f"{certainty} p after Holm over the measures of a table, * at most 0.05. Each interval is for itself."
 
 
 def _file_name(name: str) -> str:

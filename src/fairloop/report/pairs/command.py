@@ -1,12 +1,9 @@
 """The command `fairloop-pairs`: show pairs of a Fair-Gender cell for inspection, and write them as an HTML page."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
-from fairloop.console import entry
+from fairloop.console import Console, Parser, entry
 from fairloop.errors import UserError
 
 FILE = "pairs.parquet"
@@ -15,7 +12,7 @@ FILE = "pairs.parquet"
 @entry("fairloop-pairs")
 def command(arguments: Sequence[str], console: Console | None = None) -> int:
     """Run the command and return its exit status."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="fairloop-pairs",
         description="Show pairs of sentences with their balance and scores; write them as an HTML page with filters.",
     )

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from rich.console import Console
 
+from fairloop.console import Console
 from fairloop.pairs.pair import Balance, Coverage, PairRow, coverage, kept, reasons
 from fairloop.report.page import environment
 from fairloop.report.payload import script

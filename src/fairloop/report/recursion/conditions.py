@@ -8,11 +8,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fairloop.catalogue import catalogue
+from fairloop.corpus.label_errors import known_errors
 from fairloop.report.read import Cell, Chosen, decided
 from fairloop.statistics.differences import split_product, standard_error
 from fairloop.statistics.equilibrium import Equilibrium, Trajectory, estimate_equilibrium
 from fairloop.statistics.estimate import Estimate
 from fairloop.statistics.means import student_mean
+from fairloop.statistics.mislabelled import (
+    LabelErrors,
+    corrected_among,
+    corrected_net_rate,
+    corrected_share,
+    corrected_share_change,
+)
 from fairloop.statistics.relative_change import RelativeChange, relative_changes
 
 NET_RATE = "rule/net_stereotype_rate"
@@ -42,8 +50,30 @@ _PATTERNS, _FEWER_PATTERNS, _MANY_CELLS = 1999, 499, 300
 
 
 @dataclass(frozen=True)
+class Corrected:
+    """What B or a factor of it is among generated corpora once the labels' errors are taken out of what was counted.
+
+    Attributes:
+        metric: its name in the catalogue.
+        counted: the mean over cells of the last generation, as counted.
+        last: the same, corrected.
+        trend: the mean change a generation, corrected.
+        level: B* of the line, corrected. The slope rho needs no correction: it has no scale.
+    """
+
+    metric: str
+    counted: Estimate
+    last: Estimate
+    trend: Estimate
+    level: Estimate
+
+
+@dataclass(frozen=True)
 class Settling:
-    """Where one metric of one condition settles, and how far it moved from each initial level."""
+    """Where one metric of one condition settles, and how far it moved from each initial level.
+
+    `corrected` is None where it is not known how the labels err on the generator's sentences.
+    """
 
     metric: str
     label: str
@@ -51,6 +81,7 @@ class Settling:
     trajectories: tuple[Trajectory, ...]
     from_seed: tuple[RelativeChange, ...]
     from_first: tuple[RelativeChange, ...]
+    corrected: Corrected | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +107,7 @@ class Condition:
 
     `settings` are the further settings ("key=value") in which cells of this model and mitigation differ; `under` is
     everything that decides the result beside mitigation, start and length: conditions are compared if it is the same.
+    `errors` are those of the labels on the generator's sentences, where they are known.
     """
 
     model: str
@@ -85,6 +117,7 @@ class Condition:
     cells: tuple[Cell, ...]
     settlings: tuple[Settling, ...]
     decompositions: tuple[Decomposition, ...]
+    errors: LabelErrors | None = None
 
     @property
     def label(self) -> str:
@@ -105,8 +138,11 @@ class Condition:
         return next((one for one in self.settlings if one.metric == metric), None)
 
 
-def conditions(cells: Iterable[Cell]) -> list[Condition]:
-    """Group the recursion cells into conditions and estimate each one's equilibrium."""
+def conditions(cells: Iterable[Cell], errors: LabelErrors | None = None) -> list[Condition]:
+    """Group the recursion cells into conditions and estimate each one's equilibrium.
+
+    `errors` of the labels count for every generator; without them, those of the families that are known.
+    """
     cells = [cell for cell in cells if cell.study == "recursion"]
     alike: dict[tuple[str, str], list[Chosen]] = defaultdict(list)
     for cell, settings in decided(cells):
@@ -116,10 +152,11 @@ def conditions(cells: Iterable[Cell]) -> list[Condition]:
         for differing, group in _by_settings(members).items():
             chosen = [cell for cell, _ in group]
             under = {key: value for key, value in group[0][1].items() if key.split(".")[0] != "mitigation"}
-            settlings = tuple(filter(None, (_settling(chosen, metric) for metric in FACTORS)))
+            err = errors or known_errors().get(model)
+            settlings = tuple(filter(None, (_settling(chosen, metric, err) for metric in FACTORS)))
             decomposed = tuple(_decompose(chosen))
             shared = tuple(sorted((key, value) for key, value in under.items() if key not in _OWN))
-            found.append(Condition(model, mitigation, differing, shared, tuple(chosen), settlings, decomposed))
+            found.append(Condition(model, mitigation, differing, shared, tuple(chosen), settlings, decomposed, err))
     return sorted(found, key=lambda one: (one.model, one.mitigation != "none", one.mitigation, one.settings))
 
 
@@ -213,7 +250,7 @@ def _parts(cell: Cell, since: int) -> tuple[int, float, float, float] | None:
     return until, later - bias, by_share, by_rate
 
 
-def _settling(cells: Sequence[Cell], metric: str) -> Settling | None:
+def _settling(cells: Sequence[Cell], metric: str, errors: LabelErrors | None) -> Settling | None:
     trajectories = [
         Trajectory(cell.level, values, tuple(standard_error(one.low, one.high) for one in cell.course(metric)))
         for cell in cells
@@ -222,11 +259,38 @@ def _settling(cells: Sequence[Cell], metric: str) -> Settling | None:
     if not any(math.isfinite(value) for one in trajectories for value in one.values):
         return None
     resamples = _PATTERNS if len(trajectories) <= _MANY_CELLS else _FEWER_PATTERNS
+    equilibrium = estimate_equilibrium(trajectories, possible=_POSSIBLE[metric], resamples=resamples)
     return Settling(
         metric=metric,
         label=named(metric),
-        equilibrium=estimate_equilibrium(trajectories, possible=_POSSIBLE[metric], resamples=resamples),
+        equilibrium=equilibrium,
         trajectories=tuple(trajectories),
         from_seed=tuple(relative_changes(trajectories, since=0)),
         from_first=tuple(relative_changes(trajectories, since=1)),
+        corrected=_corrected(cells, metric, equilibrium, errors) if errors else None,
     )
+
+
+def _corrected(cells: Sequence[Cell], metric: str, found: Equilibrium, errors: LabelErrors) -> Corrected | None:
+    """Take the labels' errors out; None without a generated corpus."""
+    last = {id(cell): cell.generations[-1] for cell in cells if cell.generations and cell.generations[-1] > 0}
+    ends = [cell for cell in cells if id(cell) in last]
+    if not ends:
+        return None
+
+    def mean(name: str) -> Estimate:
+        values = [cell.get(name, last[id(cell)]) for cell in ends]
+        return values[0] if len(values) == 1 else student_mean([one.value for one in values])
+
+    counted, level, trend = mean(metric), found.line.level, found.trend
+    name = metric.replace("rule/", "corrected/")
+    if metric == GENDERED_SHARE:
+        change = corrected_share_change(trend, errors)
+        return Corrected(name, counted, corrected_share(counted, errors), change, corrected_share(level, errors))
+
+    def corrected(one: Estimate) -> Estimate:
+        if metric == NET_RATE:
+            return corrected_net_rate(one, errors)
+        return corrected_among(one, mean(GENDERED_SHARE).value, errors)
+
+    return Corrected(name, counted, corrected(counted), corrected(trend), corrected(level))

@@ -1,6 +1,7 @@
 """The recursion's numbers as tidy CSV: one thing per line, numbers in full."""
 
 from collections.abc import Iterable
+from dataclasses import astuple
 
 from fairloop.report.export import CELL, csv_field, csv_text, estimate_fields, identity_fields
 from fairloop.report.read import MITIGATED
@@ -34,7 +35,8 @@ def equilibrium_csv(conditions: Iterable[Condition]) -> str:
 
     `level`, `slope` and `intercept` are those of the line among generated corpora; `seed_break@b` is the step from the
     seed corpus to generation 1 of the cells that started at level b. `transitions` counts all, `fewest_transitions`
-    those of the shortest cell.
+    those of the shortest cell. `corrected_…` have the labels' errors taken out, empty where these are not known:
+    `labels_right` and `labels_swapped` of `labels_gendered` sentences, `labels_made_up` of `labels_others`.
     """
     conditions = list(conditions)
     levels = sorted({one.level for condition in conditions for each in condition.settlings for one in _breaks(each)})
@@ -43,6 +45,8 @@ def equilibrium_csv(conditions: Iterable[Condition]) -> str:
     header = [*_CONDITION, "metric", "verdict", "reason"]
     header += [f"{part}{end}" for part in parts for end in ("", ":low", ":high")]
     header += ["misfit_p", "cells", "transitions", "fewest_transitions", "resampled"]
+    header += [f"corrected_{part}{end}" for part in ("last", "trend", "level") for end in ("", ":low", ":high")]
+    header += [f"labels_{part}" for part in ("gendered", "right", "swapped", "others", "made_up")]
     lines = (_equilibrium_line(one, settling, levels) for one in conditions for settling in one.settlings)
     return csv_text(header, lines)
 
@@ -91,7 +95,7 @@ def decomposition_csv(conditions: Iterable[Condition]) -> str:
 def reductions_csv(comparisons: Iterable[Comparison]) -> str:
     """Return the reductions, one line per strategy, measure, variant, span of generations and level."""
     header = [*_CONDITION, "metric", "measured", "generations", "level", "treated", "control"]
-    header += ["reduction", "low", "high", "bootstrap_low", "bootstrap_high", "p", "p_holm"]
+    header += ["reduction", "low", "high", "p", "p_holm"]
     header += ["pairs", "possible_pairs", "pairs_learned_nothing", "note"]
     lines = (
         [
@@ -102,7 +106,7 @@ def reductions_csv(comparisons: Iterable[Comparison]) -> str:
             _level(one.level),
             *map(csv_field, (one.treated, one.control)),
             *estimate_fields(one.reduction),
-            *map(csv_field, (one.bootstrap.low, one.bootstrap.high, one.p_value, one.adjusted)),
+            *map(csv_field, (one.p_value, one.adjusted)),
             *map(str, (one.pairs, one.possible, one.unlearned)),
             one.note,
         ]
@@ -141,7 +145,11 @@ def _equilibrium_line(condition: Condition, settling: Settling, levels: Iterable
     estimates += [breaks.get(level, Estimate.undefined()) for level in levels]
     numbers = [text for one in estimates for text in estimate_fields(one)]
     counts = [csv_field(found.misfit), str(len(settling.trajectories)), str(line.transitions), str(found.transitions)]
-    return [*_names(condition), settling.metric, found.verdict, found.reason, *numbers, *counts, line.resampled]
+    corrected, errors = settling.corrected, condition.errors
+    parts = [corrected.last, corrected.trend, corrected.level] if corrected else [Estimate.undefined()] * 3
+    more = [text for one in parts for text in estimate_fields(one)]
+    more += [str(one) for one in astuple(errors)] if errors else [""] * 5
+    return [*_names(condition), settling.metric, found.verdict, found.reason, *numbers, *counts, line.resampled, *more]
 
 
 def _breaks(settling: Settling) -> tuple[SeedBreak, ...]:

@@ -14,8 +14,8 @@ from fairloop.report.recursion.conditions import Condition
 from fairloop.statistics.corrections import holm
 from fairloop.statistics.correlation import spearman
 from fairloop.statistics.estimate import Estimate
-from fairloop.statistics.large import flip_p_value, resamples_for
-from fairloop.statistics.paired import bootstrapped_reduction, paired_reduction
+from fairloop.statistics.large import flip_p_value
+from fairloop.statistics.paired import FEWEST_FOR_FLIPS, paired_reduction
 
 Floats = NDArray[np.float64]
 
@@ -30,9 +30,6 @@ AGAINST_CONTROL = "change against no mitigation"
 
 MANY_COMPARISONS = 20
 """Of more comparisons than this each is brief: the last generation, all levels and the lowest one, few resamples."""
-
-FEWEST_FOR_FLIPS = 6
-"""Of fewer pairs no sign-flip test can give p below 0.05 (2 / 2^5 is 0.06): then there is none, and a note says why."""
 
 UNLEARNED = "†"
 """Marks a bias figure of a classifier that learned nothing."""
@@ -77,7 +74,6 @@ class Reduction:
         treated: mean|with|.
         control: mean|without|.
         reduction: with Fieller's interval; undefined without pairs or without any bias in the control.
-        bootstrap: the same with the percentile bootstrap's interval, which is too short for few pairs.
         p_value: of the exact sign-flip test of |with| - |without| over pairs; NaN for so few that it cannot reach 0.05.
         adjusted: the same after Holm over the question's family: all strategies and all downstream tasks (or all other
             measures) of the same variant, span and level.
@@ -95,7 +91,6 @@ class Reduction:
     treated: float
     control: float
     reduction: Estimate
-    bootstrap: Estimate
     p_value: float
     adjusted: float
     pairs: int
@@ -236,7 +231,7 @@ def _reductions(strategies: Sequence[Strategy], starts: set[tuple[float, str]], 
                 for level in (None, *levels):
                     possible = sum(level in (None, start) for start, _ in starts)
                     chosen = (metric, after, last, level)
-                    found += [_reduction(one, chosen, ends, possible, brief) for one, ends in measured]
+                    found += [_reduction(one, chosen, ends, possible) for one, ends in measured]
     families: dict[tuple[object, ...], list[int]] = defaultdict(list)
     for place, one in enumerate(found):
         families[_is_downstream(one.metric), one.after, one.last, one.level].append(place)
@@ -275,12 +270,10 @@ def _reduction(
     chosen: tuple[str, bool, bool, float | None],
     measured: Sequence[_Ends],
     possible: int,
-    brief: bool,
 ) -> Reduction:
     metric, after, last, level = chosen
     ends = [one for one in measured if level in (None, one[0])]
     treated, control = (np.array([one[place] for one in ends], dtype=float) for place in (1, 2))
-    resamples = resamples_for(len(treated), brief=brief)
     return Reduction(
         condition=strategy.condition,
         metric=metric,
@@ -290,7 +283,6 @@ def _reduction(
         treated=float(treated.mean()) if len(treated) else math.nan,
         control=float(control.mean()) if len(control) else math.nan,
         reduction=paired_reduction(treated, control),
-        bootstrap=bootstrapped_reduction(treated, control, seed=0, resamples=resamples),
         p_value=flip_p_value(treated - control) if control.any() and len(ends) >= FEWEST_FOR_FLIPS else math.nan,
         adjusted=math.nan,
         pairs=len(ends),

@@ -1,10 +1,9 @@
 """The command `fairloop-wandb`: a report and saved views of a sweep on Weights & Biases."""
 
-import argparse
 from collections.abc import Sequence
 
 from fairloop import console
-from fairloop.console import entry
+from fairloop.console import Parser, entry
 from fairloop.errors import UserError
 
 
@@ -13,7 +12,7 @@ def command(arguments: Sequence[str]) -> int:
     """Run the command and return its exit status."""
     from fairloop.report.wandb.report import LAYOUTS, save
 
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="fairloop-wandb", description="Save a report and views of a sweep to its Weights & Biases project."
     )
     parser.add_argument("project", metavar="ENTITY/PROJECT", help="where the runs are")

@@ -1,0 +1,68 @@
+"""How often the labels of gender err on a family's own sentences, counted against labels by hand.
+
+`data/label_errors.csv` holds the families that were labelled (`tests/corpus/data`; a test counts again): on sentences
+that no rule was made for, where there are such. `fairloop-report --labels FILE` counts on a user's own.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+from fairloop.corpus.annotation import person_gender
+from fairloop.corpus.quality import read_rows
+from fairloop.errors import UserError
+from fairloop.files import csv_rows
+from fairloop.measures.catalogue import Declared
+from fairloop.statistics.mislabelled import LabelErrors
+
+SIDES = ("male", "female")
+
+
+def label_errors(rows: Sequence[Mapping[str, str]]) -> LabelErrors:
+    """Count what became of sentences labelled by hand; rows with `text`, `occupation` and `gender`."""
+    said = [(row["gender"], person_gender(row["text"], row["occupation"])) for row in rows]
+    gendered = [(true, found) for true, found in said if true in SIDES]
+    others = [found for true, found in said if true not in SIDES]
+    return LabelErrors(
+        gendered=len(gendered),
+        right=sum(true == found for true, found in gendered),
+        flipped=sum(true != found and found in SIDES for true, found in gendered),
+        others=len(others),
+        false=sum(found in SIDES for found in others),
+    )
+
+
+def read_errors(paths: Sequence[Path]) -> LabelErrors:
+    """Count on the sentences of files, all together.
+
+    Raises:
+        Fault: a file cannot be read.
+        UserError: it lacks a column or holds an unknown label, or no sentence is male or female by hand.
+    """
+    found = label_errors([row for path in paths for row in read_rows(path)])
+    if not found.gendered:
+        raise UserError.of("--labels", paths[0], "sentences of which some are male or female by hand")
+    return found
+
+
+@cache
+def known_errors() -> dict[str, LabelErrors]:
+    """Return the errors on the sentences of each family that was labelled by hand, by the generator's name."""
+    rows = csv_rows(files("fairloop.corpus").joinpath("data/label_errors.csv").read_text(encoding="utf-8"))[1]
+    counts = ("gendered", "right", "flipped", "others", "false")
+    return {row["model"]: LabelErrors(**{name: int(row[name]) for name in counts}) for row in rows}
+
+
+MEASURES = (
+    Declared(
+        "corrected/net_stereotype_rate", "net stereotype rate B, corrected for label errors", "B corrected", ideal=0
+    ),
+    Declared("corrected/gendered_share", "gendered share, corrected for label errors", "share corrected"),
+    Declared(
+        "corrected/net_rate_among_gendered",
+        "net rate among gendered, corrected for label errors",
+        "net among gendered, corrected",
+        ideal=0,
+    ),
+)
