@@ -59,7 +59,7 @@ def test_the_numbers_are_those_of_the_tables(parts):
             change = effects[row["label"], panel["title"]]
             assert [row["value"], row["low"], row["high"]] == [change.value, change.low, change.high]
     labels = {row["label"] for panel in drawn(parts)["chart-ablation-0-0"].panels for row in panel["rows"]}
-    assert labels == {"no causal estimate", "pairs from templates"}
+    assert labels == {"no filter by effect", "pairs from templates"}
 
 
 def test_a_figure_of_too_many_rows_is_left_out_and_panels_are_bounded(parts, monkeypatch):
