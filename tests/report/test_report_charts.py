@@ -79,7 +79,7 @@ def test_the_pages_data_holds_the_quantiles_titles_and_charts(parts):
     assert len(data["charts"]) == 6
     assert "pairs/kept" not in data["metrics"] or "pairs/kept" in data["counts"]
     choices = {cell[3] for cell in data["cells"] if cell[1] == "fair_gender"}
-    assert {"fair_gender", "fair_gender, no causal estimate", "cda", "none"} <= choices
+    assert {"fair_gender", "fair_gender, no filter by effect", "cda", "none"} <= choices
     rows = re.findall(r'<tr data-about="([^"]*)"', page)
     assert any("no causal estimate" in row for row in rows)
 
