@@ -139,3 +139,9 @@ def test_quotes_that_do_not_close_are_named_and_swallow_no_rows(tmp_path: Path) 
     path.write_text('text,occupation,gender\nHe left.,nurse,male\n"She left.,pilot,female\nHe ran.,judge,male\n')
     with pytest.raises(Fault, match=r"labels\.csv: cannot be read \(line 3: not CSV"):
         read_rows(path)
+
+
+@pytest.mark.parametrize("name", ["/dev/zero", "/dev/stdin", "/nope", "/tmp"])
+def test_what_is_no_file_is_not_read(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([name]) == 1
+    assert capsys.readouterr().err == f"fairloop-labels: {name}: cannot be read (no such file)\n"

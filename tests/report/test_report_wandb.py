@@ -16,7 +16,7 @@ from fairloop.report.read import read_runs
 from fairloop.report.wandb import read as wandb_read
 from fairloop.report.wandb import report
 from fairloop.report.wandb.command import command
-from fairloop.report.wandb.read import read_project
+from fairloop.report.wandb.read import check_project, read_project
 from fairloop.report.wandb.report import LAYOUTS, comparisons, report_of, view_of
 from fairloop.report.write import write_report
 
@@ -279,3 +279,9 @@ def test_without_key_or_network_the_command_says_so_in_one_line(capsys, monkeypa
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     assert command(["lab/fairloop", "--view"]) == 1
     assert capsys.readouterr().err == "fairloop-wandb: Weights & Biases: http://127.0.0.1:9 cannot be reached\n"
+
+
+@pytest.mark.parametrize("name", ["../..", "a/..", "./a", "a/b/c", "a/", "/b", "a", "a/b\x1b", "a/b\n", "a\x00/b"])
+def test_no_name_of_a_project_leads_out_of_a_folder(name):
+    with pytest.raises(UserError, match="ENTITY/PROJECT"):
+        check_project(name)

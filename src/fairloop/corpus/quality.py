@@ -86,6 +86,8 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         Fault: the file cannot be read.
         UserError: it lacks a column, or holds an unknown label.
     """
+    if not path.is_file():  # a folder, nothing, or a device such as /dev/zero, which has no end
+        raise Fault(f"{path}: cannot be read (no such file)")
     try:
         rows = csv_rows(path.read_bytes().decode("utf-8-sig"))[1]
     except (OSError, ValueError) as error:

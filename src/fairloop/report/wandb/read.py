@@ -59,7 +59,8 @@ def copy_project(project: str, sweep: str | None = None, folder: Path | str | No
 
 def check_project(project: str) -> None:
     """Raise UserError unless a name can be that of a project."""
-    if not re.fullmatch(r"[\w.-]+/[^/\\#?%:]+", project):
+    names = project.split("/")
+    if not re.fullmatch(r"[\w.-]+/[^/\\#?%:]+", project) or not project.isprintable() or {".", ".."} & set(names):
         raise UserError.of("project", project, "ENTITY/PROJECT")
 
 
