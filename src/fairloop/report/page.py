@@ -15,7 +15,7 @@ from fairloop.report.evaluate import benchmark_table
 from fairloop.report.fair_gender.effects import Debiasing
 from fairloop.report.fair_gender.tables import debiasing_tables
 from fairloop.report.outcome import counted_cells, outcomes
-from fairloop.report.payload import TEMPLATES, Settings, cell_data, configurations, script
+from fairloop.report.payload import TEMPLATES, Settings, cell_data, configurations, plotly, script
 from fairloop.report.read import Cell, Runs
 from fairloop.report.recursion.conditions import Condition, net_rate_alone, rests
 from fairloop.report.recursion.strategies import Comparison
@@ -43,9 +43,6 @@ TRAJECTORIES = "Net stereotype rate B by generation and its two factors."
 """The caption of the figure of conditions that are not compared with each other, before what its lines are."""
 
 RESTING = "Dotted line and hatching: resting level B* and its 95% interval, where the verdict is equilibrium."
-
-PLOTLY = "plotly-basic.min.js"
-"""The library that draws the page's figures, as its publisher ships it (docs/licences.md)."""
 
 _YIELD = "generation/yield"
 
@@ -92,7 +89,7 @@ def render_page(
     drawn_by_script = charts(runs.cells, conditions, comparisons[:MOST_COMPARISONS], debiased)
     choices = {cell.folder: one.label for found in debiased for one in found.variants for cell in one.cells}
     data, trimmed = cell_data(runs.cells, different, drawn_by_script, choices)
-    scripts = [script(PLOTLY)] if drawn_by_script else []
+    scripts = [plotly()] if drawn_by_script else []
     scripts.append(script("tables.js", "cells.js", *(["charts.js"] if drawn_by_script else [])))
     single = len(runs.cells) <= MOST_SAMPLED
     detailed = conditions if len(conditions) <= MOST_CONDITIONS else ()

@@ -93,7 +93,17 @@ def _title(metric: str) -> str:
 
 def script(*names: str) -> tuple[Markup, str]:
     """Return packaged scripts as one, and the hash by which a page's policy allows it and no other."""
-    text = "\n".join((TEMPLATES / name).read_text(encoding="utf-8") for name in names)
+    return _allowed("\n".join((TEMPLATES / name).read_text(encoding="utf-8") for name in names))
+
+
+def plotly() -> tuple[Markup, str]:
+    """Return the library that draws a page's figures, as its package has it, and the hash that allows it."""
+    from plotly.offline import get_plotlyjs  # its import takes a moment, and few commands write a page
+
+    return _allowed(get_plotlyjs())
+
+
+def _allowed(text: str) -> tuple[Markup, str]:
     return Markup(text), f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
