@@ -1,6 +1,7 @@
 """Shared by all tests: one thread per process, no network, no Weights & Biases account."""
 
 import importlib.util
+import logging
 import os
 
 import pytest
@@ -31,6 +32,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(autouse=True)
 def nothing_settled():
-    """Forget what a refusing W&B service left to the further cells of a command: tests share a process."""
+    """Forget what a command leaves to what comes after it in the same process: tests share one."""
     yield
     os.environ.pop("FAIRLOOP_WANDB_OFFLINE", None)
+    logging.getLogger("fairloop").handlers.clear()  # a command of another test has it print its lines

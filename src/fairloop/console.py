@@ -65,10 +65,11 @@ def entry(name: str, interrupted: str = "interrupted") -> Callable[[Callable[...
                 _guard_streams(name)
                 arguments = sys.argv[1:]
             try:
+                status = 0
                 if list(arguments) == ["--version"]:
                     print(f"fairloop {__version__}")
-                    return 0
-                status = command(list(arguments), *more)
+                else:
+                    status = command(list(arguments), *more)
                 sys.stdout.flush()
                 return status or int(getattr(sys.stdout, "lost", False))
             except SystemExit as stop:  # argparse has said what is wrong

@@ -6,7 +6,7 @@ allowed; a fault of the surroundings (a full disk, a damaged file, no network) e
 
 import unicodedata
 
-LONGEST_SHOWN = 80
+LONGEST_SHOWN = 200
 """Characters of the value that was given, in the line of a mistake in a configuration."""
 
 LONGEST = 2000
