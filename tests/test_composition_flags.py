@@ -116,6 +116,7 @@ OTHERS = {
     "fairloop-pairs": "fairloop.report.pairs.command:command",
     "fairloop-models": "fairloop.plm.models_command:main",
     "fairloop-labels": "fairloop.corpus.quality:main",
+    "fairloop-tune": "fairloop.sweep.tune_command:command",
     "fairloop-wandb": "fairloop.report.wandb.command:command",
 }
 
@@ -133,7 +134,7 @@ def test_an_unknown_flag_of_any_command_gets_one_line_without_control_characters
     assert line.isprintable()
 
 
-def test_the_seven_commands_are_those_that_are_installed():
+def test_the_eight_commands_are_those_that_are_installed():
     with (Path(fairloop.__file__).parents[2] / "pyproject.toml").open("rb") as file:
         scripts = tomllib.load(file)["project"]["scripts"]
     assert scripts == {"fairloop": "fairloop.app:command", **OTHERS}
@@ -150,7 +151,7 @@ def test_the_help_fits_eighty_columns(capsys):
         (["study.sentense=3"], "did you mean study.sentences?"),
         (["study=fair_gender", "study.sentense=3"], "unknown key;"),
         (["study=evaluate", "study.generations=3"], "unknown key;"),
-        (["study=fair_gender", "ablation=[nope]"], "ablation=nope: no such choice; allowed: alone, full"),
+        (["study=fair_gender", "ablation=[nope]"], "ablation=nope: no such choice; allowed: alone, filter_influence, filter_random, full, "),
         (["study.metrics={a:1}"], "study.metrics={a:1}: allowed is a list"),
         (["mitigation=5", "seed=3"], "mitigation=5: a config group needs one of its choices"),
         (["model.revision=12e4567"], "model.revision=inf: allowed is text or null"),

@@ -30,9 +30,9 @@ FAIR_GENDER = ("study=fair_gender", "plm=minilm")
             ["recursion", "gemma_3_270m", "mitigation:none", "initial_bias:0.45"],
         ),
         (
-            [*FAIR_GENDER, "ablation=no_causal"],
-            "minilm fair_gender no_causal gemma_3_270m",
-            ["fair_gender", "minilm", "ablation:no_causal", "gemma_3_270m"],
+            [*FAIR_GENDER, "ablation=no_filter"],
+            "minilm fair_gender no_filter gemma_3_270m",
+            ["fair_gender", "minilm", "ablation:no_filter", "gemma_3_270m"],
         ),
         ([*FAIR_GENDER, "debias=none"], "minilm none", ["fair_gender", "minilm", "debias:none"]),
         (["study=evaluate", "plm=bert_base", "benchmark=glue"], "bert_base glue", ["evaluate", "bert_base", "glue"]),
@@ -78,6 +78,7 @@ def test_every_variant_of_the_published_ablation_has_a_name_of_its_own():
             found[name] = ablation_name(changed)
     old_names = {"alone": "one_neighbour", "quarter": "pairs_200", "thousand": "pairs_1000"}
     old_names |= {"ten_thousand": "pairs_10000", "no_own_text": "no_text_loss", "one_question": "target_only"}
+    old_names |= {"no_causal": "no_filter", "influence": "filter_influence", "random": "filter_random"}
     assert found == {name: old_names.get(name, name) for name in variants}
     assert ablation_name(plain) == "full"
     assert ablation_name({"name": "cda"}) == ""
@@ -105,7 +106,7 @@ def test_whatever_else_is_set_stands_in_the_condition():
         "gemma_3_270m finetune_brief level medium",
         "gemma_3_270m finetune level medium finetune.epochs=3",
     ]
-    assert found[8] == "minilm fair_gender no_causal gemma_3_270m lambda_r=0.1"
+    assert found[8] == "minilm fair_gender no_filter gemma_3_270m lambda_r=0.1"
     assert found[10] == "minilm seat plm.path=folder"
 
 

@@ -130,7 +130,7 @@ def mitigation_name(mitigation: Mapping[str, Any]) -> str:
 
 
 def ablation_name(debias: Mapping[str, Any]) -> str:
-    """Return which component of Fair-Gender is changed: the option of the group `ablation`, as `no_causal`, or `full`.
+    """Return which component of Fair-Gender is changed: the option of the group `ablation`, as `no_filter`, or `full`.
 
     Args:
         debias: the group's settings, as plain data.

@@ -90,8 +90,8 @@ def test_stereoset_is_halved_by_target_term_within_each_bias_type():
 
 
 def test_crows_pairs_keeps_pairs_of_the_same_sentences_together():
-    pairs = [CrowsPair(str(n), f"more {n % 20}", f"less {n % 20}", "stereo", "gender") for n in range(40)]
-    turned = [CrowsPair(str(40 + n), f"less {n}", f"more {n} ", "antistereo", "gender") for n in range(20)]
+    pairs = [CrowsPair(str(n), f"more {n % 20}", f"less {n % 20}", "stereo", "gender", str(n % 3)) for n in range(40)]
+    turned = [CrowsPair(str(40 + n), f"less {n}", f"more {n} ", "antistereo", "gender", "3") for n in range(20)]
     first, second = (crows_pairs.in_part([*pairs, *turned], half) for half in HALVES)
     texts = [{frozenset((one.more.strip(), one.less.strip())) for one in half} for half in (first, second)]
     assert not texts[0] & texts[1]

@@ -94,9 +94,13 @@ def test_the_run_holds_the_scores_the_items_and_the_skipped_ones(inputs, tmp_pat
         if value is not None:
             assert row[metric] == pytest.approx(value)
             assert run.summary[metric] == pytest.approx(value)
-    assert {"crows_pairs/overall/score/low", "crows_pairs/overall/score/n"} <= set(row)
+    measures = run.measures()
+    defined = {key: one["value"] for key, one in measures.items() if one["value"] is not None}
+    assert defined == pytest.approx({(metric, None): value for metric, value in result.items()})
+    score = measures["crows_pairs/overall/score", None]
+    assert score["low"] <= score["value"] <= score["high"]
     items = run.table(row, "items")
-    assert len(items["data"]) == row["crows_pairs/overall/score/n"]
+    assert len(items["data"]) == score["n"]
     by_name = dict(zip(items["columns"], items["data"][0], strict=True))
     assert by_name["bias_type"] == "gender"
     assert by_name["more_score"] < 0

@@ -18,7 +18,8 @@ def tables(readme: Path) -> list[tuple[str, Rows]]:
     rows: Rows = []
     for line in [*readme.read_text(encoding="utf-8").splitlines(), ""]:
         if line.lstrip().startswith("|"):
-            cells = [cell.strip().replace("**", "") for cell in line.strip().strip("|").split("|")]
+            inner = re.split(r"(?<!\\)\|", line.strip().strip("|"))
+            cells = [cell.strip().replace("**", "").replace("\\|", "|") for cell in inner]
             if not all(set(cell) <= set("-: ") and cell for cell in cells):
                 rows.append(cells)
             continue

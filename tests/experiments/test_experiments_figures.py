@@ -1,11 +1,14 @@
 """Every table of figures in README.md and experiments/ is what a committed CSV says, or names the commit it is from."""
 
+import json
 import re
 from fnmatch import fnmatch
+from math import isnan
 from statistics import fmean
 
 import pytest
 from readme_tables import EXPERIMENTS, ROOT, interval, minus, number, one, read, table, tables
+from scipy.stats import spearmanr
 
 EQUILIBRIUM, FAMILIES = EXPERIMENTS / "equilibrium" / "README.md", EXPERIMENTS / "equilibrium_families" / "README.md"
 FAIR_GENDER = EXPERIMENTS / "fair_gender" / "README.md"
@@ -175,7 +178,7 @@ VARIANTS = {
     "full method": "fair_gender",
     "pairs from templates": "fair_gender, pairs from templates",
     "swapped sentences of a recursion": "fair_gender, swapped pairs",
-    "no causal estimate": "fair_gender, no causal estimate",
+    "no filter by effect (ours)": "fair_gender, no causal estimate",
     "random filter, as many pairs": "fair_gender, random filter",
     "influence for knn": "fair_gender, influence for knn",
     "1,000 pairs": "fair_gender, 1000 pairs",
@@ -296,6 +299,45 @@ def test_fair_gender_tuning():
         assert any(fits(shown, row, keys[1:4]) for row in rows if row["seed"] == "1"), shown
 
 
+def test_fair_gender_effects():
+    """The table of estimated effects against steps really taken, from the steps."""
+    steps = read("fair_gender/effects.csv")
+    shown = table(FAIR_GENDER, "pairs in a step | steps")
+    assert [row[0] for row in shown] == list(dict.fromkeys(row["size"] for row in steps))
+    for size, *cells in shown:
+        rows = [row for row in steps if row["size"] == size]
+        columns = ("influence", "knn", "really", "standard_error")
+        influence, knn, really, errors = ([float(row[key]) for row in rows] for key in columns)
+        beyond = sum(abs(effect) > 2 * error for effect, error in zip(really, errors, strict=True))
+        assert cells == [
+            str(len(rows)),
+            *("" if isnan(one[0]) else f"{spearmanr(one, really).statistic:.3f}" for one in (influence, knn)),
+            f"{fmean(really):.0f}",
+            f"{fmean(effect**2 for effect in really) ** 0.5:.0f}",
+            f"{fmean(errors):.0f}",
+            f"{100 * beyond / len(rows):.0f}%",
+        ], size
+
+
+def test_fair_gender_trials():
+    """The finished trials of the reduced tuning."""
+    shown = table(FAIR_GENDER, "method | trial")
+    expected = [
+        [
+            row["method"],
+            row["trial"],
+            ", ".join(f"{key} {value}" for key, value in json.loads(row["settings"]).items()) or "the method's own",
+            f"{float(row['bias']):.2f}",
+            f"{float(row['stereoset/gender/lms']):+.1f}",
+            f"{100 * float(row[PERPLEXITY]):+.1f}%",
+            f"{float(row['excess']):.2f}",
+        ]
+        for row in read("fair_gender/tuned/trials.csv")
+        if row["status"] == "complete"
+    ]
+    assert shown == expected
+
+
 # --- what the texts quote --------------------------------------------------------------------------------------------
 
 
@@ -345,10 +387,45 @@ def test_the_main_readme_quotes_the_files():
     assert [phrase for phrase in quoted if phrase not in text] == []
 
 
+def coverage_mark(row: dict[str, str]) -> str:
+    """Return the mark of a coverage that is off 93 to 97% by more than two standard errors of its simulation."""
+    found, count = float(row["coverage"]), float(row["studies"]) * float(row["shown"])
+    error = 2 * (found * (1 - found) / count) ** 0.5
+    return " ▲" if found - error > 0.97 else " ▼" if found + error < 0.93 else ""
+
+
+def coverage_cell(row: dict[str, str]) -> str:
+    """Return `bias 95.4` of a quantity, with its mark, and how often it has an interval where that is not always."""
+    shown = float(row["shown"])
+    often = "" if shown > 0.995 else f" (shown in {100 * shown:.0f}%)"
+    name = row["quantity"].replace("_", " ")
+    return f"{name} {number(100 * float(row['coverage']), 1)}{coverage_mark(row)}{often}"
+
+
+def test_coverage():
+    """Every quantity stands in the line of its setting; a line without a group goes on with the last one's."""
+    group, lines = "", []
+    for first, *shown in table(EXPERIMENTS / "coverage" / "README.md", " | setting | n / units"):
+        assert first != group
+        group = first or group
+        lines.append([group, *shown])
+    settings: dict[tuple[str, str, str], list[dict[str, str]]] = {}
+    for row in read("coverage/coverage.csv"):
+        settings.setdefault((row["group"], row["setting"], row["n"]), []).append(row)
+    expected = []
+    for setting, rows in settings.items():
+        found = [row for row in rows if float(row["shown"]) > 0]
+        marked = not found or any(coverage_mark(row) for row in found)
+        (studies,), (note,) = {row["studies"] for row in rows}, {row["note"] for row in rows}
+        what = ", ".join(map(coverage_cell, found)) or "no interval"
+        expected.append([*setting, studies, what, note if marked else ""])
+    assert lines == expected
+
+
 def test_every_table_of_figures_is_recomputed_or_names_its_commit():
     """Tables of figures that no test above reads say "no CSV" and a commit in the lines before them."""
     recomputed = {"strategy", "", "family, mitigation", "variant", "method", "method, rate", "pairs", "rate", "metric"}
-    recomputed |= {"benchmark"}
+    recomputed |= {"benchmark", "pairs in a step"}
     words_only = {"question", "group", "family", "column of `summary.csv`", "source", "file"}
     seen = 0
     for readme in [ROOT / "README.md", *sorted(EXPERIMENTS.glob("*/README.md"))]:
@@ -357,8 +434,8 @@ def test_every_table_of_figures_is_recomputed_or_names_its_commit():
             named = re.search(r"\b[Nn]o(t kept as)? CSV\b|no\s+CSV|CSV", before) and re.search(
                 r"commit\s+[0-9a-f]{7}", before
             )
-            ten_generations = rows[0][1:3] == ["0", "1"]
-            if (first == "" and not ten_generations) or first == "step":
+            read_above = rows[0][1:3] in (["0", "1"], ["setting", "n / units"])
+            if (first == "" and not read_above) or first == "step":
                 assert named, f"{readme.parent.name}: {rows[0]}"
             else:
                 assert first in recomputed | words_only, f"{readme.parent.name}: {rows[0]}"

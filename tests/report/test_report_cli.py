@@ -136,7 +136,8 @@ def test_the_command_writes_every_file_and_prints_its_path(tmp_path, capsys):
     output = capsys.readouterr().out
     files = sorted((tmp_path / "out").iterdir())
     assert {file.suffix for file in files} == {".csv", ".html", ".png", ".svg", ".tex"}
-    assert len(files) == 12
+    assert len(files) == 13
+    assert "corrected_for_label_errors.tex" in {file.name for file in files}
     assert all(str(file) in output for file in files)
 
 

@@ -272,10 +272,13 @@ SWITCHES = {
 }  # fmt: skip
 
 
+ABSENT = object()
+
+
 def differing(one, two, above=""):
-    """The dotted keys under which two trees differ."""
+    """The dotted keys under which two trees differ; a key that is null is not one that is absent."""
     for key in one.keys() | two.keys():
-        left, right = one.get(key), two.get(key)
+        left, right = one.get(key, ABSENT), two.get(key, ABSENT)
         if isinstance(left, dict) and isinstance(right, dict):
             yield from differing(left, right, f"{above}{key}.")
         elif left != right:

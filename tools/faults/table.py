@@ -28,7 +28,7 @@ TRACKING, PAIRS = "tests/tracking/test_tracking", "tests/pairs/test_pairs_neutra
 TESTS = {
     "numeric keys of every schema, eight extremes each": (f"{CONFIG}::test_every_numeric_key", 8),
     "lists and free-form groups of every schema, 55 extremes each": (f"{CONFIG}::test_every_list_and_free_form", 55),
-    "unknown flags of the seven commands, with control characters": (f"{FLAGS}::test_an_unknown_flag_of_any", 1),
+    "unknown flags of the eight commands, with control characters": (f"{FLAGS}::test_an_unknown_flag_of_any", 1),
     "overrides and sweeps that harm": (f"{FLAGS}::test_a_harmful_override", 1),
     "wrong commands": (f"{BAD_INPUT}::test_a_mistake_gets_one_line", 1),
     "what is not here: models, data, devices": (f"{BAD_INPUT}::test_what_is_not_here", 1),

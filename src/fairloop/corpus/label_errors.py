@@ -1,7 +1,7 @@
 """How often the labels of gender err on a family's own sentences, counted against labels by hand.
 
 `data/label_errors.csv` holds the families that were labelled (`tests/corpus/data`; a test counts again): on sentences
-that no rule was made for, where there are such. `fairloop-report --labels FILE` counts on a user's own.
+that no rule was made for, where there are such. `fairloop-report RUNS_DIR --labels FILE` counts on a user's own.
 """
 
 from collections.abc import Mapping, Sequence

@@ -3,7 +3,6 @@
 See `sweep.tuning` for what is computed, and `experiments/fair_gender/tuning.yaml` for a file.
 """
 
-import argparse
 import csv
 import io
 import json
@@ -13,7 +12,7 @@ from typing import Any
 
 from fairloop import composition, console
 from fairloop.catalogue import catalogue
-from fairloop.console import entry
+from fairloop.console import Parser, entry
 from fairloop.errors import FairloopError, UserError
 from fairloop.files import write_json, write_text
 from fairloop.measures.catalogue import PREFIXES
@@ -30,36 +29,32 @@ BEFORE = PREFIXES[1]
 @entry("fairloop-tune", "interrupted; the same command goes on after the last finished stage")
 def command(arguments: Sequence[str]) -> int:
     """Run the command and return its exit status."""
-    parser = argparse.ArgumentParser(
+    flags = Parser(prog="fairloop-tune", add_help=False)
+    flags.add_argument("--trials", type=int, metavar="N", help="trials of all methods together (default: the file's)")
+    flags.add_argument("--development-only", action="store_true", help="leave the test half untouched")
+    parser = Parser(
         prog="fairloop-tune",
         description="Choose settings of debias methods on the development half of the benchmarks' items, with the same"
         " number of trials for each, and measure the chosen ones once on the test half.",
+        parents=[flags],
     )
     parser.add_argument("file", metavar="FILE", type=Path, help="the tuning, a YAML file")
     parser.add_argument("out", metavar="OUT", type=Path, help=f"folder for {TRIALS_FILE}, {CHOSEN_FILE}, {TEST_FILE}")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="overrides of every cell, after the file's")
-    parser.add_argument("--trials", type=int, metavar="N", help="trials of all methods together (default: the file's)")
-    parser.add_argument("--development-only", action="store_true", help="leave the test half untouched")
-    options = parser.parse_args(_options_first(arguments))
+    parser.add_argument(
+        "overrides", nargs="*", default=[], metavar="KEY=VALUE", help="overrides of every cell, after the file's"
+    )
+    # The flags first, wherever they stand: argparse takes no overrides behind one, nor names an unknown one before a
+    # missing file.
+    options, words = flags.parse_known_args(arguments)
+    if unknown := [word for word in words if word.startswith("-") and word not in ("-h", "--help")]:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    options = parser.parse_args(words, options)
     tuning = read_tuning(options.file, trials=options.trials)
     tuning = tuning.model_copy(update={"shared": (*tuning.shared, *options.overrides)})
     check_criterion(tuning, catalogue())
     _refuse_second_test(options.out, tuning)
     with composition.composer(None):
         return run_tuning(tuning, options.out, test=not options.development_only)
-
-
-def _options_first(arguments: Sequence[str]) -> list[str]:
-    """Return the words with options before the others: argparse takes no overrides behind an option."""
-    options: list[str] = []
-    others: list[str] = []
-    words = iter(arguments)
-    for word in words:
-        if word == "--trials":
-            options += [word, *([value] if (value := next(words, None)) is not None else [])]
-        else:
-            (options if word.startswith("-") else others).append(word)
-    return [*options, *others]
 
 
 def run_tuning(tuning: Tuning, out: Path, *, test: bool) -> int:
