@@ -151,7 +151,10 @@ def test_the_help_fits_eighty_columns(capsys):
         (["study.sentense=3"], "did you mean study.sentences?"),
         (["study=fair_gender", "study.sentense=3"], "unknown key;"),
         (["study=evaluate", "study.generations=3"], "unknown key;"),
-        (["study=fair_gender", "ablation=[nope]"], "ablation=nope: no such choice; allowed: alone, filter_influence, filter_random, full, "),
+        (
+            ["study=fair_gender", "ablation=[nope]"],
+            "ablation=nope: no such choice; allowed: alone, filter_influence, filter_random, full, ",
+        ),
         (["study.metrics={a:1}"], "study.metrics={a:1}: allowed is a list"),
         (["mitigation=5", "seed=3"], "mitigation=5: a config group needs one of its choices"),
         (["model.revision=12e4567"], "model.revision=inf: allowed is text or null"),

@@ -8,8 +8,8 @@ import fairloop.report
 PACKAGE = Path(fairloop.report.__file__).parent
 SUBJECTS = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
 WHOLE = {"page", "terminal", "write", "cli", "payload", "charts", "outcome"}
-"""What puts a report together; `charts` and `outcome` are parts of the page (its figures, its first screen) that draw on
-every subject at once, so that neither belongs to one, and the core must not import them either."""
+"""What puts a report together; `charts` and `outcome` are the page's figures and its first screen: they draw on every
+subject at once, so that neither belongs to one, and the core must not import them either."""
 
 
 def imported(path):
