@@ -6,7 +6,7 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint c
 CODE := src tests tools experiments docs/tools
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow coverage lint format types bench bench-scale audit kills fuzz docs docs-check clean
+.PHONY: help setup demo test test-slow test-engines coverage lint format types bench bench-scale audit kills fuzz docs docs-check clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -20,13 +20,16 @@ test: $(VENV)/.with-dev ## lint, type-check and run the tests
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy
-	$(BIN)/pytest -m "not slow" --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -m "not slow and not engines" --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 fuzz: $(VENV)/.with-dev ## feed hostile input to the command line, every reader and the store: MINUTES=10
 	FUZZ_MINUTES=$(or $(MINUTES),10) FUZZ_COUNTS=$(CURDIR)/experiments/reliability/fuzz_counts.log $(BIN)/pytest --numprocesses 2 --timeout 3600 tests/fuzz
 
 test-slow: $(VENV)/.with-dev ## the tests that take minutes: long kill tests, full coverage simulations
 	$(BIN)/pytest -m slow
+
+test-engines: $(VENV)/.with-dev ## run studies against real servers and schedulers; each skips with its reason where it is not installed
+	$(BIN)/pytest -m engines -rs tests/engines
 
 coverage: $(VENV)/.with-dev ## simulate every interval that is printed, and write experiments/coverage (some minutes)
 	PYTHONPATH=tools $(BIN)/python -m simulate
