@@ -431,5 +431,6 @@ BENCHMARK = Benchmark(
     DataSet("stereoset", any_of=True),
     run,
     MEASURES,
+    "log_probabilities",
     part=lambda settings: FILES[settings.split],
 )
