@@ -66,7 +66,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    do_GET = do_POST  # noqa: N815: the name that http.server looks for
+    do_GET = do_POST  # noqa: N815
 
     def log_message(self, *_):
         pass

@@ -20,7 +20,7 @@ from fairloop.plm.settings import NEEDS, ServedPlmSettings
 TOLERANCE = 1e-5  # nats a token, float32 on both sides
 
 
-def scorer(network, tokenizer):
+def scorer(network, tokenizer, window=400):
     """Answer as vLLM does, by transformers' own forward pass over the whole input, one at a time."""
 
     def answer(asked):
