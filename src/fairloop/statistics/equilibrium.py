@@ -146,6 +146,8 @@ def _verdict(
             f"{transitions} transition(s) among generated corpora; a verdict takes {FEWEST_TRANSITIONS}"
         )
     if math.isnan(trend.low):
+        if trend.n >= FEWEST_TRENDS and len({one.level for one in trajectories}) < trend.n:
+            return "undecided", "the cells of each level changed alike, to the last digit"
         return "undecided", f"{trend.n} cell(s); a verdict takes {FEWEST_TRENDS}, and two of one level"
     if trend.high < 0:
         return "falling", ""
@@ -200,6 +202,8 @@ def _trend(trajectories: Sequence[Trajectory], confidence: float = CONFIDENCE) -
         return Estimate(value, math.nan, math.nan, cells)
     within = sum(float(np.var(level)) * len(level) for level in slopes.values()) / freedom
     error = math.sqrt(within * sum(1 / len(level) for level in slopes.values())) / len(slopes)
+    if error <= 1e-12 * max(abs(value), 1e-300):  # that cells agree to the last digit is chance
+        return Estimate(value, math.nan, math.nan, cells)
     margin = student_quantile((1 + confidence) / 2, freedom) * error
     return Estimate(value, value - margin, value + margin, cells)
 
@@ -227,6 +231,8 @@ def _kept(trajectories: Sequence[Trajectory], at: int, confidence: float = CONFI
     if leverage.max() > 1 - 1e-9:
         return Estimate(slope, math.nan, math.nan, len(x))
     error = math.sqrt(float(np.sum((centred * residual / (1 - leverage)) ** 2))) / total
+    if error <= 1e-12 * max(abs(slope), 1e-300):
+        return Estimate(slope, math.nan, math.nan, len(x))
     margin = student_quantile((1 + confidence) / 2, len(x) - 2) * error
     return Estimate(slope, slope - margin, slope + margin, len(x))
 

@@ -41,6 +41,9 @@ FEWEST_CELLS = 6
 _RELATIVE_PRECISION = 5e-4
 _FURTHEST = 2.0**24
 
+FEWEST_FOR_LINE = 2
+"""Cells below which there is no line."""
+
 
 @dataclass(frozen=True)
 class Line:
@@ -80,7 +83,7 @@ def fit_line(
         With fewer than two cells or three transitions, or without any spread, everything but the counts is undefined.
     """
     cells, transitions = len(np.unique(cell)), len(before)
-    if cells < 2 or transitions < 3 or np.ptp(before) < 1e-12:
+    if cells < FEWEST_FOR_LINE or transitions < 3 or np.ptp(before) < 1e-12:
         undefined = Estimate(math.nan, math.nan, math.nan, transitions)
         return Line(undefined, undefined, undefined, cells, transitions, "nothing")
     whole_cells = cells >= FEWEST_CELLS
