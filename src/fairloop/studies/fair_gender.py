@@ -312,7 +312,6 @@ class FairGender(Script):
             _say_skipped(stage)
         counted = pair_counts(load_pairs(table)) if table is not None else []
         self.cell.write_results({None: [*both[: len(measured[0])], *counted, *measured[1]]})
-        self.tracker.finish("complete", json.loads((self.cell.folder / "result.json").read_text()))
 
     # --- what the stages share --------------------------------------------------------------------------------------
 

@@ -66,7 +66,6 @@ def run(configuration: Configuration, cell: Cell, tracker: Tracker) -> None:
         results[generation] = study.measure(generation, written, shown)
         study.report(generation, source, written, shown, results[generation])
     cell.write_results(results)
-    tracker.finish("complete", json.loads((cell.folder / "result.json").read_text()))
 
 
 def rejected_texts(folder: Path) -> list[dict[str, str]]:
