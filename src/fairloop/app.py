@@ -25,6 +25,7 @@ from fairloop.catalogue import catalogue
 from fairloop.debias.hub import check_pushes, model_folder, push
 from fairloop.errors import FairloopError
 from fairloop.files import digest_text, write_text
+from fairloop.locks import LostError
 from fairloop.sweep import course
 from fairloop.sweep.estimate import estimate
 from fairloop.sweep.jobs import Job, Outcome, jobs_of
@@ -227,6 +228,9 @@ def _run(composed: DictConfig, *, waits: bool, watch: Watch | None = None) -> Ou
             run_cell(job.configuration, job.cell, overrides, watch.of(job.cell.key) if watch else None)
         except Pruned:
             pruned = True
+        except LostError as error:  # the cell is not lost: another process is working on it
+            console.warn(f"fairloop: {error}")
+            return _run(composed, waits=True, watch=watch) if waits else Outcome(folder, "busy")
         except FairloopError as error:
             line, status = str(error), error.exit_status
         except Exception as error:

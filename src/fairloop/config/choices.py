@@ -55,6 +55,12 @@ class Choices(Settings):
     gpu_share: float | None = incidental(
         None, gt=0, le=1, description="share of one GPU for each cell beside others on a machine; null: not shared out"
     )
+    lease_seconds: float | None = incidental(
+        None,
+        ge=1,
+        le=3600,
+        description="seconds without a sign after which a cell's process counts as gone; null: flock",
+    )
 
     @field_validator("model", mode="before")
     @classmethod

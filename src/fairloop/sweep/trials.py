@@ -24,6 +24,7 @@ from typing import Any
 from fairloop import console
 from fairloop.errors import Fault, UserError, first_line
 from fairloop.files import canonical_json
+from fairloop.locks import Lock, is_locked
 from fairloop.measures.measurement import Measurement
 from fairloop.sweep.jobs import Job, Outcome, jobs_of
 from fairloop.sweep.search import Search, objective_values
@@ -66,14 +67,13 @@ class Worker:
     """This command on a study: it holds a lock while it lives, and its trials carry its name and its beat."""
 
     folder: Path
+    lease_seconds: float | None = None
     name: str = field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}")
     trials: list[Any] = field(default_factory=list)
 
     def __enter__(self) -> "Worker":
-        from filelock import FileLock
-
-        self._lock = FileLock(self._place(self.name), timeout=0)
-        with suppress(OSError, NotImplementedError):  # a file system without locks: the beat alone tells
+        self._lock = Lock(self._place(self.name), self.lease_seconds)
+        with suppress(OSError):  # a folder that cannot be written to: the beat alone tells
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
         self._ended = threading.Event()
@@ -99,14 +99,15 @@ class Worker:
         began = trial.datetime_start.timestamp() if trial.datetime_start else 0.0
         if not re.fullmatch(r"[\w.-]+", name):
             return now - began < UNSIGNED
-        if _is_free(self._place(name)):
+        if self._place(name).exists() and not is_locked(self._place(name)):
             return False
         return name == self.name or now - float(trial.user_attrs.get(BEAT_AT, began)) < SILENT
 
     def forget(self, name: str) -> None:
         """Remove the lock of a worker that has ended."""
         with suppress(OSError):
-            self._place(name).unlink(missing_ok=True)
+            for file in self.folder.glob(f"{self._place(name).name}*"):
+                file.unlink(missing_ok=True)
             self.folder.rmdir()
 
     def _place(self, name: str) -> Path:
@@ -117,19 +118,6 @@ class Worker:
             for trial in list(self.trials):
                 with suppress(Exception):  # a database that is out of reach for a while; or the trial has just ended
                     trial.set_user_attr(BEAT_AT, time.time())
-
-
-def _is_free(lock: Path) -> bool:
-    """Tell whether a worker's lock is there and nobody holds it."""
-    from filelock import FileLock, Timeout
-
-    if not lock.exists():
-        return False
-    try:
-        with FileLock(lock, timeout=0):
-            return True
-    except (Timeout, OSError, NotImplementedError):
-        return False
 
 
 @dataclass(frozen=True)
@@ -193,7 +181,7 @@ def run_trials(search: Search, study: Any, run: Run) -> None:
         UserError: the finished cells have no such objective.
     """
     first = len(study.get_trials(deepcopy=False))
-    with Worker(search.folder / "workers") as worker:
+    with Worker(search.folder / "workers", search.base.lease_seconds) as worker:
         if search.base.retry_failed:
             _propose_failed_again(study)
         waiting = False
