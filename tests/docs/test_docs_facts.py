@@ -1,12 +1,14 @@
 """What documents repeat for their readers (lists of choices, counts, numbers) is what code, conf/ and data say."""
 
 import re
+import tomllib
 from math import prod
 from pathlib import Path
 
 import pytest
 import yaml
 
+from fairloop.benchmarks import seat
 from fairloop.benchmarks.registry import benchmarks
 from fairloop.catalogue import catalogue
 from fairloop.composition import conf_dir, options_of
@@ -16,8 +18,21 @@ from fairloop.errors import Fault, UserError
 from fairloop.generation.screening import LONGEST, SHORTEST
 from fairloop.generation.writer import ENOUGH_ASKS
 from fairloop.lexicon import occupations
+from fairloop.lexicon.occupations import FEMALE_ABOVE, MALE_BELOW
+from fairloop.metrics import downstream, downstream_hiring, downstream_pronoun, training_set
+from fairloop.metrics.metric import Sample
 from fairloop.mitigation.compose import strategies
 from fairloop.naming import _PLACES
+from fairloop.statistics import (
+    bootstrap,
+    correlation,
+    equilibrium,
+    exact_permutation,
+    intervals,
+    line,
+    means,
+    paired,
+)
 from fairloop.sweep.launch import PLUGINS
 from fairloop.version import __version__
 
@@ -103,25 +118,59 @@ def test_the_methods_page_has_every_strategy_method_benchmark_and_family():
     assert [family for family in catalogue().families("corpus") if f"`{family}/" not in METHODS] == []
 
 
-def test_numbers_of_the_methods_page_are_those_of_the_code():
-    default = {name: settings_class(name)(name=name) for name in ("cda", "auto_debias", "fair_gender", "self_debias")}
-    budget, prompts = default["cda"], default["auto_debias"]
-    (hidden, attention), small = dropout.PUBLISHED[""], dropout.PUBLISHED["albert"]
-    majorities = [one.majority for one in occupations()]
-    for said in (
-        f"{len(majorities)} occupations",
-        f"({majorities.count('male')} of them)",
-        f"({majorities.count('female')})",
+BUDGET, PROMPTS, FAIR_GENDER, SELF_DEBIAS = (
+    settings_class(name)(name=name) for name in ("cda", "auto_debias", "fair_gender", "self_debias")
+)
+HIDDEN, ATTENTION = dropout.PUBLISHED[""]
+ALBERT = " and ".join(map(str, dropout.PUBLISHED["albert"]))
+MAJORITIES = [one.majority for one in occupations()]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        f"{len(MAJORITIES)} occupations",
+        f"Male-majority: below {MALE_BELOW} ({MAJORITIES.count('male')} of them)",
+        f"female-majority: above {FEMALE_ABOVE} ({MAJORITIES.count('female')})",
         f"sentence of {SHORTEST} to {LONGEST} words",
         f"after {ENOUGH_ASKS} answers",
-        f"{budget.steps} steps of {budget.batch_size}",
-        f"dropout {hidden} (hidden) and {attention} (attention); {small[0]} and {small[1]} for ALBERT",
-        f"beam {prompts.beam}, {prompts.prompt_length} words, {prompts.candidates} candidates, "
-        f"{prompts.gendered_words} pairs of words",
-        f"default $K = {default['fair_gender'].neighbours}$",
-        f"decay {default['self_debias'].decay:g}, $\\varepsilon$ {default['self_debias'].epsilon:g}",
-    ):
-        assert said in METHODS, said
+        f"{BUDGET.steps} steps of {BUDGET.batch_size}",
+        f"dropout {HIDDEN} (hidden) and {ATTENTION} (attention); {ALBERT} for",
+        f"beam {PROMPTS.beam}, {PROMPTS.prompt_length} words, {PROMPTS.candidates} candidates",
+        f"{PROMPTS.gendered_words} pairs of words; the term on the pooled output",
+        f"default $K = {FAIR_GENDER.neighbours}$",
+        f"decay {SELF_DEBIAS.decay:g}, $\\varepsilon$ {SELF_DEBIAS.epsilon:g}",
+        f"Below {NUMBERS[intervals.FEWEST_UNITS]} groups there is no interval",
+        f"No interval below {NUMBERS[bootstrap.FEWEST_FOR_BOOTSTRAP]} units",
+        f"no interval below {NUMBERS[correlation.FEWEST_CLUSTERS]}.",
+        f"Student's t from {NUMBERS[means.FEWEST_FOR_SPREAD]} cells on",
+        f"With fewer than {NUMBERS[line.FEWEST_CELLS]} cells the signs are drawn for each transition",
+        f"fewer than {NUMBERS[equilibrium.FEWEST_TRANSITIONS]} transitions among generated corpora in some cell",
+        f"from fewer than {NUMBERS[equilibrium.FEWEST_TRENDS]} cells: *undecided*",
+        f"lies within ±{equilibrium.KEPT_MARGIN})",
+        f"lies within ±{equilibrium.TREND_MARGIN} a generation",
+        f"generations, $p \\ge {equilibrium.MISFIT}$",
+        f"from {NUMBERS[paired.FEWEST_FOR_FLIPS]} pairs on",
+        f"With up to {exact_permutation.COUNTED_UP_TO} target sentences",
+        f"`p_value=sampled`: {seat.PUBLISHED_SAMPLES:,} samples",
+        f"enumerated up to {Sample.partitions:,} of them",
+        f"logistic regression, $C = {downstream.INVERSE_PENALTY}$",
+        f"Bradley–Terry, $C = {downstream_pronoun.INVERSE_PENALTY}$",
+        f"penalty {downstream_hiring.PENALTY:g} per sentence",
+        f"{NUMBERS[training_set.FOLDS].capitalize()} models are trained",
+        f"{training_set.RESAMPLES} draws of such noise",
+    ],
+)
+def test_numbers_of_the_methods_page_are_those_of_the_code(said):
+    assert said in " ".join(METHODS.split())
+
+
+def test_numbers_of_the_readme_are_those_of_the_code():
+    assert f"below {NUMBERS[intervals.FEWEST_UNITS]} groups there is no interval" in PROSE
+    assert f"equilibrium needs {NUMBERS[equilibrium.FEWEST_TRANSITIONS]} transitions in every cell" in PROSE
+    project = tomllib.loads(text_of("pyproject.toml"))["project"]
+    for document in (README, text_of("docs/install.md")):
+        assert f"Python {project['requires-python'].removeprefix('>=')} or newer" in document
 
 
 def test_the_wheel_has_this_version():
