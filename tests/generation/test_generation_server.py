@@ -26,15 +26,16 @@ from stand_in_server import completion, serving
 
 from fairloop import composition
 from fairloop.errors import Fault, UserError
-from fairloop.generation import server as server_module
 from fairloop.generation.in_process import InProcessGenerator
 from fairloop.generation.prompts import base_prompt, chat_messages, chat_prompt
 from fairloop.generation.requests import Attempt, Completion, Example, Form, Request, plan_requests
-from fairloop.generation.server import JOURNAL_FILE, ServerGenerator, request_body
-from fairloop.generation.server_settings import ENGINES, ServerSettings
+from fairloop.generation.server import JOURNAL_FILE, ServerGenerator, read_answer, request_body
+from fairloop.generation.server_settings import ServerSettings
 from fairloop.generation.settings import ModelSettings
 from fairloop.generation.writer import ENOUGH_ASKS, write_corpus
 from fairloop.seeding import derive
+from fairloop.servers import client
+from fairloop.servers.settings import ENGINES
 from tiny_models import tiny_encoder
 
 OCCUPATIONS = ["nurse", "plumber", "judge", "pilot"]
@@ -168,6 +169,80 @@ def test_an_answer_is_cut_behind_its_first_sentence(answered, finish, text, fini
             assert (done.text, done.finished) == (text, finished)
 
 
+THOUGHTS = "She may be late. I think a nurse"
+
+
+@pytest.mark.parametrize(
+    ("message", "finish", "text", "finished"),
+    [
+        ({"content": "The nurse left.", "reasoning_content": THOUGHTS}, "stop", "The nurse left.", True),
+        ({"content": None, "reasoning_content": THOUGHTS}, "length", "", False),
+        ({"content": "", "reasoning": THOUGHTS}, "length", "", False),
+        ({"content": f"<think>{THOUGHTS}</think>\n\nThe nurse left."}, "stop", "The nurse left.", True),
+        ({"content": f"{THOUGHTS}</think>The nurse left."}, "stop", "The nurse left.", True),
+        ({"content": f"<think>{THOUGHTS}. The"}, "length", "", False),
+    ],
+)
+def test_what_a_reasoning_model_thinks_is_never_its_text(message, finish, text, finished, caplog):
+    answer = {"choices": [{"index": 0, "finish_reason": finish, "message": {"role": "assistant", **message}}]}
+    with serving(body(answer)) as server:
+        done = list(ServerGenerator(settings(server.url, style="chat")).complete(attempts(3)))
+    assert {(one.text.strip(), one.finished) for one in done} == {(text, finished)}
+    said = [record.message for record in caplog.records if "still thinking" in record.message]
+    assert said == (
+        [] if finished else ["m: still thinking at model.max_new_tokens=48: raise it, or switch thinking off"]
+    )
+
+
+def test_a_service_is_sent_what_it_takes():
+    (attempt,) = attempts(1)
+
+    def sent(**options):
+        return request_body(attempt, settings(**options))
+
+    longer = sent(max_tokens_field="max_completion_tokens")
+    assert longer["max_completion_tokens"] == 48
+    assert "max_tokens" not in longer
+    without = sent(engine="openai", top_k=0, unsent=("temperature", "top_p"))
+    assert not {"temperature", "top_p", "top_k", "repetition_penalty"} & without.keys()
+    assert sent(top_k=0, unsent=("top_k", "repetition_penalty")).keys() == sent().keys() - {
+        "top_k",
+        "repetition_penalty",
+    }
+    packed = json.loads(sent(engine="transformers", top_k=0, unsent=("top_k", "top_p"))["generation_config"])
+    assert packed == {"do_sample": True, "temperature": 1.0, "repetition_penalty": 1.0}
+    assert "unsent" not in settings().deciding()
+    assert settings(unsent=("top_p",)).deciding()["unsent"] == ["top_p"]
+    assert settings(max_tokens_field="max_completion_tokens").deciding() == settings().deciding()
+
+
+@pytest.mark.parametrize(
+    ("said", "line"),
+    [
+        ("Unsupported parameter: 'max_tokens'", "model.max_tokens_field=max_tokens: the server refuses this field ("),
+        ("`temperature` and `top_p` cannot both be specified", "model.top_p=0.5: the server refuses this field ("),
+        ("only the default temperature is supported", "model.temperature=1: the server refuses this field ("),
+        ("no chat template is defined", "model.style=chat: the served model has no chat template ("),
+        ("too long", "model.url="),
+    ],
+)
+def test_a_refusal_that_names_a_field_says_what_to_set(said, line):
+    with serving(body({"error": {"message": said}}, 400)) as server, pytest.raises(UserError) as caught:
+        texts(ServerGenerator(settings(server.url, style="chat", top_p=0.5)), attempts(1))
+    assert str(caught.value).startswith(line)
+    assert said in str(caught.value)
+
+
+def test_loopback_is_never_reached_through_a_proxy_and_a_dead_one_is_named(monkeypatch):
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://me:hunter2@127.0.0.1:9")
+    with serving(good) as server:
+        assert len(texts(ServerGenerator(settings(server.url)), attempts(3))) == 3
+    with pytest.raises(Fault, match=r"not reached through http_proxy=http://127\.0\.0\.1:9 \(") as caught:
+        texts(ServerGenerator(settings("http://server.example/v1", tries=1)), attempts(1))
+    assert "hunter2" not in str(caught.value)
+
+
 # --- the order of arrival -------------------------------------------------------------------------------------------
 
 
@@ -266,7 +341,7 @@ BAD = {
 @pytest.mark.parametrize("kind", BAD)
 def test_what_may_pass_is_asked_again(kind, monkeypatch, caplog):
     bad, reason = BAD[kind]
-    monkeypatch.setattr(server_module, "_LARGEST_ANSWER", 150_000)
+    monkeypatch.setattr(client, "_LARGEST_ANSWER", 150_000)
     first = threading.Event()
 
     def answer(asked):
@@ -420,7 +495,7 @@ def test_a_bomb_takes_bounded_memory_and_time():
 @pytest.mark.parametrize("count", [int("9" * 4000), 10**400, -1, 1.5, "7", None, [1]])
 def test_a_count_of_tokens_that_is_none_counts_as_none(count):
     answer = {"choices": [{"text": "The nurse left.", "finish_reason": "stop"}], "usage": {"completion_tokens": count}}
-    assert server_module.read_answer(json.dumps(answer).encode(), chat=False).tokens == 0
+    assert read_answer(json.dumps(answer).encode(), chat=False).tokens == 0
 
 
 def test_a_key_that_is_not_there_is_noticed_before_anything_is_asked(monkeypatch):
@@ -453,7 +528,7 @@ def test_a_server_that_asks_for_hours_is_left_alone():
 
 def test_retry_after_is_a_number_or_a_date():
     later = email.utils.formatdate(time.time() + 100, usegmt=True)
-    read = server_module._retry_after
+    read = client._retry_after
     assert 95 < read({"retry-after": later}) < 101
     assert read({"retry-after": "2.5"}) == 2.5
     assert [read({"retry-after": text}) for text in ("", "soon", "-4", "inf", "nan", "1e999")] == [0.0] * 6
@@ -462,11 +537,11 @@ def test_retry_after_is_a_number_or_a_date():
 
 
 def test_waits_double_up_to_a_minute_and_spread_by_the_seed():
-    waits = [server_module._backoff(0.5, 11, number) for number in range(1, 12)]
+    waits = [client._backoff(0.5, 11, number) for number in range(1, 12)]
     for number, wait in enumerate(waits):
         assert 0.5 <= wait / min(0.5 * 2**number, 60.0) < 1.0
-    assert waits == [server_module._backoff(0.5, 11, number) for number in range(1, 12)]
-    assert len({server_module._backoff(0.5, seed, 1) for seed in range(50)}) == 50
+    assert waits == [client._backoff(0.5, 11, number) for number in range(1, 12)]
+    assert len({client._backoff(0.5, seed, 1) for seed in range(50)}) == 50
 
 
 def test_a_limit_of_requests_per_minute_is_kept():
@@ -717,6 +792,9 @@ def test_tokens_and_costs_are_said(caplog):
         ("model.url=http://host:99999/v1", "model.url=http://host:99999/v1: "),
         ("model.url=http://h/v1/chat/completions", "model.url=http://h/v1/chat/completions: without the end"),
         ("+model.extra.seed=1", "model.extra=seed: "),
+        ("model.unsent=[top_p]", "model.unsent=top_p: the server would not learn of model.top_p=0.95; allowed with "),
+        ("model.unsent=[stop]", "model.unsent=stop: allowed is a list, each one of temperature, "),
+        ("+model.extra.max_completion_tokens=1", "model.extra=max_completion_tokens: "),
         ("model.concurency=3", "model.concurency=3: unknown key (did you mean model.concurrency?)"),
         ("mitigation=finetune", "mitigation=finetune: trains the generator, and openai_server runs on a server"),
     ],

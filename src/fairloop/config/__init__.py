@@ -13,7 +13,7 @@ from fairloop.config.choices import Choices, InitialBiasSettings
 from fairloop.config.study import Models, StudySettings, studies
 from fairloop.debias.settings import MethodSettings
 from fairloop.errors import FairloopError, UserError
-from fairloop.generation.server_settings import ServerSettings, api_key, settings_class
+from fairloop.generation.server_settings import ServerSettings, settings_class
 from fairloop.generation.settings import ModelSettings
 from fairloop.numerics import may_have_gpu
 from fairloop.plm.locate import fingerprint
@@ -64,7 +64,7 @@ class Configuration(Choices):
         That is a GPU, and the command that is to start the workers of a training.
         """
         if self.generates and isinstance(self.model, ServerSettings):
-            api_key(self.model)
+            self.model.check_surroundings()
         asked = {"trainer.accelerator": self.trainer.accelerator == "gpu"}
         if "plm" in self.study.reads:
             asked["plm.device"] = "cuda" in self.plm.device

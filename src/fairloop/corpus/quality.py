@@ -46,6 +46,8 @@ class Share:
         return max(0.0, middle - half), min(1.0, middle + half)
 
     def __str__(self) -> str:
+        if not self.n:
+            return "none"
         low, high = self.interval
         return f"{self.value:.3f} [{low:.3f}, {high:.3f}]"
 
@@ -104,7 +106,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 def main(arguments: Sequence[str]) -> int:
     """Print precision and recall for each file and label; return the exit status."""
     parser = Parser(
-        prog="fairloop-labels", description="Precision and recall of the gender labels, with 95%% intervals."
+        prog="fairloop-labels", description="Precision and recall of the gender labels, with 95% intervals."
     )
     parser.add_argument("files", nargs="+", type=Path, help="CSV files of sentences with text, occupation and gender")
     parser.add_argument("--missed", action="store_true", help="print every sentence whose label is not that by hand")

@@ -6,11 +6,11 @@ Example sentences are data written by a model. They are put into a prompt by con
 control characters, never through `str.format` or as a template.
 """
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fairloop.errors import plain
 from fairloop.generation.requests import Form, Request
 from fairloop.generation.settings import PromptForm
 from fairloop.lexicon import with_article
@@ -32,14 +32,6 @@ class Prompt:
     shared: str
     rest: str
     special: bool
-
-
-def plain(text: str) -> str:
-    """Return `text` as one line: control and format characters removed, white space collapsed."""
-    if text.isprintable():  # nothing to remove, as in nearly every sentence: sixty times as fast
-        return " ".join(text.split())
-    kept = (" " if char.isspace() else char for char in text if char.isspace() or unicodedata.category(char)[0] != "C")
-    return " ".join("".join(kept).split())
 
 
 def base_prompt(request: Request) -> Prompt:

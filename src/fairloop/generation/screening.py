@@ -6,7 +6,7 @@ from enum import StrEnum
 from itertools import pairwise
 
 from fairloop.corpus.mentions import find_mentions
-from fairloop.generation.prompts import plain
+from fairloop.errors import plain
 from fairloop.generation.requests import Request
 from fairloop.lexicon import find_occupation
 from fairloop.lexicon.word_classes import word_class
