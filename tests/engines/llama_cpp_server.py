@@ -10,8 +10,8 @@ def main(path: str, port: str) -> None:
     """Serve a GGUF file under the name `served` on the loopback."""
     parameters = xllamacpp.CommonParams()
     parameters.model.path = path
-    parameters.model_alias = "served"
-    parameters.hostname, parameters.port = "127.0.0.1", int(port)
+    parameters.model_alias = {"served"}
+    parameters.hostnames, parameters.port = ["127.0.0.1"], int(port)
     parameters.n_parallel, parameters.n_ctx = 4, 4096
     parameters.cpuparams.n_threads = 2
     parameters.warmup = False
