@@ -41,6 +41,7 @@ from fairloop.sweep.search import (
     stored,
     trials_of,
 )
+from fairloop.sweep.slurm import OutOfTimeError, end_at_time_limit
 from fairloop.sweep.surroundings import check_surroundings
 from fairloop.sweep.table import print_cells
 from fairloop.tracking.wandb_service import SETTLED, agents_run, settle_offline
@@ -231,6 +232,7 @@ def _run(composed: DictConfig, *, waits: bool) -> Outcome:
         return Outcome(folder, "left")
     if not waits and job.status().state == "running":
         return Outcome(folder, "busy")
+    end_at_time_limit()
     limit_threads(job.configuration.trainer.threads)
     take_gpu_share(job.configuration.gpu_share, HydraConfig.get().launcher)
     from fairloop.studies.runner import run_cell
@@ -246,6 +248,10 @@ def _run(composed: DictConfig, *, waits: bool) -> Outcome:
         except LostError as error:  # the cell is not lost: another process is working on it
             console.warn(f"fairloop: {error}")
             return _run(composed, waits=True) if waits else Outcome(folder, "busy")
+        except OutOfTimeError:
+            launcher = HydraConfig.get().launcher
+            limit = f"hydra.launcher.timeout_min={launcher.timeout_min}, hydra.launcher.max_num_timeout"
+            line, status = f"cell {job.cell.key}: its job may not be requeued at its time limit again ({limit})", 1
         except FairloopError as error:
             line, status = str(error), error.exit_status
         except Exception as error:
