@@ -59,10 +59,13 @@ def locked(folder):
     return [path.parent.name for path in slow_cells.status_files(folder / "runs") if is_locked(path.parent / ".lock")]
 
 
+def running(slurm):
+    return sorted(job for job, (state, _) in slurm.states().items() if state == "RUNNING")
+
+
 def jobs_at_work(slurm, folder, count):
     """Return the running jobs as soon as there are so many and each is in the middle of its cell."""
-    running = sorted(job for job, (state, _) in slurm.states().items() if state == "RUNNING")
-    return running if len(running) == len(locked(folder)) == count else None
+    return running(slurm) if len(running(slurm)) == len(locked(folder)) == count else None
 
 
 def process_of(job):
@@ -87,16 +90,19 @@ def test_six_cells_one_requeued_one_out_of_time_one_cancelled_and_a_node_drained
     slurm.ask("scontrol", "update", f"jobid={second}", "timelimit=1")
     slurm.wait_for(lambda: slurm.states()[second][0] == "PENDING")  # it was told, and went back into the queue
     slurm.ask("scontrol", "update", f"jobid={second}", "timelimit=10")
-    third, fourth = slurm.wait_for(lambda: jobs_at_work(slurm, tmp_path, 2))
+    seen = set(running(slurm))
+    third = slurm.wait_for(lambda: next((job for job in running(slurm) if job not in seen), None))
+    slurm.wait_for(lambda: jobs_at_work(slurm, tmp_path, len(running(slurm))))  # it has just begun with its cell
     slurm.ask("scancel", third)
-    drained = slurm.states()[fourth][1]
+    slurm.wait_for(lambda: running(slurm))
+    drained = slurm.states()[running(slurm)[0]][1]
     slurm.ask("scontrol", "update", f"nodename={drained}", "state=drain", "reason=a test")
     before = {job for job, (state, _) in slurm.states().items() if state in ("RUNNING", "COMPLETED", "COMPLETING")}
     out, err = process.communicate(timeout=900)
     after = {job: node for job, (_, node) in slurm.states().items() if job not in before}
     slurm.ask("scontrol", "update", f"nodename={drained}", "state=resume")
 
-    assert process.returncode == 1, err
+    assert process.returncode == 1, (out, err, slurm.states())
     key = re.search(rf"^fairloop: cell (\w+): its job {third} was cancelled$", err, re.MULTILINE)[1]
     assert "sacct" not in out + err
     assert "Traceback" not in out + err

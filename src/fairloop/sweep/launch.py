@@ -25,7 +25,7 @@ from fairloop.errors import FairloopError, Fault, UserError, first_line
 from fairloop.packages import is_installed, needs
 from fairloop.sweep import course, slurm
 from fairloop.sweep.jobs import Job, Outcome
-from fairloop.sweep.resources import Share, check_gpu_share, share_of
+from fairloop.sweep.resources import RAY_ADDRESS, Share, check_gpu_share, check_ray, share_of
 
 Task = Callable[[DictConfig], Outcome]
 
@@ -92,6 +92,8 @@ class Launcher:
         check_gpu_share(gpu_share, composed.hydra.launcher, share)
         if _plugin(composed.hydra.launcher) == "SlurmLauncher":
             slurm.check_slurm(composed.hydra.launcher)
+        if _plugin(composed.hydra.launcher) == "RayLauncher":
+            check_ray(composed.hydra.launcher)
         return cls(composed, hydra_context(composed), share)
 
     @property
@@ -116,7 +118,14 @@ class Launcher:
         if _plugin(self.config.hydra.launcher) in ("SlurmLauncher", "LocalLauncher"):
             returns = slurm.launch(launcher, overrides, first)
         else:
-            returns = list(launcher.launch(overrides, initial_job_idx=first))
+            try:
+                returns = list(launcher.launch(overrides, initial_job_idx=first))
+            except ConnectionError as error:
+                if _plugin(self.config.hydra.launcher) != "RayLauncher":
+                    raise
+                raise UserError.of(
+                    RAY_ADDRESS, self.config.hydra.launcher.ray.init.address, first_line(error)
+                ) from error
         return [_outcome(job, result) for job, result in zip(jobs, returns, strict=True)]
 
     def _overrides(self, job: Job) -> list[str]:
@@ -208,8 +217,6 @@ def _what_is_left(
         started: whether anything was started, or the launcher may not work at all.
     """
     outcomes = []
-    for text in dict.fromkeys(_why(error) for _, error in ended):
-        console.warn(f"fairloop: a process of the launcher ended ({text})")
     for job, error in ended:
         status, folder = job.status(), job.cell.folder
         on_purpose = isinstance(error, slurm.JobEndedError) and error.on_purpose
@@ -227,6 +234,10 @@ def _what_is_left(
                 outcomes.append(Outcome(folder, "failed", line, 1))
     if ended and not started:
         raise Fault(f"the launcher could not start a cell: {_why(ended[0][1])}") from ended[0][1]
+    given_up = {outcome.line.rpartition(": its ")[2] for outcome in outcomes}
+    for text in dict.fromkeys(_why(error) for _, error in ended):
+        if text not in given_up:  # said at the end, with the cell
+            console.warn(f"fairloop: a process of the launcher ended ({text})")
     return outcomes
 
 
