@@ -7,9 +7,12 @@ from pathlib import Path
 TESTS = Path(__file__).parents[1]
 sys.path += [str(TESTS / folder) for folder in ("end_to_end", "plm", "benchmarks")]
 
-from command import cells, results  # noqa: E402
+from command import cells, fairloop, results, start  # noqa: E402
 
+from fairloop.locks import is_locked  # noqa: E402
 from fairloop.tracking.store import is_complete  # noqa: E402
+
+__all__ = ["complete", "fairloop", "grid", "locked", "start"]
 
 STUDY = "evaluate"
 CELLS = 6
@@ -44,15 +47,12 @@ def grid(folder: Path, *, rows: int = 60) -> list[str]:
     return [*chosen, *fixed, f"benchmark.data={data}"]
 
 
-def found(runs_dir: Path) -> dict[str, dict[str, bytes]]:
-    """Return the results of every cell of a store, by its name."""
-    return {cell.name: results(cell) for cell in cells(runs_dir, STUDY)}
-
-
 def complete(runs_dir: Path) -> dict[str, dict[str, bytes]]:
     """Return the results of the cells that are complete."""
     return {cell.name: results(cell) for cell in cells(runs_dir, STUDY) if is_complete(cell)}
 
 
-def status_files(runs_dir: Path) -> list[Path]:
-    return sorted((runs_dir / STUDY).glob("*/status.json"))
+def locked(runs_dir: Path) -> list[str]:
+    """Return the cells that a process is at work on."""
+    folders = [path.parent for path in (runs_dir / STUDY).glob("*/status.json")]
+    return sorted(folder.name for folder in folders if is_locked(folder / ".lock"))

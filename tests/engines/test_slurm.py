@@ -3,19 +3,13 @@
 import os
 import re
 import signal
-import sys
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 import slow_cells
-from command import fairloop, start
+from slow_cells import start
 from slurm_cluster import cluster, missing
-
-from fairloop.locks import is_locked
 
 LAUNCHER = [
     "hydra/launcher=fairloop_slurm",
@@ -37,26 +31,12 @@ def slurm(request, tmp_path_factory):
         yield made
 
 
-@pytest.fixture(scope="module")
-def grid(tmp_path_factory):
-    return slow_cells.grid(tmp_path_factory.mktemp("grid"))
-
-
-@pytest.fixture(scope="module")
-def finished(grid, tmp_path_factory):
-    """The results of the same cells in one process."""
-    folder = tmp_path_factory.mktemp("finished")
-    done = fairloop("-m", *grid, cwd=folder, timeout=900)
-    assert done.returncode == 0, done.stderr
-    return slow_cells.found(folder / "runs")
-
-
 def sweep(slurm, grid, folder, *more):
     return start("-m", *grid, *LAUNCHER, *more, cwd=folder, env=slurm.environment)
 
 
 def locked(folder):
-    return [path.parent.name for path in slow_cells.status_files(folder / "runs") if is_locked(path.parent / ".lock")]
+    return slow_cells.locked(folder / "runs")
 
 
 def running(slurm):
