@@ -6,7 +6,7 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint c
 CODE := src tests tools experiments docs/tools
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow engines test-engines coverage lint format types bench bench-scale audit kills fuzz docs docs-check clean
+.PHONY: help setup demo test test-slow engines test-engines coverage lint format types bench bench-scale audit kills fuzz docs site docs-check clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20

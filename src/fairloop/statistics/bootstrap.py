@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fairloop.seeding import random_generator
-from fairloop.statistics.estimate import Estimate
+from fairloop.statistics.estimate import CONFIDENCE, Estimate
 from fairloop.statistics.student import student_quantile
 from fairloop.statistics.units import UNBOUNDED, Bounds, check, jackknife_error, left_out, quotient, unit_sums
 
@@ -37,7 +37,7 @@ def bootstrap_mean(
     seed: int,
     resamples: int = 2000,
     clusters: Sequence[Hashable] | None = None,
-    confidence: float = 0.95,
+    confidence: float = CONFIDENCE,
     bounds: Bounds = UNBOUNDED,
 ) -> Estimate:
     """Return the mean of `values` [n] with its bootstrap-t interval; `undefined` for no values."""
@@ -60,7 +60,7 @@ def bootstrap_ratio(
     seed: int,
     resamples: int = 2000,
     clusters: Sequence[Hashable] | None = None,
-    confidence: float = 0.95,
+    confidence: float = CONFIDENCE,
     bounds: Bounds = UNBOUNDED,
 ) -> Estimate:
     """Return sum(numerators) / sum(denominators) with its bootstrap-t interval; both sums are resampled together.
@@ -90,7 +90,7 @@ def bootstrap_sums(
     seed: int,
     resamples: int = 2000,
     clusters: Sequence[Hashable] | None = None,
-    confidence: float = 0.95,
+    confidence: float = CONFIDENCE,
     bounds: Bounds = UNBOUNDED,
 ) -> Estimate:
     """Return a statistic of column sums with its bootstrap-t interval.
@@ -133,7 +133,7 @@ def bootstrap_sums(
     return Estimate(value, min(low, value), max(high, value), len(table), len(units))
 
 
-def percentile_interval(replicates: Floats, confidence: float = 0.95) -> tuple[float, float]:
+def percentile_interval(replicates: Floats, confidence: float = CONFIDENCE) -> tuple[float, float]:
     """Return the percentiles that hold `confidence` of the replicates; those that are not finite are left out."""
     defined = replicates[np.isfinite(replicates)]
     if len(defined) == 0:

@@ -27,9 +27,7 @@ MANY_POINTS = 1000
 _NEARLY_ONE = 0.999
 
 
-def spearman(
-    x: ArrayLike, y: ArrayLike, *, clusters: Sequence[Hashable] | None = None, confidence: float = 0.95
-) -> Estimate:
+def spearman(x: ArrayLike, y: ArrayLike, *, clusters: Sequence[Hashable] | None = None) -> Estimate:
     """Return Spearman's rank correlation of x [n] and y [n], ties by mid-ranks, with its interval over clusters.
 
     Leaving a cluster out is a weight for each observation, and the mid-rank of a value is the weight below it plus half
@@ -53,11 +51,11 @@ def spearman(
     if math.isnan(value) or units < FEWEST_CLUSTERS:
         return Estimate(value, math.nan, math.nan, n, units)
     left_out = _left_out(columns, numbers, units) if n < MANY_POINTS else _left_out_keeping_ranks(columns, numbers)
-    scaled = jackknife(float(_fisher(value)), _fisher(left_out), n, confidence)
+    scaled = jackknife(float(_fisher(value)), _fisher(left_out), n)
     return Estimate(value, math.tanh(scaled.low), math.tanh(scaled.high), n, units)
 
 
-def pearson(x: ArrayLike, y: ArrayLike, *, seed: int, resamples: int = 2000, confidence: float = 0.95) -> Estimate:
+def pearson(x: ArrayLike, y: ArrayLike, *, seed: int, resamples: int = 2000) -> Estimate:
     """Return Pearson's correlation of x [n] and y [n] with the bootstrap-t interval on Fisher's scale.
 
     Returns:
@@ -73,13 +71,7 @@ def pearson(x: ArrayLike, y: ArrayLike, *, seed: int, resamples: int = 2000, con
     n, value = len(table), float(correlation_of_sums(table.sum(axis=0)))
     if math.isnan(value) or n < FEWEST_CLUSTERS:
         return Estimate(value, math.nan, math.nan, n, n)
-    scaled = bootstrap_sums(
-        table,
-        lambda sums: _fisher(correlation_of_sums(sums)),
-        seed=seed,
-        resamples=resamples,
-        confidence=confidence,
-    )
+    scaled = bootstrap_sums(table, lambda sums: _fisher(correlation_of_sums(sums)), seed=seed, resamples=resamples)
     return replace(scaled.mapped(math.tanh), value=value)
 
 

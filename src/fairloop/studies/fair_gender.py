@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from fairloop import console
 from fairloop.benchmarks.registry import contents
 from fairloop.config import Configuration
-from fairloop.config.fair_gender import ENTAILMENT, FairGenderSettings
+from fairloop.config.fair_gender import FairGenderSettings
 from fairloop.debias.base import DebiasData
 from fairloop.debias.registry import method
 from fairloop.debias.settings import PairMethodSettings
@@ -217,9 +217,9 @@ class FairGender(Script):
         """Return the debiased model."""
         inputs = [pairs] if pairs is not None else []
         compute, keys = partial(self._incorporate, pairs), ("debias", "plm")
-        decides: dict[str, Any] = {"neutral": self.neutral_settings}
-        if ENTAILMENT in self.choices.get("files", {}):
-            decides["entailment"] = self.choices["files"][ENTAILMENT]
+        own = {f"debias.{key}": key for key in type(self.configuration.debias).model_fields if key != "swap_file"}
+        files = {own[key]: name for key, name in self.choices.get("files", {}).items() if key in own}
+        decides: dict[str, Any] = {**files, "neutral": self.neutral_settings}
         return self.stage("incorporation", compute, "incorporation", *keys, inputs=inputs, **decides)
 
     def _incorporate(self, pairs: Stage | None, folder: Path) -> None:

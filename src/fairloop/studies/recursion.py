@@ -65,6 +65,8 @@ def run(configuration: Configuration, cell: Cell, tracker: Tracker) -> None:
         shown = study.mitigate(generation, written)
         results[generation] = study.measure(generation, written, shown)
         study.report(generation, source, written, shown, results[generation])
+        if tracker.after_generation and generation < study.generations:
+            tracker.after_generation(generation, results[generation])
     cell.write_results(results)
     tracker.finish("complete", json.loads((cell.folder / "result.json").read_text()))
 

@@ -11,18 +11,24 @@ from fairloop.catalogue import catalogue
 from fairloop.config import Configuration
 from fairloop.naming import naming_of
 from fairloop.tracking.store import ENVIRONMENT_FILE, Cell, IncompleteError
-from fairloop.tracking.wandb_run import Tracker, tracked
+from fairloop.tracking.wandb_run import OnGeneration, Tracker, tracked
 from fairloop.tracking.wandb_service import agents_run
 from fairloop.version import __version__
 
 
-def run_cell(configuration: Configuration, cell: Cell, overrides: Sequence[str] = ()) -> None:
+def run_cell(
+    configuration: Configuration,
+    cell: Cell,
+    overrides: Sequence[str] = (),
+    after_generation: OnGeneration | None = None,
+) -> None:
     """Compute what a cell still lacks; a finished one is left as it is.
 
     Args:
         configuration: the cell's resolved configuration.
         cell: its place in the run store.
         overrides: what was chosen for it on the command line, for its run on Weights & Biases.
+        after_generation: is told the measures of every generation but the last; what it raises ends the cell.
 
     Raises:
         UserError: a mistake that showed only now (a model that cannot write, say).
@@ -33,6 +39,7 @@ def run_cell(configuration: Configuration, cell: Cell, overrides: Sequence[str] 
             return
         _limit_threads(configuration.trainer.threads)
         with _tracked(configuration, cell, overrides) as tracker:
+            tracker.after_generation = after_generation
             _study(configuration).run(configuration, cell, tracker)
 
 
