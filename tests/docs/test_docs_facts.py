@@ -38,8 +38,9 @@ from fairloop.version import __version__
 
 ROOT = Path(__file__).parents[2]
 NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
-GROUPS = [path.parent.relative_to(conf_dir()).as_posix() for path in conf_dir().rglob("*.yaml")]
-GROUPS = [group for group in dict.fromkeys(GROUPS) if group != "." and not group.startswith("debias/")]
+FOLDERS = {path.parent.relative_to(conf_dir()).as_posix() for path in conf_dir().rglob("*.yaml")} - {"."}
+GROUPS = sorted(one for one in FOLDERS if not any(one.startswith(f"{other}/") for other in FOLDERS))
+"""The config groups but for those within another one, from which its options are made."""
 
 
 def text_of(document):
