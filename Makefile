@@ -50,6 +50,8 @@ types: $(VENV)/.with-dev ## mypy
 bench: setup ## measure the fast paths against the published way, side by side
 	PYTHONPATH=tools $(BIN)/python -m bench.generation
 	PYTHONPATH=tools $(BIN)/python -m bench.benchmarks
+	PYTHONPATH=tools $(BIN)/python -m bench.causal
+	PYTHONPATH=tools $(BIN)/python -m bench.threads
 
 docs: $(VENV)/.with-dev ## write docs/configuration.md again, and run the notebook
 	$(BIN)/python docs/tools/configuration_page.py

@@ -9,8 +9,10 @@ from fairloop.benchmarks.registry import benchmarks
 from fairloop.benchmarks.registry import settings_of as benchmark_settings
 from fairloop.composition import conf_dir
 from fairloop.config.study import studies
+from fairloop.metrics.metric import Sample
 from fairloop.metrics.registry import DEFAULT, metrics
 from fairloop.mitigation.compose import strategies
+from fairloop.statistics import bootstrap
 
 
 def shown(group, option):
@@ -36,6 +38,11 @@ def test_the_file_of_a_strategy_shows_every_key_with_the_default_of_its_schema(n
     assert content.keys() == {name}
     assert content[name].keys() == schema.model_fields.keys()
     assert schema.model_validate(content[name]) == schema()
+
+
+def test_a_study_draws_as_often_as_its_measures_do_by_themselves():
+    assert shown("study", "recursion")["resamples"] == Sample.resamples
+    assert shown("study", "fair_gender")["study"]["resamples"] == bootstrap.RESAMPLES
 
 
 def test_studies_of_corpora_measure_the_default_metrics():

@@ -26,6 +26,9 @@ Floats = NDArray[np.float64]
 FEWEST_FOR_BOOTSTRAP = 6
 """Below this number of units there is no interval: their resamples are too few, and too often do not vary."""
 
+RESAMPLES = 2000
+"""Resamples of an interval, unless said otherwise."""
+
 _NUMBERS_AT_ONCE = 1 << 21
 _STILL = 0.05
 """Where more than this share of the resamples does not vary, Student's quantiles stand for theirs."""
@@ -35,7 +38,7 @@ def bootstrap_mean(
     values: ArrayLike,
     *,
     seed: int,
-    resamples: int = 2000,
+    resamples: int = RESAMPLES,
     clusters: Sequence[Hashable] | None = None,
     confidence: float = CONFIDENCE,
     bounds: Bounds = UNBOUNDED,
@@ -58,7 +61,7 @@ def bootstrap_ratio(
     denominators: ArrayLike,
     *,
     seed: int,
-    resamples: int = 2000,
+    resamples: int = RESAMPLES,
     clusters: Sequence[Hashable] | None = None,
     confidence: float = CONFIDENCE,
     bounds: Bounds = UNBOUNDED,
@@ -88,7 +91,7 @@ def bootstrap_sums(
     statistic: Callable[[Floats], Floats],
     *,
     seed: int,
-    resamples: int = 2000,
+    resamples: int = RESAMPLES,
     clusters: Sequence[Hashable] | None = None,
     confidence: float = CONFIDENCE,
     bounds: Bounds = UNBOUNDED,

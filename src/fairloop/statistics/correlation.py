@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fairloop.statistics.bootstrap import bootstrap_sums
+from fairloop.statistics.bootstrap import RESAMPLES, bootstrap_sums
 from fairloop.statistics.estimate import Estimate
 from fairloop.statistics.intervals import jackknife
 from fairloop.statistics.units import cluster_numbers, divide
@@ -59,7 +59,7 @@ def spearman(x: ArrayLike, y: ArrayLike, *, clusters: Sequence[Hashable] | None 
     return Estimate(value, math.tanh(scaled.low), math.tanh(scaled.high), n, units)
 
 
-def pearson(x: ArrayLike, y: ArrayLike, *, seed: int, resamples: int = 2000) -> Estimate:
+def pearson(x: ArrayLike, y: ArrayLike, *, seed: int, resamples: int = RESAMPLES) -> Estimate:
     """Return Pearson's correlation of x [n] and y [n] with the bootstrap-t interval on Fisher's scale.
 
     Returns:

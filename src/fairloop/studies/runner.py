@@ -4,7 +4,7 @@ import importlib
 import json
 import shlex
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 
 from fairloop.catalogue import catalogue
@@ -41,6 +41,7 @@ def run_cell(
         with _tracked(configuration, cell, overrides) as tracker:
             tracker.after_generation = after_generation
             _study(configuration).run(configuration, cell, tracker)
+            tracker.finish("complete", _result(cell))
 
 
 def report_finished(configuration: Configuration, cell: Cell, overrides: Sequence[str] = ()) -> None:
@@ -52,11 +53,15 @@ def report_finished(configuration: Configuration, cell: Cell, overrides: Sequenc
     if agents_run() is None:
         return
     with _tracked(configuration, cell, overrides) as tracker:
-        try:
-            with cell.reading():
-                _study(configuration).run(configuration, cell, tracker)
-        except IncompleteError:  # a stage that this version would compute otherwise: the result is there all the same
-            tracker.finish("complete", json.loads((cell.folder / "result.json").read_text(encoding="utf-8")))
+        # A stage that this version would compute otherwise ends the reading: the result is there all the same.
+        with suppress(IncompleteError), cell.reading():
+            _study(configuration).run(configuration, cell, tracker)
+        tracker.finish("complete", _result(cell))
+
+
+def _result(cell: Cell) -> dict[str, float]:
+    found: dict[str, float] = json.loads((cell.folder / "result.json").read_text(encoding="utf-8"))
+    return found
 
 
 def _study(configuration: Configuration) -> Any:
