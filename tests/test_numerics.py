@@ -1,5 +1,6 @@
 """Number formats: `auto` asks the hardware, and everything that loads or trains asks the same function."""
 
+import os
 import subprocess
 import sys
 
@@ -42,3 +43,16 @@ def test_a_process_without_torch_has_no_fingerprint_and_does_not_load_it():
     code = "import sys; from fairloop import numerics; print(numerics.fingerprint(), 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["{}", "False"]
+
+
+@pytest.mark.parametrize(("chosen", "policy"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
+def test_threads_that_wait_sleep_unless_the_user_says_otherwise(chosen, policy):
+    kept = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    run = subprocess.run(
+        [sys.executable, "-c", "import fairloop, torch"],
+        env={**kept, **chosen, "OMP_DISPLAY_ENV": "true"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert f"OMP_WAIT_POLICY = '{policy}'" in run.stderr  # said by the OpenMP that torch loads

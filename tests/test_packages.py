@@ -11,7 +11,7 @@ import pytest
 from fairloop import packages
 from fairloop.composition import options_of
 from fairloop.packages import install_command, needs, requirements
-from fairloop.sweep.launch import PLUGINS
+from fairloop.sweep.launch import PLUGINS, package_of
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -31,19 +31,18 @@ def test_every_launcher_and_sweeper_has_its_package_in_the_extra_that_is_named()
     ours = [*options_of("hydra/launcher"), *options_of("hydra/sweeper")]
     assert len(ours) >= 5
     for option in ours:
-        extra, package = PLUGINS.get(option.removeprefix("fairloop_"), ("", f"hydra_{option[9:]}_launcher"))
+        extra, module = PLUGINS.get(option.removeprefix("fairloop_"), ("", f"hydra_{option[9:]}_launcher"))
         names = {re.match(r"[\w-]+", one)[0] for one in requirements(extra)} if extra else base
-        assert package.replace("_", "-") in names
+        assert package_of(module) in names
 
 
 def test_a_hint_installs_with_the_interpreter_that_lacks_the_package(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "my env" / "bin" / "python"))
     monkeypatch.setattr(sys, "prefix", str(tmp_path / "my env"))
-    line = needs("optuna", "hydra-optuna-sweeper")
+    line = needs("optuna", "optuna")
     assert line == (
-        "needs hydra-optuna-sweeper, of the extra optuna: "
-        "'my env/bin/python' -m pip install hydra-optuna-sweeper 'sqlalchemy<2'"
+        "needs optuna, of the extra optuna: 'my env/bin/python' -m pip install cmaes 'optuna>=4' 'sqlalchemy>=2'"
     )
     monkeypatch.setattr(packages, "is_installed", lambda module: False)
     assert install_command("train") == "uv pip install --python 'my env/bin/python' peft"
@@ -66,12 +65,12 @@ def test_without_a_checkout_the_extras_come_from_the_installed_metadata(monkeypa
     lines = [
         "peft; extra == 'train'",
         "numpy",
-        "sqlalchemy<2; extra == 'optuna'",
-        "hydra-optuna-sweeper; extra == 'optuna'",
+        "optuna>=4; extra == 'optuna'",
+        "cmaes; extra == 'optuna'",
     ]
     monkeypatch.setattr(packages, "CHECKOUT", tmp_path)
     monkeypatch.setattr(packages, "requires", lambda name: lines)
-    assert requirements("optuna") == ["sqlalchemy<2", "hydra-optuna-sweeper"]
+    assert requirements("optuna") == ["optuna>=4", "cmaes"]
 
     def unknown(name):
         raise metadata.PackageNotFoundError(name)

@@ -11,6 +11,7 @@ import textwrap
 import traceback
 from argparse import Namespace
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,28 +23,21 @@ from omegaconf import DictConfig, OmegaConf, flag_override
 from fairloop import composition, console
 from fairloop.catalogue import catalogue
 from fairloop.debias.hub import check_pushes, model_folder, push
-from fairloop.errors import FairloopError, UserError, first_line
+from fairloop.errors import FairloopError
 from fairloop.files import digest_text, write_text
 from fairloop.locks import LostError
 from fairloop.sweep import course
 from fairloop.sweep.estimate import estimate
 from fairloop.sweep.jobs import Job, Outcome, jobs_of
-from fairloop.sweep.launch import STOP_FILE, Launcher, check_plugins, run_alone, run_cells, run_sweeper
+from fairloop.sweep.launch import STOP_FILE, Launcher, check_plugins, run_alone, run_cells
 from fairloop.sweep.plan import Plan
 from fairloop.sweep.resources import limit_threads, runs_here, take_gpu_share
-from fairloop.sweep.search import (
-    Search,
-    is_grid,
-    objective_value,
-    prepare,
-    print_trials,
-    read_search,
-    stored,
-    trials_of,
-)
+from fairloop.sweep.search import Search, is_grid, read_search
 from fairloop.sweep.slurm import OutOfTimeError, end_at_time_limit
+from fairloop.sweep.study_storage import open_study
 from fairloop.sweep.surroundings import check_surroundings
 from fairloop.sweep.table import print_cells
+from fairloop.sweep.trials import Pruned, Watch, print_trials, run_trials, trials_of
 from fairloop.tracking.wandb_service import SETTLED, agents_run, settle_offline
 from fairloop.tracking.wandb_sweep import begin_sweep, log_sweep
 from fairloop.version import __version__
@@ -132,7 +126,8 @@ def compute_sweep(overrides: Sequence[str], params: dict[str, Any] | None) -> tu
         console.show_warnings()
         settle_offline(plan.jobs[0].configuration.tracking.mode, plan.jobs[0].configuration.runs_dir)
         begin_sweep(plan.jobs[0].configuration.tracking, [job.cell for job in plan.jobs])
-        failures = run_cells(launcher, plan.missing, run_job, run_waiting_job)
+        with launcher.multirun():
+            failures = run_cells(launcher, plan.missing, run_job, run_waiting_job)
     else:
         plan.say()
     return plan, failures
@@ -169,59 +164,47 @@ def _show_pushes(plan: Plan) -> int:
 
 def run_search(search: Search) -> int:
     """Run the trials that a search still lacks; inside `composition.composer()`."""
-    launcher = Launcher.of(of_the_command(search.overrides), int(search.sweeper.n_jobs), search.base.gpu_share)
+    launcher = Launcher.of(of_the_command(search.overrides), int(search.sweeper["n_jobs"]), search.base.gpu_share)
     check_surroundings([Job.of(search.base)], local=launcher.share.here)
-    with stored(search) as study:
-        done = [trial for trial in trials_of(study) if trial.value is not None]
-        console.say(
-            f"search {search.study_name} in {search.base.runs_dir}: {len(done)} trials complete, "
-            f"{max(0, search.sweeper.n_trials - len(done))} to do"
-        )
-        more = prepare(study, search)
-        if more:
-            console.show_warnings()
-            settle_offline(search.base.tracking.mode, search.base.runs_dir)
-            try:
-                run_sweeper([*search.overrides, *more], run_trial)
-            except FairloopError:
-                raise
-            except Exception as error:  # no trial is complete, or a process died: the study says which
-                console.warn(f"fairloop: the search ended early ({type(error).__name__}: {first_line(error)})")
-        trials = trials_of(study)
-        print_trials(search, trials, console.stdout)
-    complete = sum(trial.value is not None for trial in trials)
-    return 0 if complete >= search.sweeper.n_trials else 1
+    study = open_study(search)
+    done = _done(study)
+    console.say(
+        f"search {search.study_name} in {search.base.runs_dir}: {done} trials complete, "
+        f"{max(0, search.n_trials - done)} to do"
+    )
+    if done < search.n_trials:
+        console.show_warnings()
+        settle_offline(search.base.tracking.mode, search.base.runs_dir)
+        with launcher.multirun():
+            run_trials(search, study, partial(_run_proposed, launcher, search))
+    print_trials(search, study, console.stdout)
+    return 0 if _done(study) >= search.n_trials else 1
+
+
+def _done(study: Any) -> int:
+    return sum(trial.state in ("complete", "pruned") for trial in trials_of(study))
+
+
+def _run_proposed(launcher: Launcher, search: Search, jobs: Sequence[Job], trials: dict[str, int]) -> list[Outcome]:
+    """Run the cells of a search's trials, and return what went wrong; the numbers of `trials` are by cell."""
+    watch = Watch(search, trials) if search.prunes else None
+    return run_cells(launcher, jobs, partial(run_job, watch=watch), partial(run_waiting_job, watch=watch))
 
 
 # --- what Hydra's launchers call, in this process or another one -----------------------------------------------------
 
 
-def run_job(composed: DictConfig) -> Outcome:
-    """Run one cell of a sweep, unless another process is working on it."""
-    return _run(composed, waits=False)
+def run_job(composed: DictConfig, watch: Watch | None = None) -> Outcome:
+    """Run one cell of a sweep, unless another process is working on it; one of a search may be watched by it."""
+    return _run(composed, waits=False, watch=watch)
 
 
-def run_waiting_job(composed: DictConfig) -> Outcome:
+def run_waiting_job(composed: DictConfig, watch: Watch | None = None) -> Outcome:
     """Run one cell; while another process works on it, wait."""
-    return _run(composed, waits=True)
+    return _run(composed, waits=True, watch=watch)
 
 
-def run_trial(composed: DictConfig) -> float | None:
-    """Run one cell of a search and return its objective; None if it failed."""
-    outcome = _run(composed, waits=True)
-    try:
-        if outcome.state != "done":
-            raise UserError(outcome.line or "not started: another trial failed")
-        return objective_value(outcome.cell, str(composed.objective))
-    except UserError as error:
-        if outcome.state == "done":  # the objective itself is wrong: it would be in every trial
-            _stop_file().touch()
-        if outcome.state != "left":
-            console.warn(f"fairloop: {error}")
-        return None
-
-
-def _run(composed: DictConfig, *, waits: bool) -> Outcome:
+def _run(composed: DictConfig, *, waits: bool, watch: Watch | None = None) -> Outcome:
     """Run one cell. One that fails is reported, and does not keep the others of a sweep from running."""
     os.chdir(HydraConfig.get().runtime.cwd)  # relative paths mean the same in every process
     job = Job.of(composition.validate(composed))
@@ -241,13 +224,15 @@ def _run(composed: DictConfig, *, waits: bool) -> Outcome:
     if not runs_here(HydraConfig.get().launcher):
         console.lines_only()
     sweep, overrides = Path(HydraConfig.get().sweep.dir), HydraConfig.get().overrides.task
-    line, status = "", 0
+    line, status, pruned = "", 0, False
     with console.at_work(course.entered(sweep, job.cell, overrides)):
         try:
-            run_cell(job.configuration, job.cell, overrides)
+            run_cell(job.configuration, job.cell, overrides, watch.of(job.cell.key) if watch else None)
+        except Pruned:
+            pruned = True
         except LostError as error:  # the cell is not lost: another process is working on it
             console.warn(f"fairloop: {error}")
-            return _run(composed, waits=True) if waits else Outcome(folder, "busy")
+            return _run(composed, waits=True, watch=watch) if waits else Outcome(folder, "busy")
         except OutOfTimeError:
             launcher = HydraConfig.get().launcher
             limit = f"hydra.launcher.timeout_min={launcher.timeout_min}, hydra.launcher.max_num_timeout"
@@ -257,7 +242,7 @@ def _run(composed: DictConfig, *, waits: bool) -> Outcome:
         except Exception as error:
             traceback.print_exc()
             line, status = f"internal error in cell {job.cell.key}: {type(error).__name__}: {error}", 1
-    outcome = Outcome(folder, "failed" if status else "done", line, status)
+    outcome = Outcome(folder, "pruned" if pruned else "failed" if status else "done", line, status)
     if said := course.ended(sweep, job.cell, overrides, outcome):
         console.say(said)
     if (

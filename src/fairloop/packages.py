@@ -45,6 +45,12 @@ def install_command(extra: str, otherwise: Sequence[str] = ()) -> str:
     return " ".join([installer(), *map(shlex.quote, wanted)])
 
 
+def uninstall_command(package: str) -> str:
+    """Return the command that removes a package from the environment of this process."""
+    words = installer().split(" --constraint ")[0]
+    return words.replace("pip install", "pip uninstall") + f" {shlex.quote(package)}"
+
+
 def requirements(extra: str) -> list[str]:
     """Return an extra's packages with their bounds; an extra that is made of others has theirs, too.
 

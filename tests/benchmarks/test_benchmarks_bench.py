@@ -3,6 +3,12 @@
 import numpy as np
 import pytest
 from bench import benchmarks as bench
+from bench import causal, threads
+from plm_models import SENTENCES, tiny
+
+from fairloop.benchmarks.sentence_pairs import SentencePair
+from fairloop.benchmarks.stereoset import StereoItem
+from fairloop.plm.model import LanguageModel
 
 
 class Clock:
@@ -46,3 +52,30 @@ def test_a_share_is_spread_over_all_items():
     assert bench.some_of(range(100), 0.1) == list(range(0, 100, 10))
     assert bench.some_of([1, 2, 3], 0.01) == [1, 2]
     assert bench.parts(list(range(5))) == [[0, 1], [2, 3, 4]]
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gemma3"])  # without and with a token before a text
+def test_the_published_way_and_the_engine_score_causal_sentences_alike(family):
+    model, tokenizer, kind = tiny(family)
+    plm = LanguageModel(model, tokenizer, kind)
+    pairs = [SentencePair(str(number), SENTENCES[number], SENTENCES[number + 1]) for number in range(4)]
+    (result,) = causal.compare_pairs({"float32": plm}, pairs)
+    assert result.largest_difference < 1e-5
+    contexts = [("He is a nurse.", ("She is kind.", "He is rude, they say.", "Books read."))] * 2
+    items = [
+        StereoItem(str(number), "intersentence", "nurse", "profession", context, sentences)
+        for number, (context, sentences) in enumerate(contexts)
+    ]
+    (result,) = causal.compare_stereoset({"float32": plm}, items, "intersentence")
+    assert result.largest_difference < 1e-5
+
+
+def test_threads_are_compared_by_neighbours():
+    found = {
+        "alone": {"spinning": [10.0, 20.0, 30.0], "sleeping": [8.0, 20.0, 33.0]},
+        "beside a load": {"spinning": [1.0, 2.0, 6.0], "sleeping": [5.0, 8.0, 15.0]},
+    }
+    spinning, sleeping, ratio = (line.split() for line in threads.report(found).splitlines()[1:])
+    assert spinning[2:] == ["20.0", "2.0", "0.10"]
+    assert sleeping[2:] == ["20.0", "8.0", "0.45"]
+    assert ratio[3:] == ["1.00", "4.00"]

@@ -1,5 +1,7 @@
 """Shared beginnings against one whole input at a time, for every causal family."""
 
+import types
+
 import numpy as np
 import pytest
 import torch
@@ -8,28 +10,65 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from plm_models import CAUSAL, SENTENCES, tiny
 
-from fairloop.plm.beginnings import by_beginning, groups_of, shared_states, shares_beginnings
+from fairloop.plm.beginnings import _masks, by_beginning, rows_of, shared_states, shares_beginnings
 from fairloop.plm.model import LanguageModel, ScoreRequest
 
 TOKENS = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=12).map(tuple), min_size=1, max_size=25, unique=True)
 
 
+def width_of(inputs, row):
+    """How many tokens the prefix tree of a row's inputs has, counted one by one."""
+    return len({inputs[place][:end] for place, _ in row for end in range(1, len(inputs[place]) + 1)})
+
+
 @settings(max_examples=150, deadline=None)
-@given(inputs=TOKENS, budget=st.integers(1, 60))
-def test_groups_share_what_they_say_and_batches_hold_each_input_once(inputs, budget):
-    for shared, members in groups_of(inputs):
-        assert len({inputs[place][:shared] for place in members}) == 1
-        assert all(2 * shared >= len(inputs[place]) for place in members)
-    places = [place for _, members in groups_of(inputs) for place in members]
-    assert sorted(places) == list(range(len(inputs)))
-    batches = by_beginning(inputs, budget)
-    assert sorted(place for batch in batches for place in batch) == list(range(len(inputs)))
+@given(inputs=TOKENS, budget=st.integers(1, 60), width=st.sampled_from([4, 10, 128]))
+def test_rows_are_prefix_trees_and_batches_hold_each_input_once(inputs, budget, width):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fairloop.plm.beginnings._WIDTH", width)
+        rows = rows_of(inputs)
+        for row in rows:
+            assert sum(len(inputs[place]) - shared for place, shared in row) == width_of(inputs, row)
+            assert len(row) == 1 or width_of(inputs, row) <= max(width, max(shared for _, shared in row) + width // 2)
+        batches = by_beginning(inputs, budget)
+        assert [place for batch in batches for place in batch] == [place for row in rows for place, _ in row]
+        for batch in batches:
+            again = rows_of([inputs[place] for place in batch])
+            assert [[(batch[place], shared) for place, shared in row] for row in again] == [
+                row for row in rows if row[0][0] in batch
+            ]
+            size = len(again) * max(width_of([inputs[place] for place in batch], row) for row in again)
+            assert size <= budget or len(again) == 1
 
 
-def test_answers_of_a_question_share_it():
+@settings(max_examples=100, deadline=None)
+@given(inputs=TOKENS, window=st.sampled_from([None, 3]))
+def test_a_token_sees_the_beginning_of_its_own_input(inputs, window):
+    """Masks of one row against each token's own prefix, found by walking the row."""
+    (row,) = rows_of(inputs) if sum(map(len, inputs)) <= 128 else [rows_of(inputs)[0]]
+    prefixes = list(dict.fromkeys(inputs[place][:end] for place, _ in row for end in range(1, len(inputs[place]) + 1)))
+    depths = torch.tensor([[len(prefix) - 1 for prefix in prefixes] + [0, 0]])
+    kinds = {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": window} if window else {}
+    model = torch.nn.Linear(1, 1)
+    model.config = types.SimpleNamespace(**kinds)
+    masks = _masks(model, depths)
+    for kind in masks if window else [None]:
+        seen = (masks[kind] if kind else masks)[0, 0] == 0
+        near = window if kind == "sliding_attention" else 99
+        expected = [
+            [here[: len(there)] == there and len(here) - len(there) < near for there in prefixes] for here in prefixes
+        ]
+        assert seen[: len(prefixes), : len(prefixes)].tolist() == expected
+        alone = torch.eye(len(depths[0]), dtype=torch.bool)[len(prefixes) :]
+        assert seen[len(prefixes) :].tolist() == alone.tolist()
+
+
+def test_answers_of_a_question_share_it_and_short_inputs_a_row():
     question = tuple(range(40))
     inputs = [(*question, 50, 51), (7, 8, 9), (*question, 52), (*question, 50, 53, 54), question]
-    assert groups_of(inputs) == [(40, [4, 0, 3, 2]), (3, [1])]
+    assert rows_of(inputs) == [[(4, 0), (0, 40), (3, 41), (2, 40), (1, 0)]]
+    long = tuple(range(150))
+    assert rows_of([(*long, 1), (*long, 2), (7, 8)]) == [[(0, 0), (1, 150)], [(2, 0)]]
 
 
 def branching(tokenizer):
@@ -45,7 +84,7 @@ def test_scores_equal_one_whole_input_at_a_time(family):
     model, tokenizer, kind = tiny(family)
     assert shares_beginnings(model.base_model)
     inputs = branching(tokenizer)
-    assert len(groups_of(inputs)) < len(inputs)
+    assert len(rows_of(inputs)) < len(inputs)
     plm = LanguageModel(model, tokenizer, kind, batch_tokens=300)
     requests = [ScoreRequest(ids, tuple(range(len(ids) - 1)), ids[1:]) for ids in inputs]
     for ids, answer in zip(inputs, plm.score(requests), strict=True):

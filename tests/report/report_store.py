@@ -82,13 +82,13 @@ def make_cell(
     return folder
 
 
-def write_cell(folder, config, rows, state="complete", reason="", sealed=True, numerics=()):
-    """Write the files of a cell: its configuration and its measures (generation, metric, value, low, high, n)."""
+def write_cell(folder, config, rows, state="complete", reason="", sealed=True, numerics=(), units=False):
+    """Write the files of a cell: its configuration and its measures, with `units` if rows have them."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
     with (folder / "metrics.csv").open("w", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["generation", "metric", "value", "low", "high", "n"])
+        writer.writerow(["generation", "metric", "value", "low", "high", "n", *(["units"] if units else [])])
         writer.writerows(["" if item is None else item for item in row] for row in rows)
     result = {f"{metric}@{generation}": value for generation, metric, value, *_ in rows}
     (folder / "result.json").write_text(json.dumps(result, sort_keys=True, indent=2))

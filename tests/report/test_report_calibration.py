@@ -82,7 +82,7 @@ def test_an_unbounded_detectable_change_is_shown_as_such():
         Measurement("calibration/downstream/bias/n50/mde", 4.0, 1.5, None, 18),
     ]
     (row,) = summary_table(Calibration.of(rows, "abc", "0", 0.0)).rows
-    assert "4.000 [1.50, ∞]" in row
+    assert "4.000 [1.50, unbounded]" in row
 
 
 def test_the_figure_is_whole_and_always_the_same(calibration):

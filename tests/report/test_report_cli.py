@@ -223,12 +223,17 @@ def test_numbers_as_text():
     nan, inf = float("nan"), float("inf")
     assert number(nan) == "–"
     assert number(-0.0001) == "0.000"
-    assert number(-inf) == "-∞"
-    assert with_interval(0.12, nan, nan) == "0.120"
-    assert with_interval(0.12, 0.1, 0.148) == "0.120 [0.10, 0.15]"
+    assert number(-inf) == "unbounded"
+    assert with_interval(Estimate(0.12, nan, nan, 2), over="cells") == "0.120 (too few cells)"
+    assert with_interval(Estimate(0.12, nan, nan, 3), over="cells") == "0.120 (no spread)"
+    assert with_interval(Estimate(0.12, nan, nan, 500)) == "0.120"  # of no sample: nothing is lacking
+    assert with_interval(Estimate(0.12, 0.1, 0.148, 9)) == "0.120 [0.10, 0.15]"
+    assert with_interval(Estimate(0.12, -inf, inf, 9)) == "0.120 [unbounded]"
+    assert with_interval(Estimate(0.12, 0.1, inf, 9)) == "0.120 [0.10, unbounded]"
+    assert with_interval(Estimate(inf, 0.1, inf, 9)) == "unbounded"
     assert percent_change(Estimate(0.36, 0.2, 0.52, 3)) == "+36% [+20, +52]"
     assert percent_change(Estimate(nan, -inf, inf, 3)) == "undefined"
-    assert percent_change(Estimate(-0.26, nan, nan, 1)) == "-26%"
+    assert percent_change(Estimate(-0.26, nan, nan, 1)) == "-26% (too few cells)"
 
 
 def test_the_report_of_a_store_that_can_only_be_read_is_written_elsewhere(tmp_path, monkeypatch, capsys):

@@ -175,10 +175,10 @@ def test_terminal_page_and_files_say_the_same(tmp_path):
     text = stream.getvalue()
     assert "9 pair(s) of cells that agree in initial_bias.level, seed." in text
     assert "Of 2 headline measures 1 moved beyond chance (Holm, 5%): rule/net_stereotype_rate." in text
-    assert "+0.050 *" in text
+    assert "+0.050 (no spread) *" in text
     page = (tmp_path / "out" / "comparison_a_b.html").read_text()
     assert "model.temperature" in page
-    assert "+0.050 *" in page
+    assert "+0.050 (no spread) *" in page
     with (tmp_path / "out" / "comparison_a_b.csv").open(newline="") as file:
         rows = {row["metric"]: row for row in csv.DictReader(file)}
     assert float(rows[NET]["p_holm"]) == 4 / 2**9

@@ -547,6 +547,21 @@ def test_a_file_of_sentences_names_a_cell_by_its_contents(plm, tmp_path):
     assert len({tuple(one) for one in unused}) == 1
 
 
+def test_a_file_of_a_methods_own_names_cell_and_model_by_its_contents(plm, tmp_path):
+    def named(file, text):
+        (tmp_path / file).write_text(f"premise,hypothesis\nHe sleeps.,He rests.\n{text}\n")
+        chosen = configured("study=fair_gender", "debias=mabel", "debias.batch_size=2", f"plm.path={plm}",
+                            f"debias.entailment={tmp_path / file}")  # fmt: skip
+        cell = Planned()
+        FairGender(chosen, cell, Tracker()).incorporate(None)
+        return cell_key("fair_gender", chosen.deciding()), canonical_json(cell.stages)
+
+    first, moved, other = (named(*one) for one in (("a", "She runs.,She moves."), ("b", "She runs.,She moves."),
+                                                   ("c", "She runs.,She walks.")))  # fmt: skip
+    assert first == moved
+    assert all(one != two for one, two in zip(first, other, strict=True))
+
+
 def test_a_toxicity_classifier_names_a_cell_by_its_weights(plm, tmp_path):
     first, moved, changed = (tmp_path / name for name in ("first", "moved", "changed"))
     for folder, content in ((first, "weights"), (moved, "weights"), (changed, "others")):

@@ -286,5 +286,9 @@ def test_a_launcher_without_its_package_says_what_to_install(monkeypatch):
     check_plugins(["hydra/launcher=basic", "seed=3"])
     monkeypatch.setattr(launch, "is_installed", lambda module: False)
     for line in ("hydra/launcher=fairloop_ray", "hydra/launcher=submitit_slurm", "hydra/sweeper=fairloop_optuna"):
-        with pytest.raises(UserError, match=r"-m pip install .*hydra-(ray|submitit|optuna)-"):
+        with pytest.raises(UserError, match=r"-m pip install .*(hydra-(ray|submitit)-|optuna>=4)"):
             check_plugins([line])
+    # What an environment of before still has, which brings choices of the same names.
+    monkeypatch.setattr(launch, "is_installed", lambda module: True)
+    with pytest.raises(UserError, match=r"in its way: .* -m pip uninstall hydra-optuna-sweeper$"):
+        check_plugins(["hydra/sweeper=fairloop_optuna"])

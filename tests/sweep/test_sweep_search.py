@@ -1,14 +1,16 @@
-"""A search: mistakes found before it starts, and a stored study that goes on after a kill."""
+"""A search: what it is, and the mistakes that are found before it starts."""
 
 import json
-from types import SimpleNamespace
+import subprocess
+import sys
 
 import pytest
 
 from fairloop import composition
-from fairloop.app import run_search
+from fairloop.app import command, run_search
 from fairloop.errors import UserError
-from fairloop.sweep.search import Search, objective_value, prepare, read_search, stored, trials_of
+from fairloop.sweep import launch
+from fairloop.sweep.search import objective_values, read_search
 
 optuna = pytest.importorskip("optuna")
 
@@ -24,19 +26,47 @@ def read(*overrides):
 def test_the_search_knows_its_space_and_keeps_its_name():
     one = read(RANGE, "seed=choice(0,1)")
     assert one.space == {"debias.lambda_r": "interval(0.1,10)", "seed": "choice(0,1)"}
-    assert one.direction == "minimize"
-    assert one.base.objective == "perplexity/value"
+    assert (one.objectives, one.directions) == (("perplexity/value",), ("minimize",))
     # The same command in another order, with more trials or in another store is the same search; another range is not.
     same = read("seed=choice(0,1)", RANGE, "hydra.sweeper.n_trials=50", "runs_dir=elsewhere")
     assert same.study_name == one.study_name
-    assert same.storage == "sqlite:///elsewhere/.sweeps/optuna.db"
+    assert same.sweeper["storage"] == "journal:///elsewhere/.sweeps/optuna.log"
     others = [
         read("debias.lambda_r=interval(0.1,20)", "seed=choice(0,1)"),
         read(RANGE, "seed=choice(0,1)", "debias.pairs=50"),
         read(RANGE, "seed=choice(0,1)", "hydra.sweeper.direction=maximize"),
+        read(RANGE, "seed=choice(0,1)", "objective=[perplexity/value,glue/mean]"),
     ]
-    assert len({other.study_name for other in [one, *others]}) == 4
+    assert len({other.study_name for other in [one, *others]}) == 5
+    # Nothing said: each objective goes the way in which it is better.
+    assert others[-1].directions == ("minimize", "maximize")
     assert read(RANGE, "hydra.sweeper.study_name=mine").study_name == "mine"
+
+
+def test_ranges_are_optunas_distributions():
+    found = read(
+        RANGE, "seed=range(0,10,3)", "debias.learning_rate=tag(log,interval(1e-5,1e-3))",
+        "debias.steps=int(interval(1,9))", "debias.causal=choice(knn,none,influence)",
+    ).distributions  # fmt: skip
+    kinds = optuna.distributions
+    assert found == {
+        "debias.lambda_r": kinds.FloatDistribution(0.1, 10),
+        "seed": kinds.IntDistribution(0, 9, step=3),  # a range of Hydra's ends before its end
+        "debias.learning_rate": kinds.FloatDistribution(1e-5, 1e-3, log=True),
+        "debias.steps": kinds.IntDistribution(1, 9),
+        "debias.causal": kinds.CategoricalDistribution(("knn", "none", "influence")),
+    }
+
+
+def test_a_grid_has_every_combination_in_order_and_no_more_trials():
+    grid = read("debias.causal=choice(knn,none)", "seed=range(0,5,2)", "hydra/sweeper/sampler=grid")
+    points = [{"debias.causal": causal, "seed": seed} for causal in ("knn", "none") for seed in (0, 2, 4)]
+    assert grid.grid == points
+    assert grid.n_trials == 6
+
+
+CMAES = "hydra/sweeper/sampler=cmaes"
+MEDIAN = "hydra/sweeper/pruner=median"
 
 
 @pytest.mark.parametrize(
@@ -44,20 +74,87 @@ def test_the_search_knows_its_space_and_keeps_its_name():
     [
         ([], ["nothing to search"]),
         ([RANGE, "objective=null"], ["objective=null", "result.json"]),
+        ([RANGE, "objective=[]"], ["objective=[]", "at least 1"]),
         (["debias.lambda_r=interval(-1,10)"], ["debias.lambda_r=-1", "at least 0"]),
+        (["debias.lambda_r=interval(10,1)"], ["debias.lambda_r=interval(10,1)", "not a range"]),
         (["debias.lambda_r=choice(1,2,-3)"], ["debias.lambda_r=-3"]),
         (["debias.steps=range(0,50)", RANGE], ["debias.steps=0"]),
+        (["debias.steps=range(5,5)", RANGE], ["debias.steps=range(5,5)", "no values"]),
         (["debias.lamda_r=interval(0,1)"], ["debias.lamda_r", "unknown key"]),
         ([RANGE, "hydra.sweeper.n_trials=0"], ["hydra.sweeper.n_trials=0", "at least 1"]),
         ([RANGE, "hydra.sweeper.direction=sideways"], ["hydra.sweeper.direction=sideways", "maximize"]),
+        ([RANGE, "hydra.sweeper.direction=[minimize,maximize]"], ["hydra.sweeper.direction=[minimize,maximize]"]),
+        ([RANGE, "hydra/sweeper/sampler=gibbs"], ["hydra/sweeper/sampler=gibbs", "cmaes, grid", "tpe"]),
+        ([RANGE, "hydra.sweeper.sampler._target_=os.system"], ["sampler._target_=os.system", "optuna.samplers", "tpe"]),
+        ([RANGE, "+hydra.sweeper.sampler.speed=3"], ["hydra.sweeper.sampler={", "speed:3", "TPESampler"]),
+        ([RANGE, "hydra.sweeper.sampler.speed=3"], ["hydra.sweeper.sampler.speed=3", "unknown key"]),
+        ([RANGE, "hydra.sweeper.max_failure_rate=1"], ["hydra.sweeper.max_failure_rate=1", "unknown key"]),
+        ([RANGE, CMAES], [CMAES, "two numeric ranges"]),
+        ([RANGE, "seed=range(0,9)", CMAES, "objective=[a/b,c/d]"], [CMAES, "one objective"]),
+        ([RANGE, "hydra/sweeper/sampler=grid"], [RANGE, "choice(...) and range(...)"]),
+        ([RANGE, MEDIAN], ["hydra/sweeper/pruner", "study=recursion"]),
     ],
-)
+)  # fmt: skip
 def test_a_mistake_in_a_search_is_one_line(overrides, named):
     with pytest.raises(UserError) as raised:
         read(*overrides)
     for part in named:
         assert part in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_a_pruner_needs_one_measure_of_a_generation():
+    recursion = ["hydra/sweeper=fairloop_optuna", "initial_bias.level=interval(0,1)", MEDIAN]
+    with composition.composer():
+        for objective, named in (("a/b", "generation's measure"), ("[a/b@1,c/d@1]", "one objective")):
+            with pytest.raises(UserError, match=named):
+                read_search([*recursion, f"objective={objective}"], None)
+        assert read_search([*recursion, "objective=a/b@1"], None).prunes
+
+
+@pytest.mark.parametrize(
+    ("storage", "named"),
+    [
+        ("nonsense", ["journal:///FILE", "sqlite:///FILE"]),
+        ("oracle9://host/name", ["journal:///FILE"]),
+        ("postgresql+pg8000://me:secret@host/name", ["postgresql+pg8000://me:***@host/name", "driver pg8000", "pip"]),
+        ("sqlite:////dev/null/deep/a.db", ["sqlite:////dev/null/deep/a.db", "opens"]),
+        ("sqlite:///broken.db", ["not a database"]),
+        ("journal:////dev/null/deep/a.log", ["opens"]),
+        ("journal:///folder", ["opens"]),
+        ("journal:///broken.log", ["a journal of Optuna"]),
+        ("journal:///other.log", ["a journal of Optuna"]),
+    ],
+)
+def test_a_storage_that_does_not_open_is_one_line_and_nothing_is_computed(
+    storage, named, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    for name, content in (
+        ("broken.db", "x" * 999),
+        ("broken.log", "{half\nof\nit\n"),
+        ("other.log", '{"op_code":99}\n'),
+    ):
+        (tmp_path / name).write_text(content)
+    before = sorted(tmp_path.iterdir())
+    assert command(["-m", *SEARCH, RANGE, "plm=minilm", f"hydra.sweeper.storage={storage}", "tracking=none"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("fairloop: hydra.sweeper.storage=")
+    assert "secret" not in line
+    for part in named:
+        assert part in line
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_without_optuna_a_search_is_one_line(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(launch, "is_installed", lambda module: module != "optuna")
+    assert command(["-m", *SEARCH, RANGE]) == 2
+    assert "needs optuna, of the extra optuna: " in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+    code = "import fairloop.app, sys; assert not {'optuna', 'sqlalchemy', 'cmaes'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 class Begun(Exception):
@@ -69,7 +166,7 @@ class Begun(Exception):
 )
 def test_devices_are_those_of_the_machine_that_the_launcher_uses(monkeypatch, launcher, expected):
     monkeypatch.setattr("fairloop.config.may_have_gpu", lambda: False)
-    monkeypatch.setattr("fairloop.app.stored", lambda _: (_ for _ in ()).throw(Begun))
+    monkeypatch.setattr("fairloop.app.open_study", lambda _: (_ for _ in ()).throw(Begun))
     choices = [RANGE, "plm=minilm", "trainer.accelerator=gpu", f"hydra/launcher={launcher}"]
     with composition.composer():
         search = read_search([*SEARCH, *choices], None)
@@ -77,74 +174,10 @@ def test_devices_are_those_of_the_machine_that_the_launcher_uses(monkeypatch, la
             run_search(search)
 
 
-def test_the_objective_must_be_a_number_of_the_result(tmp_path):
-    (tmp_path / "result.json").write_text(json.dumps({"rule/bias": 0.5, "rule/none": None}))
-    assert objective_value(tmp_path, "rule/bias") == 0.5
+def test_objectives_must_be_numbers_of_the_result(tmp_path):
+    (tmp_path / "result.json").write_text(json.dumps({"rule/bias": 0.5, "rule/more": 1, "rule/none": None}))
+    assert objective_values(tmp_path, ["rule/more", "rule/bias"]) == [1.0, 0.5]
     with pytest.raises(UserError, match="did you mean rule/bias"):
-        objective_value(tmp_path, "rule/bia")
+        objective_values(tmp_path, ["rule/bia"])
     with pytest.raises(UserError, match="defined"):
-        objective_value(tmp_path, "rule/none")
-
-
-@pytest.fixture
-def search(tmp_path):
-    sweeper = SimpleNamespace(
-        study_name="mine", storage=f"sqlite:///{tmp_path}/deep/a.db", direction="minimize", n_trials=4,
-        sampler={"seed": 3},
-    )  # fmt: skip
-    base = SimpleNamespace(runs_dir=str(tmp_path / "runs"), retry_failed=True, objective="a/b")
-    return Search(base, {"x": "interval(0,1)"}, (), sweeper)
-
-
-def ask(study):
-    trial = study.ask()
-    trial.suggest_float("x", 0, 1)
-    return trial
-
-
-def test_what_a_killed_command_was_trying_is_tried_first(search):
-    with stored(search) as study:
-        assert "hydra.sweeper.n_trials=4" in prepare(study, search)
-        study.tell(ask(study), 0.7)
-        lost = ask(study).params  # killed here
-    with stored(search) as study:
-        overrides = prepare(study, search)
-        assert "hydra.sweeper.n_trials=3" in overrides
-        assert "hydra.sweeper.sampler.seed=5" in overrides  # 3 + two trials: no proposal is repeated
-        again = prepare(study, search)  # killed once more before it asked: the proposal is not there twice
-        assert again == overrides or "hydra.sweeper.n_trials=3" in again
-        first = ask(study)
-        assert first.params == lost
-        study.tell(first, 0.5)
-        second = ask(study)
-        assert second.params != lost
-        study.tell(second, 0.4)
-        assert [trial.value for trial in trials_of(study)] == [0.7, 0.5, 0.4]
-        study.tell(ask(study), 0.3)
-        assert prepare(study, search) == []
-
-
-def test_a_failed_trial_is_tried_again_or_left(search):
-    from optuna.trial import TrialState
-
-    with stored(search) as study:
-        failed = ask(study)
-        study.tell(failed, state=TrialState.FAIL)
-        search.base.retry_failed = False
-        prepare(study, search)
-        assert not study.get_trials(states=(TrialState.WAITING,))
-        search.base.retry_failed = True
-        prepare(study, search)
-        trial = ask(study)
-        assert trial.params == failed.params
-        assert [(one.state, one.value) for one in trials_of(study)] == [("failed", None)]
-        study.tell(trial, 0.2)
-        assert [(one.state, one.value) for one in trials_of(study)] == [("complete", 0.2)]
-
-
-def test_a_stored_study_keeps_its_direction(search):
-    with stored(search):
-        pass
-    search.sweeper.direction = "maximize"
-    with pytest.raises(UserError, match=r"hydra\.sweeper\.direction=maximize"), stored(search):
-        pass
+        objective_values(tmp_path, ["rule/none"])

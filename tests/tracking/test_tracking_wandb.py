@@ -101,7 +101,15 @@ def check_run(cell: Cell) -> None:
     assert (run.group, run.job_type, run.tags) == ("gemma low", "recursion", ["gemma", "seed:1"])
     assert run.config == {"model": {"name": "gemma"}, "seed": 1, "cell": cell.key, "sweep": "sweep-1"}
     assert run.series("rule/net_stereotype_rate") == [(0, 0.0), (1, 0.1), (2, 0.2)]
-    rate = {"metric": "rule/net_stereotype_rate", "generation": 1, "value": 0.1, "low": 0.0, "high": 0.5, "n": 64}
+    rate = {
+        "metric": "rule/net_stereotype_rate",
+        "generation": 1,
+        "value": 0.1,
+        "low": 0.0,
+        "high": 0.5,
+        "n": 64,
+        "note": "",
+    }
     assert run.measures()["rule/net_stereotype_rate", 1] == rate
     assert set(run.measures()) == {(metric, g) for metric in (rate["metric"], "downstream/accuracy") for g in range(3)}
     assert run.series("downstream/accuracy") == [(1, 0.5), (2, 0.5)]

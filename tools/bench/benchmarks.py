@@ -332,7 +332,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.benchmarks", description="Engine against loop")
     parser.add_argument("--plm", default="embedded:minilm", help="Hub id, folder or packaged masked model")
     parser.add_argument("--data", default=os.environ.get("FAIRLOOP_BENCHMARK_DATA", "../shared/benchmarks"))
-    parser.add_argument("--share", type=_share, default=0.1, help="share of the items; the published way is slow")
+    parser.add_argument(
+        "--share", type=share_of_items, default=0.1, help="share of the items; the published way is slow"
+    )
     parser.add_argument("--samples", type=int, default=200, help="permutations to time; scaled up to 100,000")
     parser.add_argument("--effects", choices=["all", "none"], default="all", help="bfloat16's effect on final scores")
     parser.add_argument("--json", type=Path, help="file for the figures")
@@ -361,7 +363,8 @@ def main() -> None:
         write_json(options.json, {"share": options.share, "speed": ratios, "bfloat16": [vars(one) for one in found]})
 
 
-def _share(text: str) -> float:
+def share_of_items(text: str) -> float:
+    """Read a share from the command line."""
     value = float(text)
     if not 0 < value <= 1:
         raise argparse.ArgumentTypeError("a share is above 0 and at most 1")

@@ -33,7 +33,8 @@ def settings() -> Iterator[Setting]:
     yield Setting("equilibrium", "own level per cell, sd 0.03", n, _ar(0.5, own=0.03), note=own)
     labels = "labels err (recall 0.85, 5% flipped) and nothing is corrected"
     yield Setting("equilibrium", "label errors, as counted", n, _ar(0.5, labels=(0.85, 0.05)), note=labels)
-    yield Setting("equilibrium", "label errors, corrected by 200 sentences", n, _mislabelled(200))
+    noise = "rho is not corrected: labels that err add noise of their own to each generation"
+    yield Setting("equilibrium", "label errors, corrected by 200 sentences", n, _mislabelled(200), note=noise)
     yield Setting("equilibrium", "three cells of one level", "3 cells, 5 transitions", _ar(0.3, seeds=3, levels=(0.3,)))
     yield Setting("means over cells", "three seeds", "3 cells", _means(3))
     yield Setting("means over cells", "nine cells", "9 cells", _means(9))

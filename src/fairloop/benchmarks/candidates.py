@@ -24,9 +24,9 @@ class Candidate:
     end: int
 
     @classmethod
-    def after(cls, before: str, words: str, then: str = ".") -> "Candidate":
-        """Return the candidate `words` behind the text `before` and one space, with `then` right behind it."""
-        return cls(f"{before} {words}{then}", len(before), len(before) + 1 + len(words))
+    def after(cls, before: str, words: str) -> "Candidate":
+        """Return the candidate `words` behind the text `before` and one space, with a full stop behind it."""
+        return cls(f"{before} {words}.", len(before), len(before) + 1 + len(words))
 
 
 def candidate_scores(

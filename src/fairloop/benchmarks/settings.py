@@ -3,6 +3,7 @@
 from pydantic import Field
 
 from fairloop.settings import Settings, incidental
+from fairloop.statistics.bootstrap import RESAMPLES
 
 
 class BenchmarkSettings(Settings):
@@ -19,4 +20,4 @@ class BenchmarkSettings(Settings):
 class ResampledSettings(BenchmarkSettings):
     """Settings of a benchmark whose intervals are from resamples."""
 
-    resamples: int = Field(2000, ge=1, le=100_000, description="Bootstrap resamples of each 95% interval")
+    resamples: int = Field(RESAMPLES, ge=1, le=100_000, description="Bootstrap resamples of each 95% interval")

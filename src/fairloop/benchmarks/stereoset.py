@@ -201,7 +201,7 @@ def fillers(item: StereoItem) -> list[str]:
 
 
 def _intrasentence(task: Task, items: list[StereoItem]) -> tuple[list[StereoResult], list[Skipped]]:
-    return _causal_sentences(task, items) if task.plm.kind == "causal" else masked_fillers(task, items)
+    return causal_sentences(task, items) if task.plm.kind == "causal" else masked_fillers(task, items)
 
 
 def masked_fillers(task: Task, items: list[StereoItem]) -> tuple[list[StereoResult], list[Skipped]]:
@@ -270,7 +270,8 @@ def _cannot_ask(plm: LanguageModel, ids: Sequence[int], mask: int) -> str:
     return "" if mask in ids else "its tokens hold no mask"
 
 
-def _causal_sentences(task: Task, items: list[StereoItem]) -> tuple[list[StereoResult], list[Skipped]]:
+def causal_sentences(task: Task, items: list[StereoItem]) -> tuple[list[StereoResult], list[Skipped]]:
+    """Score intrasentence items with a causal model: mean log probability of each sentence's tokens."""
     plm = task.plm
     encoded = iter(plm.encode([sentence for item in items for sentence in item.sentences]))
     plan: list[tuple[StereoItem, list[list[ScoreRequest]]]] = []
@@ -300,7 +301,7 @@ def _mean_log_probabilities(task: Task, plan: list[tuple[StereoItem, list[list[S
 def _intersentence(task: Task, items: list[StereoItem]) -> tuple[list[StereoResult], list[Skipped]]:
     plm = task.plm
     if plm.kind == "causal":
-        return _causal_continuations(task, items)
+        return causal_continuations(task, items)
     from fairloop.plm.next_sentence import next_sentence_probabilities
 
     pairs = [(item.context, sentence) for item in items for sentence in item.sentences]
@@ -315,7 +316,7 @@ def _intersentence(task: Task, items: list[StereoItem]) -> tuple[list[StereoResu
     return results, skipped
 
 
-def _causal_continuations(task: Task, items: list[StereoItem]) -> tuple[list[StereoResult], list[Skipped]]:
+def causal_continuations(task: Task, items: list[StereoItem]) -> tuple[list[StereoResult], list[Skipped]]:
     """Score each association by the mean log probability of its tokens after the context."""
     plm = task.plm
     texts = [f"{item.context} {sentence}" for item in items for sentence in item.sentences]

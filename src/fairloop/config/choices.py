@@ -1,6 +1,6 @@
 """The config groups of a cell, checked each by its own schema. Nothing here imports torch."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializeAsAny, ValidationError, field_validator
 
@@ -47,9 +47,11 @@ class Choices(Settings):
         "continue", description="after a cell failed: continue with the others, or stop and start no other"
     )
     retry_failed: bool = incidental(True, description="true: failed cells are tried again; false: they are listed")
-    objective: str | None = incidental(
-        None, min_length=1, description="measure in result.json that a search (hydra/sweeper=optuna) improves"
-    )
+    objective: (
+        Annotated[str, Field(min_length=1)]
+        | Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1, strict=False)]
+        | None
+    ) = incidental(None, description="measure in result.json, or a list of several, that a search improves")
     gpu_share: float | None = incidental(
         None, gt=0, le=1, description="share of one GPU for each cell beside others on a machine; null: not shared out"
     )

@@ -19,8 +19,8 @@ from fairloop.pairs.settings import PairSettings
 from fairloop.settings import incidental, mistake
 
 HELD_OUT_NEUTRAL = "study.held_out_neutral"
-ENTAILMENT = "debias.entailment"
-FEWEST_NEUTRAL = 2  # one to learn from, one to evaluate; of those that are measured as many, or no interval has a width
+FEWEST = {"study.neutral": 2, HELD_OUT_NEUTRAL: 2, SENTENCES: 1}
+"""Sentences that a file has at least: neutral ones to learn from and to evaluate; or no interval has a width."""
 
 
 class FairGenderSettings(StudySettings):
@@ -108,9 +108,8 @@ class FairGenderSettings(StudySettings):
             if not Path(path).is_file():
                 raise UserError.of(key, path, "there is no such file")
         for key, path in files.items():  # before a cell is there that a broken row would end
-            if key == ENTAILMENT:  # the method has read it
-                continue
-            check_sentences(path, key, 1 if key == SENTENCES else FEWEST_NEUTRAL)
+            if key in FEWEST:  # a file of the method's own it has read itself
+                check_sentences(path, key, FEWEST[key])
 
     def unread(self, cell: Choices, group: str, *, in_sweep: bool) -> str:
         """As of every study; `benchmark` counts if it is in the list, and `model` in a sweep that asks a generator.
@@ -156,11 +155,12 @@ class FairGenderSettings(StudySettings):
         return {"plm_name": cell.plm.name, "debias_name": cell.debias.name, **generator}
 
     def _files(self, cell: Choices) -> dict[str, str]:
-        """Return the files of sentences that are read, by the configuration key."""
-        debias = cell.debias
-        swapped = debias.swap_file if isinstance(debias, PairSettings) and debias.source == "swap" else None
-        given = {"study.neutral": self.neutral, HELD_OUT_NEUTRAL: self.held_out_neutral, SENTENCES: swapped}
-        given[ENTAILMENT] = getattr(debias, "entailment", None)
+        """Return the files that are read, by the configuration key: of sentences, and those of the method's own."""
+        debias, given = cell.debias, {"study.neutral": self.neutral, HELD_OUT_NEUTRAL: self.held_out_neutral}
+        own = [key for key in type(debias).model_fields if debias.marked(key, "by_contents")]
+        given |= {f"debias.{key}": getattr(debias, key) for key in own}
+        if isinstance(debias, PairSettings) and debias.source != "swap":
+            del given[SENTENCES]
         return {key: path for key, path in given.items() if path is not None}
 
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 Goal = Literal["minimize", "maximize", "ideal", ""]
 Subject = Literal["corpus", "plm", ""]
 
-PREFIXES = ("mitigated/", "before/")
+PREFIXES = MITIGATED, BEFORE = ("mitigated/", "before/")
 """What a measure's name begins with if it was taken after a mitigation's change, or before a debiasing."""
 
 DISTANCE = "/distance"

@@ -140,14 +140,14 @@ def _train_and_rank(
         return rank(gram, moments, len(features)), refits
 
 
-def shortlists(rankings: Rankings, share: float = SHORTLIST) -> tuple[Floats, Floats]:
+def shortlists(rankings: Rankings) -> tuple[Floats, Floats]:
     """Return how far each job recommends the male and the female version of each applicant, [pairs, jobs] in [0, 1].
 
-    Each job recommends `share` of the pool, at least one applicant: those with the highest scores, 1 each. Those with
-    equal scores at the cut share the places that are left.
+    Each job recommends the share `SHORTLIST` of the pool, at least one applicant: those with the highest scores, 1
+    each. Those with equal scores at the cut share the places that are left.
     """
     pool = np.concatenate([rankings.male, rankings.female])
-    places = max(1, round(share * len(pool)))
+    places = max(1, round(SHORTLIST * len(pool)))
     cut = np.sort(pool, axis=0)[-places]
     above, level = pool > cut, pool == cut
     chances = above + level * ((places - above.sum(axis=0)) / level.sum(axis=0))

@@ -23,7 +23,7 @@ from fairloop.files import csv_rows
 from fairloop.lexicon import occupation
 from fairloop.measures.catalogue import Declared
 from fairloop.measures.measurement import Measurement
-from fairloop.metrics.metric import Embed, Metric, of_sample
+from fairloop.metrics.metric import Embed, Metric, Sample, of_sample
 from fairloop.seeding import derive
 from fairloop.statistics.effect_size import effect_columns, effect_of_sums, fisher_of_sums, from_fisher
 from fairloop.statistics.estimate import Estimate
@@ -82,7 +82,7 @@ def measure_embedding(
     embed: Embed,
     *,
     seed: int,
-    partitions: int = 10_000,
+    partitions: int = Sample.partitions,
     groups: Sequence[Hashable] | None = None,
 ) -> list[Measurement]:
     """Measure sentences about occupations.

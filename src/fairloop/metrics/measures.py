@@ -24,8 +24,8 @@ def measure_corpus(
     settings: Mapping[str, Settings] | None = None,
     pairs: Mapping[str, Sequence[Any]] | None = None,
     device: str = "cpu",
-    resamples: int = 200,
-    partitions: int = 10_000,
+    resamples: int = Sample.resamples,
+    partitions: int = Sample.partitions,
 ) -> list[Measurement]:
     """Measure a labelled corpus with the chosen metrics, always in the same order.
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fairloop.measures.catalogue import Declared
 from fairloop.measures.measurement import Measurement
+from fairloop.metrics.training_set import RESAMPLES
 from fairloop.settings import Settings
 
 Embed = Callable[[Sequence[str]], NDArray[np.floating]]
@@ -46,7 +47,7 @@ class Sample:
     pairs: Sequence[Any] | None = None
     device: str = "cpu"
     seed: int = 0
-    resamples: int = 200
+    resamples: int = RESAMPLES
     partitions: int = 10_000
 
     @property

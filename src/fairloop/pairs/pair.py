@@ -213,27 +213,17 @@ class Coverage:
         return float((self.counts == 0).mean()) if self.counts.size else 0.0
 
 
-def coverage(
-    pairs: Sequence[Pair], attributes: Sequence[str] = (), targets: Sequence[tuple[str, TargetKind]] = ()
-) -> Coverage:
-    """Count pairs by attribute and target.
-
-    Args:
-        pairs: what is counted.
-        attributes: names that come first, in this order, even if no pair has them.
-        targets: (name, kind) that come first likewise; the others follow, by kind and name.
-    """
-    columns = list(dict.fromkeys([*attributes, *sorted({pair.attribute for pair in pairs})]))
-    wanted = [(name.lower(), kind) for name, kind in targets]
-    places = [(_target_name(pair), pair.target_kind) for pair in pairs]
-    found = sorted({(kind, name) for name, kind in places})
-    rows = list(dict.fromkeys([*wanted, *((name, kind) for kind, name in found)]))
+def coverage(pairs: Sequence[Pair]) -> Coverage:
+    """Count pairs by attribute, in order of name, and by target, in order of kind and name."""
+    columns = sorted({pair.attribute for pair in pairs})
+    places = [(pair.target_kind, _target_name(pair)) for pair in pairs]
+    rows = sorted(set(places))
     column_of = {name: number for number, name in enumerate(columns)}
     row_of = {row: number for number, row in enumerate(rows)}
     counts = np.zeros((len(rows), len(columns)), dtype=np.int64)
     for pair, place in zip(pairs, places, strict=True):
         counts[row_of[place], column_of[pair.attribute]] += 1
-    return Coverage(tuple(columns), tuple(name for name, _ in rows), tuple(kind for _, kind in rows), counts)
+    return Coverage(tuple(columns), tuple(name for _, name in rows), tuple(kind for kind, _ in rows), counts)
 
 
 def _target_name(pair: Pair) -> str:

@@ -225,7 +225,7 @@ class LanguageModel:
         """
         if self.kind == "encoder":
             raise UserError(f"plm={self.name}: this is an encoder without a language-model head; it has no likelihoods")
-        inputs, owners = distinct([request.ids for request in requests])
+        inputs, owners = distinct([self._needed(request) for request in requests])
         pairs: list[dict[tuple[int, int], int]] = [{} for _ in inputs]
         for request, owner in zip(requests, owners, strict=True):
             self._check(request)
@@ -242,6 +242,10 @@ class LanguageModel:
                 )
             answers.append(answer)
         return answers
+
+    def _needed(self, request: ScoreRequest) -> tuple[int, ...]:
+        """Return the part of an input that its answers rest on: what a causal model has seen at the last of them."""
+        return request.ids[: max(request.places, default=0) + 1] if self.kind == "causal" else request.ids
 
     def _check(self, request: ScoreRequest) -> None:
         if not request.ids or not self.fits(request.ids):
@@ -293,16 +297,19 @@ class LanguageModel:
         import torch
 
         asked = [(row, place, token) for row, some in enumerate(pairs) for place, token in some]
-        spots: dict[tuple[int, int], int] = {}
-        spot_of = torch.tensor([spots.setdefault((row, place), len(spots)) for row, place, _ in asked])
+        # A causal model's state rests on what it has seen, which inputs that begin alike have in common.
+        found: dict[tuple[int, ...], tuple[int, int, int]] = {}
+        rests = [inputs[row][: place + 1] if self.kind == "causal" else (row, place) for row, place, _ in asked]
+        numbers = [found.setdefault(one, (len(found), *spot[:2]))[0] for one, spot in zip(rests, asked, strict=True)]
+        spots, spot_of = [(row, place) for _, row, place in found.values()], torch.tensor(numbers)
         tokens = torch.tensor([token for _, _, token in asked])
         with torch.inference_mode():
-            hidden = self._states(model, inputs, list(spots))
+            hidden = self._states(model, inputs, spots)
             spot_of, tokens = spot_of.to(hidden.device), tokens.to(hidden.device)
             rows_at_once = max(1, _LOGITS_AT_ONCE // int(model.config.get_text_config().vocab_size))
             if self.self_debiasing is None:
                 return self._head(model, hidden, spot_of, tokens, rows_at_once)
-            prompted = self.self_debiasing.prompted(inputs, list(spots))
+            prompted = self.self_debiasing.prompted(inputs, spots)
             states = [hidden, *(self._states(model, *behind) for behind in prompted)]
             with _base_model_replaced(model) as head:
                 return self.self_debiasing.scores(head, states, spot_of, tokens, rows_at_once)

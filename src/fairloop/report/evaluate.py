@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from fairloop.benchmarks.published import PublishedScore, published_for, published_of
 from fairloop.catalogue import catalogue
 from fairloop.report.read import Cell
-from fairloop.report.table import Table, with_interval
+from fairloop.report.table import Table, measured, note_below
 
 OUTCOME_FILE = "outcome.json"
 """Where a cell keeps the protocol that its scores follow."""
@@ -35,12 +35,13 @@ def benchmark_table(cells: Sequence[Cell]) -> Table | None:
                 continue
             if figure is not None:
                 sources[f"{figure.model}: {figure.source}"] = None
-            score = with_interval(one.value, one.low, one.high, 2)
+            score = measured(metric, one, 2)
             rows.append((f"{name}, {protocol}, seed {cell.seed}", metric, score, _figure(figure)))
         others |= dict.fromkeys(_not_comparable(cell, path, name, protocol))
     if not rows:
         return None
-    note = "95% intervals over items." + (f" Published: {'; '.join(sources)}." if sources else "")
+    note = f"95% intervals over items.{note_below(rows, [row[1] for row in rows])}"
+    note += f" Published: {'; '.join(sources)}." if sources else ""
     note += f" Not comparable with published figures: {'; '.join(others)}." if others else ""
     return Table("Benchmarks", ("model and protocol", "measure", "score", "published"), tuple(rows), 2, note)
 

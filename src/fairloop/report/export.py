@@ -5,6 +5,7 @@ import io
 import math
 from collections.abc import Iterable, Sequence
 
+from fairloop.measures.remarks import remark
 from fairloop.report.read import Cell
 from fairloop.statistics.estimate import Estimate
 
@@ -14,9 +15,9 @@ CELL = ["study", "cell", "model", "mitigation", "level", "seed", "generation"]
 
 def cells_csv(cells: Iterable[Cell]) -> str:
     """Return every measure of every cell, one line per cell, generation and metric."""
-    header = [*CELL, "metric", "value", "low", "high", "n", "units"]
+    header = [*CELL, "metric", "value", "low", "high", "n", "units", "remark"]
     lines = (
-        [*identity, "" if generation is None else str(generation), metric, *estimate_fields(one), *_counts(one)]
+        [*identity, "" if generation is None else str(generation), metric, *_fields(metric, one)]
         for cell in cells
         for identity in [identity_fields(cell)]
         for (metric, generation), one in cell.measures.items()
@@ -50,5 +51,6 @@ def estimate_fields(estimate: Estimate) -> list[str]:
     return [csv_field(float(value)) for value in (estimate.value, estimate.low, estimate.high)]
 
 
-def _counts(estimate: Estimate) -> list[str]:
-    return [str(estimate.n), "" if estimate.units is None else str(estimate.units)]
+def _fields(metric: str, one: Estimate) -> list[str]:
+    units = "" if one.units is None else str(one.units)
+    return [*estimate_fields(one), str(one.n), units, remark(metric, one)]

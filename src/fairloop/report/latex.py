@@ -46,6 +46,7 @@ _ESCAPED = {
     "·": r"\textperiodcentered{}",
     "†": r"\textdagger{}",
     "‡": r"\textdaggerdbl{}",
+    "§": r"\S{}",
     "×": r"$\times$",
     "±": r"$\pm$",
     "−": "$-$",

@@ -81,7 +81,7 @@ def _courses(condition: Condition) -> Iterator[Outcome]:
         last = max((cell.generations[-1] for cell in cells if cell.generations), default=0)
         end = level_mean(cells, NET_RATE, last)
         if last and math.isfinite(end.value):
-            shown = with_interval(end.value, end.low, end.high)
+            shown = with_interval(end, over="" if end.units else "cells")
             went.append(f"{shown} from {level:g}")
     if not went:
         return

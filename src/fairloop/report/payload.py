@@ -12,6 +12,7 @@ from markupsafe import Markup
 from scipy import stats
 
 from fairloop.catalogue import catalogue
+from fairloop.measures.remarks import MARK, remark, short_note
 from fairloop.report.charts import Chart
 from fairloop.report.read import MITIGATED, Cell, flatten
 from fairloop.report.samples import visible
@@ -59,14 +60,15 @@ def cell_data(
     present = [metric for cell in cells for metric in cell.metrics]
     headlines = catalogue().chosen(present, lambda row: row.headline or row.compares_methods)
     kept = set(headlines) if trimmed else None
-    metrics, keys, values = _Numbered(), _Numbered(), _Numbered()
+    metrics, keys, values, remarks = _Numbered(), _Numbered(), _Numbered(), _Numbered()
+    remarks.of("")
     packed = [
         [
             *map(visible, (cell.name, cell.study, cell.subject, choices.get(cell.folder, cell.choice))),
             _rounded(cell.level),
             visible(cell.seed),
             [number for key, value in settings for number in (keys.of(key), values.of(value))],
-            list(_rows(cell, kept, metrics)),
+            list(_rows(cell, kept, metrics, remarks)),
         ]
         for cell, settings in zip(cells, different, strict=True)
     ]
@@ -79,6 +81,8 @@ def cell_data(
         "charts": [chart.data(visible) for chart in charts],
         "keys": keys.texts,
         "values": values.texts,
+        "remarks": remarks.texts,
+        "note": short_note(metrics.raw) if MARK in remarks.raw else "",
         "cells": packed,
     }
     text = json.dumps(data, separators=(",", ":"), allow_nan=False)
@@ -125,11 +129,15 @@ class _Numbered:
         return [visible(text) for text in self._numbers]
 
 
-def _rows(cell: Cell, kept: Collection[str] | None, metrics: _Numbered) -> Iterator[Any]:
-    """Yield generation, number of the metric, value and interval of each measure; of all unless some are `kept`."""
+def _rows(cell: Cell, kept: Collection[str] | None, metrics: _Numbered, remarks: _Numbered) -> Iterator[Any]:
+    """Yield generation, number of the metric, value, interval and number of the remark of each measure.
+
+    Of all measures unless some are `kept`.
+    """
     for (metric, generation), one in cell.measures.items():
         if kept is None or metric in kept:
             yield from (generation, metrics.of(metric), *map(_rounded, (one.value, one.low, one.high)))
+            yield remarks.of(remark(metric, one))
 
 
 def _rounded(value: float) -> float | int | None:

@@ -2,12 +2,16 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fairloop.catalogue import catalogue
+from fairloop.measures.remarks import MARK, is_short, lack, short_note
 from fairloop.report.read import Cell, Runs
 from fairloop.statistics.estimate import Estimate
+
+UNBOUNDED = "unbounded"
+"""Stands for a number, or an end of an interval, that the data do not bound."""
 
 
 @dataclass(frozen=True)
@@ -41,34 +45,65 @@ def amount(metric: str, value: float) -> str:
 
 
 def number(value: float, digits: int = 3) -> str:
-    """Return a number with fixed digits; an undefined one as a dash, an infinite one as ±∞."""
+    """Return a number with fixed digits; an undefined one as a dash."""
     if math.isnan(value):
         return "–"
     if math.isinf(value):
-        return "∞" if value > 0 else "-∞"
+        return UNBOUNDED
     text = f"{value:.{digits}f}"
     return text.removeprefix("-") if float(text) == 0 else text
 
 
-def with_interval(value: float, low: float, high: float, digits: int = 3) -> str:
-    """Return `0.120 [0.10, 0.14]`; the value alone where it has no interval."""
-    if math.isnan(low) or math.isnan(high):
-        return number(value, digits)
-    return f"{number(value, digits)} [{number(low, digits - 1)}, {number(high, digits - 1)}]"
+def with_interval(one: Estimate, digits: int = 3, *, over: str = "", few: str = "", short: bool = False) -> str:
+    """Return `0.120 [0.10, 0.14]`; without an interval the value and why, `0.120 (too few cells)`; a dash if undefined.
+
+    Args:
+        one: the value.
+        digits: of the value; its ends have one less.
+        over: what the interval is over (`measures.remarks.lack`).
+        few: why there is none, where that is more than a count tells.
+        short: whether the interval is known to be too short: it is marked.
+    """
+    return _text(one, digits, digits - 1, "", few or lack(one, over)) + MARK * short
+
+
+def signed(change: Estimate, *, over: str = "", few: str = "") -> str:
+    """Return `+0.120 [+0.100, +0.140]`; arguments as for `with_interval`."""
+    return _text(change, 3, 3, "+", few or lack(change, over))
+
+
+def percent(one: Estimate, digits: int = 0, *, over: str, sign: str = "", mark: str = "") -> str:
+    """Return `91% [80, 97]` for 0.91, or with the sign "+" `+91% [+80, +97]`; `mark` stands at the end."""
+    return _text(one.scaled(100), digits, digits, sign, lack(one, over), "%") + (mark if one.defined else "")
+
+
+def measured(metric: str, one: Estimate, digits: int = 3) -> str:
+    """Return a measure of one cell, with its own interval over groups or items."""
+    return with_interval(one, digits, short=is_short(metric, one))
+
+
+def note_below(rows: Iterable[Sequence[str]], metrics: Iterable[str], *when: str) -> str:
+    """Return what the mark in some of a table's cells stands for, to follow its note; empty if no cell has it."""
+    return f" {short_note(metrics, *when)}" if any(MARK in text for row in rows for text in row) else ""
+
+
+def _text(one: Estimate, digits: int, of_ends: int, sign: str, why: str, unit: str = "") -> str:
+    def shown(value: float, places: int) -> str:
+        return UNBOUNDED if math.isinf(value) else f"{value:+.{places}f}" if sign else number(value, places)
+
+    if not one.defined or math.isinf(one.value):
+        return UNBOUNDED if one.defined else "–"
+    value = f"{shown(one.value, digits)}{unit}"
+    if math.isnan(one.low) or math.isnan(one.high):
+        return f"{value} ({why})" if why else value
+    if math.isinf(one.low) and math.isinf(one.high):
+        return f"{value} [{UNBOUNDED}]"
+    return f"{value} [{shown(one.low, of_ends)}, {shown(one.high, of_ends)}]"
 
 
 def p_value_text(value: float) -> str:
     """Return a p-value with three digits; a dash for an undefined one."""
     return "–" if math.isnan(value) else "<0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def signed(change: Estimate) -> str:
-    """Return `+0.120 [+0.10, +0.14]`; the value alone where it has no interval, a dash where it is undefined."""
-    if math.isnan(change.value):
-        return "–"
-    if math.isnan(change.low):
-        return f"{change.value:+.3f}"
-    return f"{change.value:+.3f} [{change.low:+.3f}, {change.high:+.3f}]".replace("inf", "∞")
 
 
 def cells_table(cells: Sequence[Cell]) -> Table:

@@ -30,9 +30,9 @@ from fairloop.report.recursion.tables import (
     correlation_table,
     metric_tables,
     reduction_table,
-    resting_level,
+    trend_and_line,
 )
-from fairloop.report.table import Table, numerics_table, signed, unusable_table, with_interval
+from fairloop.report.table import Table, numerics_table, unusable_table
 
 MOST_CELLS = 12
 """Up to this many cells in all the terminal shows each; above, the means of each level."""
@@ -109,9 +109,9 @@ def _equilibrium_lines(condition: Condition) -> Iterator[tuple[str, tuple[str, .
     width = max(map(len, map(named, FACTORS)))
     for settling in condition.settlings:
         found = settling.equilibrium
-        rho = with_interval(found.line.slope.value, found.line.slope.low, found.line.slope.high)
-        line = () if found.line.resampled == "nothing" else (f"line: B* {resting_level(found)}  rho {rho}",)
-        trend = f"{settling.label:<{width}}  change a generation {signed(found.trend)}"
+        change, level, rho = trend_and_line(condition, settling)
+        line = () if found.line.resampled == "nothing" else (f"line: B* {level}  rho {rho}",)
+        trend = f"{settling.label:<{width}}  change a generation {change}"
         yield trend, (verdict_in_words(settling), *line)
 
 

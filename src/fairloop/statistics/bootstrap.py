@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fairloop.seeding import random_generator
-from fairloop.statistics.estimate import Estimate
+from fairloop.statistics.estimate import CONFIDENCE, Estimate
 from fairloop.statistics.student import student_quantile
 from fairloop.statistics.units import UNBOUNDED, Bounds, check, jackknife_error, left_out, quotient, unit_sums
 
@@ -25,6 +25,9 @@ Floats = NDArray[np.float64]
 
 FEWEST_FOR_BOOTSTRAP = 6
 """Below this number of units there is no interval: their resamples are too few, and too often do not vary."""
+
+RESAMPLES = 2000
+"""Resamples of an interval, unless said otherwise."""
 
 _NUMBERS_AT_ONCE = 1 << 21
 _STILL = 0.05
@@ -35,9 +38,9 @@ def bootstrap_mean(
     values: ArrayLike,
     *,
     seed: int,
-    resamples: int = 2000,
+    resamples: int = RESAMPLES,
     clusters: Sequence[Hashable] | None = None,
-    confidence: float = 0.95,
+    confidence: float = CONFIDENCE,
     bounds: Bounds = UNBOUNDED,
 ) -> Estimate:
     """Return the mean of `values` [n] with its bootstrap-t interval; `undefined` for no values."""
@@ -58,9 +61,9 @@ def bootstrap_ratio(
     denominators: ArrayLike,
     *,
     seed: int,
-    resamples: int = 2000,
+    resamples: int = RESAMPLES,
     clusters: Sequence[Hashable] | None = None,
-    confidence: float = 0.95,
+    confidence: float = CONFIDENCE,
     bounds: Bounds = UNBOUNDED,
 ) -> Estimate:
     """Return sum(numerators) / sum(denominators) with its bootstrap-t interval; both sums are resampled together.
@@ -88,9 +91,9 @@ def bootstrap_sums(
     statistic: Callable[[Floats], Floats],
     *,
     seed: int,
-    resamples: int = 2000,
+    resamples: int = RESAMPLES,
     clusters: Sequence[Hashable] | None = None,
-    confidence: float = 0.95,
+    confidence: float = CONFIDENCE,
     bounds: Bounds = UNBOUNDED,
 ) -> Estimate:
     """Return a statistic of column sums with its bootstrap-t interval.
@@ -133,7 +136,7 @@ def bootstrap_sums(
     return Estimate(value, min(low, value), max(high, value), len(table), len(units))
 
 
-def percentile_interval(replicates: Floats, confidence: float = 0.95) -> tuple[float, float]:
+def percentile_interval(replicates: Floats, confidence: float = CONFIDENCE) -> tuple[float, float]:
     """Return the percentiles that hold `confidence` of the replicates; those that are not finite are left out."""
     defined = replicates[np.isfinite(replicates)]
     if len(defined) == 0:

@@ -14,7 +14,7 @@ import numpy as np
 import scipy  # its parts are loaded when they are used: they take a second
 from numpy.typing import ArrayLike, NDArray
 
-from fairloop.statistics.estimate import Estimate
+from fairloop.statistics.estimate import TAILS, Estimate
 
 Floats = NDArray[np.float64]
 
@@ -68,7 +68,7 @@ class Curve:
         return Curve(self.levels[window], self.values[window])
 
 
-def contrast(values: Sequence[Floats], weights: ArrayLike, confidence: float = 0.95) -> Estimate:
+def contrast(values: Sequence[Floats], weights: ArrayLike) -> Estimate:
     """Return Σ wᵢ · mean(valuesᵢ) of independent samples with the interval of Welch (1947) and Satterthwaite (1946).
 
     One sample with weight 1 gives its mean with Student's interval. No equal variances are assumed.
@@ -76,7 +76,6 @@ def contrast(values: Sequence[Floats], weights: ArrayLike, confidence: float = 0
     Args:
         values: the samples, each of two or more values.
         weights: [samples].
-        confidence: the coverage of the interval.
     """
     weight = np.asarray(weights, dtype=np.float64)
     value = float(sum(w * column.mean() for w, column in zip(weight, values, strict=True)))
@@ -85,7 +84,7 @@ def contrast(values: Sequence[Floats], weights: ArrayLike, confidence: float = 0
     if not parts.sum() > 0:
         return Estimate(value, value, value, n)
     freedom = parts.sum() ** 2 / sum(part**2 / (len(column) - 1) for part, column in zip(parts, values, strict=True))
-    half = float(scipy.stats.t.ppf((1 + confidence) / 2, freedom) * math.sqrt(parts.sum()))
+    half = float(scipy.stats.t.ppf(TAILS[1], freedom) * math.sqrt(parts.sum()))
     return Estimate(value, value - half, value + half, n)
 
 
@@ -121,7 +120,7 @@ def monotonicity(curve: Curve) -> Estimate:
     return Estimate(float(scipy.stats.spearmanr(levels, values).statistic), math.nan, math.nan, len(values))
 
 
-def noise(curve: Curve, confidence: float = 0.95) -> Estimate:
+def noise(curve: Curve) -> Estimate:
     """Return the standard deviation between replicates, pooled over the levels, with its chi-squared interval."""
     freedom = curve.corpora - len(curve.levels)
     if freedom < 1:
@@ -130,11 +129,11 @@ def noise(curve: Curve, confidence: float = 0.95) -> Estimate:
     largest = max(float(np.abs(column).max()) for column in curve.values)
     if spread <= _ROUNDING * largest:
         return Estimate(0.0, 0.0, 0.0, curve.corpora)
-    low, high = (spread * math.sqrt(freedom / scipy.stats.chi2.ppf(tail, freedom)) for tail in _tails(confidence)[::-1])
+    low, high = (spread * math.sqrt(freedom / scipy.stats.chi2.ppf(tail, freedom)) for tail in TAILS[::-1])
     return Estimate(spread, float(low), float(high), curve.corpora)
 
 
-def detectable_change(curve: Curve, confidence: float = 0.95) -> Estimate:
+def detectable_change(curve: Curve) -> Estimate:
     """Return the smallest change of the level that the metric tells from none, between one corpus and another.
 
     MDE = (z₀.₉₇₅ + z₀.₈) · √2 · sd / |slope|: a change that a two-sided test at 5% of the difference between two
@@ -156,7 +155,7 @@ def detectable_change(curve: Curve, confidence: float = 0.95) -> Estimate:
     counts = np.array([len(column) for column in curve.values])
     unit = math.sqrt(float((weights**2 / counts).sum()))  # the slope's standard error for noise of 1
     t, freedom = steep.value / (spread.value * unit), curve.corpora - len(curve.levels)
-    low, high = noncentrality_interval(abs(t), freedom, confidence)
+    low, high = noncentrality_interval(abs(t), freedom)
     factor = detection_factor() / unit
     return Estimate(
         factor / abs(t) if t else math.inf,
@@ -180,7 +179,7 @@ def sampling_floor(level: float, carrying: float, sentences: int) -> float:
     return detection_factor() * math.sqrt(max(carrying - level**2, 0.0) / sentences)
 
 
-def noncentrality_interval(t: float, freedom: int, confidence: float = 0.95) -> tuple[float, float]:
+def noncentrality_interval(t: float, freedom: int) -> tuple[float, float]:
     """Return the interval of the noncentrality δ of a t statistic, t ≥ 0, by inverting its distribution.
 
     P(T ≤ t; δ) is the mean of Φ(t·√(χ²/freedom) - δ) over χ², taken over its quantiles: scipy's own noncentral t is
@@ -191,9 +190,7 @@ def noncentrality_interval(t: float, freedom: int, confidence: float = 0.95) -> 
     def excess(noncentrality: float, tail: float) -> float:
         return float(scipy.special.ndtr(limits - noncentrality).mean()) - tail
 
-    low, high = (
-        scipy.optimize.brentq(excess, limits[0] - 8, limits[-1] + 8, args=(tail,)) for tail in _tails(confidence)[::-1]
-    )
+    low, high = (scipy.optimize.brentq(excess, limits[0] - 8, limits[-1] + 8, args=(tail,)) for tail in TAILS[::-1])
     return float(low), float(high)
 
 
@@ -201,10 +198,6 @@ def noncentrality_interval(t: float, freedom: int, confidence: float = 0.95) -> 
 def _chi_scale(freedom: int) -> Floats:
     """Return √(χ²/freedom) at evenly spaced quantiles, ascending."""
     return np.asarray(np.sqrt(scipy.stats.chi2.ppf((np.arange(_QUANTILES) + 0.5) / _QUANTILES, freedom) / freedom))
-
-
-def _tails(confidence: float) -> tuple[float, float]:
-    return (1 - confidence) / 2, (1 + confidence) / 2
 
 
 def _slope_weights(levels: Sequence[float]) -> Floats:

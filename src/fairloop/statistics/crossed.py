@@ -5,10 +5,10 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fairloop.statistics.estimate import Estimate
+from fairloop.statistics.estimate import TAILS, Estimate
 
 
-def crossed_mean(table: ArrayLike, confidence: float = 0.95) -> tuple[Estimate, float]:
+def crossed_mean(table: ArrayLike) -> tuple[Estimate, float]:
     """Return the mean of differences [seeds, items] with its interval and p-value, both effects random.
 
     The balanced crossed model d = m + seed + item + rest, by its analysis of variance: the variance of the mean is
@@ -36,6 +36,6 @@ def crossed_mean(table: ArrayLike, confidence: float = 0.95) -> tuple[Estimate, 
         return nothing
     degrees = total**2 / sum(part**2 / one for part, one in zip((seed, item, noise), freedom, strict=True))
     error = math.sqrt(total / values.size)
-    half = float(student.ppf((1 + confidence) / 2, degrees)) * error
+    half = float(student.ppf(TAILS[1], degrees)) * error
     p_value = 2 * float(student.sf(abs(mean) / error, degrees))
     return Estimate(mean, mean - half, mean + half, values.size, seeds), p_value

@@ -37,7 +37,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from fairloop.statistics.estimate import Estimate
+from fairloop.statistics.estimate import CONFIDENCE, TAILS, Estimate
 from fairloop.statistics.line import Line, fit_line
 from fairloop.statistics.student import student_quantile
 
@@ -111,28 +111,23 @@ def estimate_equilibrium(
     trajectories: Sequence[Trajectory],
     *,
     possible: tuple[float, float] = (-1.0, 1.0),
-    seed: int = 0,
     resamples: int = 1999,
-    confidence: float = 0.95,
 ) -> Equilibrium:
     """Say what B does among generated corpora.
 
     Args:
         trajectories: one per cell, the seed corpus first; what is missing (NaN) is left out.
         possible: the least and the greatest value that the metric can take; a bounded interval of B* ends there.
-        seed, resamples: of the line's sign patterns.
-        confidence: of the intervals.
+        resamples: of the line's sign patterns.
     """
     before, after, generation, cell = _transitions(trajectories)
-    line = fit_line(before, after, cell, possible=possible, seed=seed, resamples=resamples, confidence=confidence)
-    trend, certainly = _trend(trajectories, confidence), _trend(trajectories, 0.90)
-    kept_first, kept_last = (_kept(trajectories, at, confidence) for at in (1, -1))
+    line = fit_line(before, after, cell, possible=possible, resamples=resamples)
+    trend, certainly = _trend(trajectories), _trend(trajectories, 0.90)
+    kept_first, kept_last = (_kept(trajectories, at) for at in (1, -1))
     transitions = int(np.bincount(cell, minlength=len(trajectories)).min()) if trajectories else 0
     misfit = _misfit(line, before, after, generation, cell)
     verdict, reason = _verdict(trajectories, line, trend, certainly, _kept(trajectories, -1, 0.90), misfit, transitions)
-    breaks = tuple(
-        _seed_break(trajectories, level, confidence) for level in sorted({one.level for one in trajectories})
-    )
+    breaks = tuple(_seed_break(trajectories, level) for level in sorted({one.level for one in trajectories}))
     return Equilibrium(line, breaks, kept_first, kept_last, trend, misfit, transitions, verdict, reason)
 
 
@@ -151,6 +146,8 @@ def _verdict(
             f"{transitions} transition(s) among generated corpora; a verdict takes {FEWEST_TRANSITIONS}"
         )
     if math.isnan(trend.low):
+        if trend.n >= FEWEST_TRENDS and len({one.level for one in trajectories}) < trend.n:
+            return "undecided", "the cells of each level changed alike, to the last digit"
         return "undecided", f"{trend.n} cell(s); a verdict takes {FEWEST_TRENDS}, and two of one level"
     if trend.high < 0:
         return "falling", ""
@@ -187,7 +184,7 @@ def _transitions(trajectories: Sequence[Trajectory]) -> tuple[Array, Array, Arra
     return table[:, 0], table[:, 1], table[:, 2], table[:, 3].astype(np.int64)
 
 
-def _trend(trajectories: Sequence[Trajectory], confidence: float) -> Estimate:
+def _trend(trajectories: Sequence[Trajectory], confidence: float = CONFIDENCE) -> Estimate:
     """Return the mean over levels of the mean slope of B on g; its variance is that of cells within levels."""
     slopes: dict[float, list[float]] = {}
     for one in trajectories:
@@ -205,11 +202,13 @@ def _trend(trajectories: Sequence[Trajectory], confidence: float) -> Estimate:
         return Estimate(value, math.nan, math.nan, cells)
     within = sum(float(np.var(level)) * len(level) for level in slopes.values()) / freedom
     error = math.sqrt(within * sum(1 / len(level) for level in slopes.values())) / len(slopes)
+    if error <= 1e-12 * max(abs(value), 1e-300):  # that cells agree to the last digit is chance
+        return Estimate(value, math.nan, math.nan, cells)
     margin = student_quantile((1 + confidence) / 2, freedom) * error
     return Estimate(value, value - margin, value + margin, cells)
 
 
-def _kept(trajectories: Sequence[Trajectory], at: int, confidence: float) -> Estimate:
+def _kept(trajectories: Sequence[Trajectory], at: int, confidence: float = CONFIDENCE) -> Estimate:
     """Return the slope over cells of B in generation `at` (-1: each cell's last) on the seed's B."""
     pairs = []
     for one in trajectories:
@@ -232,11 +231,13 @@ def _kept(trajectories: Sequence[Trajectory], at: int, confidence: float) -> Est
     if leverage.max() > 1 - 1e-9:
         return Estimate(slope, math.nan, math.nan, len(x))
     error = math.sqrt(float(np.sum((centred * residual / (1 - leverage)) ** 2))) / total
+    if error <= 1e-12 * max(abs(slope), 1e-300):
+        return Estimate(slope, math.nan, math.nan, len(x))
     margin = student_quantile((1 + confidence) / 2, len(x) - 2) * error
     return Estimate(slope, slope - margin, slope + margin, len(x))
 
 
-def _seed_break(trajectories: Sequence[Trajectory], level: float, confidence: float) -> SeedBreak:
+def _seed_break(trajectories: Sequence[Trajectory], level: float) -> SeedBreak:
     changes = np.array(
         [one.values[1] - one.values[0] for one in trajectories if one.level == level and len(one.values) > 1]
     )
@@ -246,7 +247,7 @@ def _seed_break(trajectories: Sequence[Trajectory], level: float, confidence: fl
     value, n = float(changes.mean()), len(changes)
     if n < FEWEST_TRENDS or np.ptp(changes) == 0:
         return SeedBreak(level, Estimate(value, math.nan, math.nan, n))
-    margin = student_quantile((1 + confidence) / 2, n - 1) * float(changes.std(ddof=1)) / math.sqrt(n)
+    margin = student_quantile(TAILS[1], n - 1) * float(changes.std(ddof=1)) / math.sqrt(n)
     return SeedBreak(level, Estimate(value, value - margin, value + margin, n))
 
 

@@ -4,10 +4,16 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+CONFIDENCE = 0.95
+"""The coverage of an interval, unless said otherwise."""
+
+TAILS = (1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2
+"""The probabilities whose quantiles are its ends."""
+
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value, the ends of its interval (95% unless said otherwise) and the number of items behind it.
+    """A value, the ends of its interval and the number of items behind it.
 
     The ends are NaN where no interval can be given: for too few independent units. A value that the items do
     not define (a rate among no sentences) is `Estimate.undefined()`.

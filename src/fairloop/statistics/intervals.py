@@ -17,7 +17,7 @@ from collections.abc import Callable, Hashable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fairloop.statistics.estimate import Estimate
+from fairloop.statistics.estimate import TAILS, Estimate
 from fairloop.statistics.student import student_quantile
 from fairloop.statistics.units import UNBOUNDED, Bounds, check, jackknife_error, left_out, quotient, unit_sums
 
@@ -31,7 +31,6 @@ def estimate_mean(
     values: ArrayLike,
     *,
     clusters: Sequence[Hashable] | None = None,
-    confidence: float = 0.95,
     bounds: Bounds = UNBOUNDED,
 ) -> Estimate:
     """Return the mean of `values` [n] with Student's interval over units; `undefined` for no values.
@@ -39,7 +38,7 @@ def estimate_mean(
     `clusters` and `bounds` are those of `estimate_sums`. With one observation a unit this is the ordinary t interval.
     """
     column = np.asarray(values, dtype=np.float64)
-    return estimate_ratio(column, np.ones_like(column), clusters=clusters, confidence=confidence, bounds=bounds)
+    return estimate_ratio(column, np.ones_like(column), clusters=clusters, bounds=bounds)
 
 
 def estimate_ratio(
@@ -47,7 +46,6 @@ def estimate_ratio(
     denominators: ArrayLike,
     *,
     clusters: Sequence[Hashable] | None = None,
-    confidence: float = 0.95,
     bounds: Bounds = UNBOUNDED,
 ) -> Estimate:
     """Return sum(numerators) / sum(denominators) with Student's interval over units.
@@ -55,7 +53,7 @@ def estimate_ratio(
     n is the number of observations with a denominator other than zero. `undefined` if the denominators sum to zero.
     """
     columns = np.stack([np.asarray(numerators, np.float64), np.asarray(denominators, np.float64)], axis=1)
-    estimate = estimate_sums(columns, quotient, clusters=clusters, confidence=confidence, bounds=bounds)
+    estimate = estimate_sums(columns, quotient, clusters=clusters, bounds=bounds)
     return estimate.counting(int(np.count_nonzero(columns[:, 1])))
 
 
@@ -64,7 +62,6 @@ def estimate_share(
     trials: ArrayLike | None = None,
     *,
     clusters: Sequence[Hashable] | None = None,
-    confidence: float = 0.95,
 ) -> Estimate:
     """Return sum(hits) / sum(trials) with Wilson's interval over units; for hits between 0 and their trials.
 
@@ -72,7 +69,6 @@ def estimate_share(
         hits: [n], how often what is counted occurred.
         trials: [n], how often it could have; None for once each.
         clusters: [n], the unit of each observation; None if every observation stands for itself.
-        confidence: the coverage of the interval.
 
     Returns:
         n is the sum of the trials. `undefined` if that is zero; without an interval below `FEWEST_UNITS`.
@@ -93,7 +89,7 @@ def estimate_share(
     variance = value * (1 - value)
     # Hits in every unit alike, or in none: the units show no spread, and the trials count as independent.
     effective = variance / error**2 if error > 0 and variance > 0 else total
-    quantile = student_quantile((1 + confidence) / 2, len(units) - 1)
+    quantile = student_quantile(TAILS[1], len(units) - 1)
     square = quantile**2 / effective
     centre = (value + square / 2) / (1 + square)
     half = math.sqrt(square * variance + square**2 / 4) / (1 + square)
@@ -105,7 +101,6 @@ def estimate_sums(
     statistic: Callable[[Floats], Floats],
     *,
     clusters: Sequence[Hashable] | None = None,
-    confidence: float = 0.95,
     bounds: Bounds = UNBOUNDED,
 ) -> Estimate:
     """Return a smooth statistic of column sums with Student's interval from the delete-one-unit jackknife.
@@ -117,7 +112,6 @@ def estimate_sums(
         columns: [n, k], what is summed, one row per observation.
         statistic: maps sums [..., k] to values [...]; NaN where the sums do not define it.
         clusters: [n], the unit of each observation; None if every observation stands for itself.
-        confidence: the coverage of the interval, between 0 and 1.
         bounds: the least and the greatest value possible; the interval ends there.
 
     Returns:
@@ -126,14 +120,14 @@ def estimate_sums(
         says nothing about their spread.
     """
     table = np.asarray(columns, dtype=np.float64)
-    check(len(table), clusters, confidence)
+    check(len(table), clusters)
     value = float(statistic(table.sum(axis=0))) if len(table) else math.nan
     if math.isnan(value):
         return Estimate.undefined()
     units = unit_sums(table, clusters)
     if len(units) < FEWEST_UNITS:
         return Estimate(value, math.nan, math.nan, len(table), len(units))
-    return jackknife(value, left_out(units, statistic), len(table), confidence, bounds)
+    return jackknife(value, left_out(units, statistic), len(table), bounds)
 
 
 def estimate_dyadic_mean(
@@ -163,13 +157,11 @@ def estimate_dyadic_mean(
     if units < FEWEST_UNITS or of_pairs <= 1e-24 * n * max(mean**2, 1e-300):
         return Estimate(mean, math.nan, math.nan, n, units)
     variance = max(float(by_thing @ by_thing) - of_pairs, of_pairs) * units / (units - 1)
-    margin = student_quantile(0.975, units - 1) * math.sqrt(variance) / n
+    margin = student_quantile(TAILS[1], units - 1) * math.sqrt(variance) / n
     return Estimate(mean, max(bounds[0], mean - margin), min(bounds[1], mean + margin), n, units)
 
 
-def jackknife(
-    value: float, without: ArrayLike, n: int, confidence: float = 0.95, bounds: Bounds = UNBOUNDED
-) -> Estimate:
+def jackknife(value: float, without: ArrayLike, n: int, bounds: Bounds = UNBOUNDED) -> Estimate:
     """Return `value` with Student's interval from the jackknife's standard error.
 
     Its variance is on average too large rather than too small (Efron and Stein 1981), so that the interval errs on the
@@ -180,7 +172,6 @@ def jackknife(
         value: the statistic of all observations.
         without: [units], the statistic with each independent unit left out in turn; NaN where that is undefined.
         n: the number of observations to report.
-        confidence: the coverage of the interval.
         bounds: the least and the greatest value possible; the interval ends there.
     """
     if math.isnan(value):
@@ -189,5 +180,5 @@ def jackknife(
     error = float(jackknife_error(values)) if len(values) >= FEWEST_UNITS else math.nan
     if not error > 1e-12 * max(abs(value), 1e-300):
         return Estimate(value, math.nan, math.nan, n, len(values))
-    margin = student_quantile((1 + confidence) / 2, len(values) - 1) * error
+    margin = student_quantile(TAILS[1], len(values) - 1) * error
     return Estimate(value, max(bounds[0], value - margin), min(bounds[1], value + margin), n, len(values))

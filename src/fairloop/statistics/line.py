@@ -31,7 +31,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fairloop.seeding import random_generator
-from fairloop.statistics.estimate import Estimate
+from fairloop.statistics.estimate import CONFIDENCE, Estimate
 
 Array = npt.NDArray[np.float64]
 
@@ -40,6 +40,9 @@ FEWEST_CELLS = 6
 
 _RELATIVE_PRECISION = 5e-4
 _FURTHEST = 2.0**24
+
+FEWEST_FOR_LINE = 2
+"""Cells below which there is no line."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,6 @@ def fit_line(
     possible: tuple[float, float] = (-1.0, 1.0),
     seed: int = 0,
     resamples: int = 1999,
-    confidence: float = 0.95,
 ) -> Line:
     """Fit y = c + rho x by least squares over all transitions.
 
@@ -76,13 +78,12 @@ def fit_line(
         possible: the least and the greatest value that the measure can take; a bounded interval of B* ends there.
         seed: decides the sign patterns where there are too many to enumerate.
         resamples: number of sign patterns in that case.
-        confidence: of the intervals.
 
     Returns:
         With fewer than two cells or three transitions, or without any spread, everything but the counts is undefined.
     """
     cells, transitions = len(np.unique(cell)), len(before)
-    if cells < 2 or transitions < 3 or np.ptp(before) < 1e-12:
+    if cells < FEWEST_FOR_LINE or transitions < 3 or np.ptp(before) < 1e-12:
         undefined = Estimate(math.nan, math.nan, math.nan, transitions)
         return Line(undefined, undefined, undefined, cells, transitions, "nothing")
     whole_cells = cells >= FEWEST_CELLS
@@ -90,11 +91,11 @@ def fit_line(
     test = _WildTest(before, after, cluster, signs=_sign_patterns(int(cluster.max()) + 1, resamples, seed))
     rho, c = test.slope, test.intercept
     scale = max(float(np.std(after)), 1e-6)
-    slope = _invert(test.slope_p_values, rho, scale / float(np.std(before)), 1 - confidence)
-    intercept = _invert(test.intercept_p_values, c, scale, 1 - confidence)
+    slope = _invert(test.slope_p_values, rho, scale / float(np.std(before)), 1 - CONFIDENCE)
+    intercept = _invert(test.intercept_p_values, c, scale, 1 - CONFIDENCE)
     value = c / (1 - rho) if abs(1 - rho) > 1e-12 else math.nan
     bounded = not slope[0] <= 1 <= slope[1]
-    level = _invert(test.level_p_values, value, scale, 1 - confidence) if bounded else (-math.inf, math.inf)
+    level = _invert(test.level_p_values, value, scale, 1 - CONFIDENCE) if bounded else (-math.inf, math.inf)
     if bounded and possible[0] <= value <= possible[1]:
         level = (max(level[0], possible[0]), min(level[1], possible[1]))
     return Line(

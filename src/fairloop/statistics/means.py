@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fairloop.statistics.estimate import Estimate
+from fairloop.statistics.estimate import TAILS, Estimate
 from fairloop.statistics.student import student_quantile
 
 Floats = NDArray[np.float64]
@@ -14,7 +14,7 @@ FEWEST_FOR_SPREAD = 3
 """From this number of values on a mean has an interval: two say too little about their spread."""
 
 
-def student_mean(values: ArrayLike, confidence: float = 0.95) -> Estimate:
+def student_mean(values: ArrayLike) -> Estimate:
     """Return the mean of the finite `values` [n] with Student's interval.
 
     The interval is NaN for fewer than three values, and for equal ones: that three cells agree to the last digit is
@@ -28,7 +28,7 @@ def student_mean(values: ArrayLike, confidence: float = 0.95) -> Estimate:
     mean = float(column.mean())
     if n < FEWEST_FOR_SPREAD or column.std() <= 1e-12 * abs(mean):
         return Estimate(mean, math.nan, math.nan, n)
-    half = student_quantile((1 + confidence) / 2, n - 1) * float(column.std(ddof=1)) / math.sqrt(n)
+    half = student_quantile(TAILS[1], n - 1) * float(column.std(ddof=1)) / math.sqrt(n)
     return Estimate(mean, mean - half, mean + half, n)
 
 
@@ -41,7 +41,7 @@ def student_p_value(values: ArrayLike) -> float:
     return float(ttest_1samp(column, 0.0).pvalue) if math.isfinite(student_mean(column).low) else math.nan
 
 
-def ratio_of_means(first: ArrayLike, second: ArrayLike, confidence: float = 0.95) -> Estimate:
+def ratio_of_means(first: ArrayLike, second: ArrayLike) -> Estimate:
     """Return mean(second) / mean(first) of paired values [n] with Fieller's interval, Student's t over pairs.
 
     Undefined (NaN, n pairs) if the mean of `first` is zero; without an interval for fewer than three pairs, and where
@@ -58,7 +58,7 @@ def ratio_of_means(first: ArrayLike, second: ArrayLike, confidence: float = 0.95
     if n < FEWEST_FOR_SPREAD or apart <= 1e-12 * (abs(below) + abs(above)):
         return Estimate(above / below, math.nan, math.nan, n)
     covariance = np.cov(pairs) / n
-    quantile = student_quantile((1 + confidence) / 2, n - 1)
+    quantile = student_quantile(TAILS[1], n - 1)
     return Estimate(above / below, *ratio_interval(below, above, covariance, quantile), n)
 
 

@@ -21,12 +21,12 @@ FEWEST_FOR_FLIPS = 6
 _NUMBERS_AT_ONCE = 1 << 20
 
 
-def paired_reduction(treated: ArrayLike, control: ArrayLike, confidence: float = 0.95) -> Estimate:
+def paired_reduction(treated: ArrayLike, control: ArrayLike) -> Estimate:
     """Return 1 - mean|treated| / mean|control| over pairs [n] with Fieller's interval; at most 1, negative for a rise.
 
     Undefined if the control has no bias at all: there is nothing to reduce.
     """
-    return _reduction(ratio_of_means(np.abs(control), np.abs(treated), confidence))
+    return _reduction(ratio_of_means(np.abs(control), np.abs(treated)))
 
 
 def sign_flip_p_value(differences: ArrayLike, *, seed: int, patterns: int = 1 << 16) -> float:

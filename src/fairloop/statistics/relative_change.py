@@ -9,7 +9,7 @@ import numpy as np
 from scipy import stats
 
 from fairloop.statistics.equilibrium import Trajectory
-from fairloop.statistics.estimate import Estimate
+from fairloop.statistics.estimate import TAILS, Estimate
 from fairloop.statistics.means import ratio_interval, ratio_of_means
 
 
@@ -28,9 +28,7 @@ class RelativeChange:
     over: Literal["cells", "sentences", "nothing"] = "nothing"
 
 
-def relative_changes(
-    trajectories: Sequence[Trajectory], *, since: int = 0, confidence: float = 0.95
-) -> list[RelativeChange]:
+def relative_changes(trajectories: Sequence[Trajectory], *, since: int = 0) -> list[RelativeChange]:
     """Return the relative change from generation `since` to the last one, per initial level, levels ascending.
 
     The change of a level is that of the mean over its cells. Its interval is Fieller's (1954, Journal of the Royal
@@ -48,15 +46,15 @@ def relative_changes(
         ends = [(one, (one.values[since], one.values[until])) for one in members if len(one.values) > until]
         ends = [(one, pair) for one, pair in ends if all(map(math.isfinite, pair))]
         if ends:
-            changes.append(_relative_change(ends, level, since, until, confidence))
+            changes.append(_relative_change(ends, level, since, until))
     return changes
 
 
 def _relative_change(
-    ends: Sequence[tuple[Trajectory, tuple[float, float]]], level: float, since: int, until: int, confidence: float
+    ends: Sequence[tuple[Trajectory, tuple[float, float]]], level: float, since: int, until: int
 ) -> RelativeChange:
     first, last = np.array([pair for _, pair in ends], dtype=float).T
-    ratio = ratio_of_means(first, last, confidence)
+    ratio = ratio_of_means(first, last)
     low, high = ratio.low, ratio.high
     over: Literal["cells", "sentences", "nothing"] = "cells" if len(ends) > 1 and ratio.defined else "nothing"
     errors = ends[0][0].errors
@@ -64,7 +62,7 @@ def _relative_change(
         # The seed corpus is what the recursion started from, and not a sample of anything.
         variances = [0.0 if since == 0 else errors[since] ** 2, errors[until] ** 2]
         if all(map(math.isfinite, variances)):
-            quantile = float(stats.norm.ppf((1 + confidence) / 2))
+            quantile = float(stats.norm.ppf(TAILS[1]))
             low, high = ratio_interval(float(first[0]), float(last[0]), np.diag(variances), quantile)
             over = "sentences"
     # A start that may be zero bounds nothing: what the division gives is no change that could be reported.

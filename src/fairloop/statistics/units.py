@@ -6,6 +6,8 @@ from collections.abc import Callable, Hashable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fairloop.statistics.estimate import CONFIDENCE
+
 Floats = NDArray[np.float64]
 
 Bounds = tuple[float, float]
@@ -61,7 +63,7 @@ def quotient(sums: Floats) -> Floats:
     return divide(sums[..., 0], sums[..., 1])
 
 
-def check(observations: int, clusters: Sequence[Hashable] | None, confidence: float) -> None:
+def check(observations: int, clusters: Sequence[Hashable] | None, confidence: float = CONFIDENCE) -> None:
     """Raise ValueError for clusters that do not fit the observations, or a confidence that is none."""
     if clusters is not None and len(clusters) != observations:
         raise ValueError(f"{len(clusters)} clusters for {observations} observations")

@@ -42,7 +42,6 @@ def run(configuration: Configuration, cell: Cell, tracker: Tracker) -> None:
     tracker.use_model(configuration.plm.path)
     tracker.log_scores(measured, {"items": _rows(scores.folder / ITEMS_FILE), "skipped": outcome["skipped"]})
     cell.write_results({None: measured})
-    tracker.finish("complete", json.loads((cell.folder / "result.json").read_text()))
 
 
 def skipped_lines(skipped: Sequence[Mapping[str, str]], kept: Path) -> list[str]:

@@ -25,13 +25,14 @@ from typing import TYPE_CHECKING, Any
 from fairloop import console
 from fairloop.benchmarks.registry import contents
 from fairloop.config import Configuration
-from fairloop.config.fair_gender import ENTAILMENT, FairGenderSettings
+from fairloop.config.fair_gender import FairGenderSettings
 from fairloop.debias.base import DebiasData
 from fairloop.debias.registry import method
 from fairloop.debias.settings import PairMethodSettings
 from fairloop.errors import UserError
 from fairloop.files import digest_file, files_below, write_json, write_text
 from fairloop.lexicon import neutral_sentences
+from fairloop.measures.catalogue import BEFORE
 from fairloop.measures.measurement import Measurement
 from fairloop.pairs.pair import PairRow, coverage, kept, load_pairs, pair_counts, reasons, save_pairs
 from fairloop.pairs.sentence_files import texts_of
@@ -56,7 +57,6 @@ PAIRS_FILE = "pairs.parquet"
 WRITING_FILE = "writing.json"
 MODEL_FOLDER = "model"
 CARD_FILE = "README.md"
-BEFORE = "before/"
 
 # The versions of what the stages do, part of what names a shared stage: raise one when a change of the code changes
 # what such a stage puts out, together with the study's `version`.
@@ -217,9 +217,9 @@ class FairGender(Script):
         """Return the debiased model."""
         inputs = [pairs] if pairs is not None else []
         compute, keys = partial(self._incorporate, pairs), ("debias", "plm")
-        decides: dict[str, Any] = {"neutral": self.neutral_settings}
-        if ENTAILMENT in self.choices.get("files", {}):
-            decides["entailment"] = self.choices["files"][ENTAILMENT]
+        own = {f"debias.{key}": key for key in type(self.configuration.debias).model_fields if key != "swap_file"}
+        files = {own[key]: name for key, name in self.choices.get("files", {}).items() if key in own}
+        decides: dict[str, Any] = {**files, "neutral": self.neutral_settings}
         return self.stage("incorporation", compute, "incorporation", *keys, inputs=inputs, **decides)
 
     def _incorporate(self, pairs: Stage | None, folder: Path) -> None:
@@ -312,7 +312,6 @@ class FairGender(Script):
             _say_skipped(stage)
         counted = pair_counts(load_pairs(table)) if table is not None else []
         self.cell.write_results({None: [*both[: len(measured[0])], *counted, *measured[1]]})
-        self.tracker.finish("complete", json.loads((self.cell.folder / "result.json").read_text()))
 
     # --- what the stages share --------------------------------------------------------------------------------------
 

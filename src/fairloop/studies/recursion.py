@@ -23,6 +23,7 @@ from fairloop.generation.generator import Generator
 from fairloop.generation.measures import tokens_of, yield_of
 from fairloop.generation.server_settings import ServerSettings
 from fairloop.lexicon import occupations
+from fairloop.measures.catalogue import MITIGATED
 from fairloop.measures.measurement import Measurement
 from fairloop.mitigation.compose import compose
 from fairloop.seeding import derive
@@ -65,8 +66,9 @@ def run(configuration: Configuration, cell: Cell, tracker: Tracker) -> None:
         shown = study.mitigate(generation, written)
         results[generation] = study.measure(generation, written, shown)
         study.report(generation, source, written, shown, results[generation])
+        if tracker.after_generation and generation < study.generations:
+            tracker.after_generation(generation, results[generation])
     cell.write_results(results)
-    tracker.finish("complete", json.loads((cell.folder / "result.json").read_text()))
 
 
 def rejected_texts(folder: Path) -> list[dict[str, str]]:
@@ -134,7 +136,7 @@ class Recursion(Script):
         compute = partial(self.write_measures, generation, changed, encoder)
         name = f"measures-mitigated-{generation}"
         after = read_measures(self.stage(name, compute, "measuring", *keys, inputs=inputs))
-        return measured + [replace(one, metric=f"mitigated/{one.metric}") for one in after]
+        return measured + [replace(one, metric=MITIGATED + one.metric) for one in after]
 
     def report(
         self,

@@ -4,25 +4,31 @@ import importlib
 import json
 import shlex
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 
 from fairloop.catalogue import catalogue
 from fairloop.config import Configuration
 from fairloop.naming import naming_of
 from fairloop.tracking.store import ENVIRONMENT_FILE, Cell, IncompleteError
-from fairloop.tracking.wandb_run import Tracker, tracked
+from fairloop.tracking.wandb_run import OnGeneration, Tracker, tracked
 from fairloop.tracking.wandb_service import agents_run
 from fairloop.version import __version__
 
 
-def run_cell(configuration: Configuration, cell: Cell, overrides: Sequence[str] = ()) -> None:
+def run_cell(
+    configuration: Configuration,
+    cell: Cell,
+    overrides: Sequence[str] = (),
+    after_generation: OnGeneration | None = None,
+) -> None:
     """Compute what a cell still lacks; a finished one is left as it is.
 
     Args:
         configuration: the cell's resolved configuration.
         cell: its place in the run store.
         overrides: what was chosen for it on the command line, for its run on Weights & Biases.
+        after_generation: is told the measures of every generation but the last; what it raises ends the cell.
 
     Raises:
         UserError: a mistake that showed only now (a model that cannot write, say).
@@ -33,7 +39,9 @@ def run_cell(configuration: Configuration, cell: Cell, overrides: Sequence[str] 
             return
         _limit_threads(configuration.trainer.threads)
         with _tracked(configuration, cell, overrides) as tracker:
+            tracker.after_generation = after_generation
             _study(configuration).run(configuration, cell, tracker)
+            tracker.finish("complete", _result(cell))
 
 
 def report_finished(configuration: Configuration, cell: Cell, overrides: Sequence[str] = ()) -> None:
@@ -45,11 +53,15 @@ def report_finished(configuration: Configuration, cell: Cell, overrides: Sequenc
     if agents_run() is None:
         return
     with _tracked(configuration, cell, overrides) as tracker:
-        try:
-            with cell.reading():
-                _study(configuration).run(configuration, cell, tracker)
-        except IncompleteError:  # a stage that this version would compute otherwise: the result is there all the same
-            tracker.finish("complete", json.loads((cell.folder / "result.json").read_text(encoding="utf-8")))
+        # A stage that this version would compute otherwise ends the reading: the result is there all the same.
+        with suppress(IncompleteError), cell.reading():
+            _study(configuration).run(configuration, cell, tracker)
+        tracker.finish("complete", _result(cell))
+
+
+def _result(cell: Cell) -> dict[str, float]:
+    found: dict[str, float] = json.loads((cell.folder / "result.json").read_text(encoding="utf-8"))
+    return found
 
 
 def _study(configuration: Configuration) -> Any:

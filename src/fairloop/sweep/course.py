@@ -103,7 +103,7 @@ def ended(folder: Path, cell: Cell, overrides: Sequence[str], outcome: Outcome) 
     took = now - course.began.get(cell.key, now)
     _append(folder, {"cell": cell.key, "took": round(took, 3)})
     course.took[cell.key] = took
-    how = "done in" if outcome.state == "done" else "failed after"
+    how = {"done": "done in", "pruned": "pruned after"}.get(outcome.state, "failed after")
     said = f"{_named(course, cell, overrides)} {how} {duration(took)}"
     result = headline_in_words(cell.folder) if outcome.state == "done" else ""
     if result:

@@ -66,12 +66,13 @@ class Outcome:
 
     Attributes:
         cell: the cell's folder.
-        state: `done`, `failed`, `busy` (another process was working on it), or `left` (not started: another failed).
+        state: `done`, `failed`, `busy` (another process was working on it), `left` (not started: another failed), or
+            `pruned` (its search ended it early).
         line: why it failed, for the user.
         exit_status: 0, 1 (a fault) or 2 (a mistake).
     """
 
     cell: Path
-    state: Literal["done", "failed", "busy", "left"]
+    state: Literal["done", "failed", "busy", "left", "pruned"]
     line: str = ""
     exit_status: int = 0

@@ -6,15 +6,14 @@ What became of each cell is in the run store; what a job reports beside that com
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from hydra.core.plugins import Plugins
-from hydra.core.utils import configure_log
 from hydra.core.utils import run_job as run_hydra_job
 from hydra.types import HydraContext
 from omegaconf import DictConfig
@@ -22,7 +21,7 @@ from omegaconf import DictConfig
 from fairloop import console
 from fairloop.composition import CONFIG_NAME, compose_config, compose_multirun, hydra_context
 from fairloop.errors import FairloopError, Fault, UserError, first_line
-from fairloop.packages import is_installed, needs
+from fairloop.packages import is_installed, needs, uninstall_command
 from fairloop.sweep import course, slurm
 from fairloop.sweep.jobs import Job, Outcome
 from fairloop.sweep.resources import RAY_ADDRESS, Share, check_gpu_share, check_ray, share_of
@@ -35,12 +34,16 @@ MOST_KILLS = 2
 """A cell whose process was killed so often under one command is given up."""
 
 PLUGINS = {
-    "submitit": ("sweep", "hydra_submitit_launcher"),
-    "slurm": ("sweep", "hydra_submitit_launcher"),
-    "ray": ("ray", "hydra_ray_launcher"),
-    "optuna": ("optuna", "hydra_optuna_sweeper"),
+    "submitit": ("sweep", "hydra_plugins.hydra_submitit_launcher"),
+    "slurm": ("sweep", "hydra_plugins.hydra_submitit_launcher"),
+    "ray": ("ray", "hydra_plugins.hydra_ray_launcher"),
+    "optuna": ("optuna", "optuna"),
 }
-"""The extra and the package of each launcher and sweeper, by what its name begins with (after `fairloop_`)."""
+"""The extra and the module of each launcher and sweeper, by what its name begins with (after `fairloop_`)."""
+
+
+FORMER_SWEEPER = "hydra-optuna-sweeper"
+"""A plugin of others for Optuna 2, which searches ran with once; its choices have the names of Fairloop's."""
 
 
 def check_plugins(overrides: Sequence[str]) -> None:
@@ -49,9 +52,17 @@ def check_plugins(overrides: Sequence[str]) -> None:
         key, _, value = line.lstrip("+").partition("=")
         if key not in ("hydra/launcher", "hydra/sweeper"):
             continue
-        extra, package = PLUGINS.get(value.removeprefix("fairloop_").partition("_")[0], ("", ""))
-        if package and not is_installed(f"hydra_plugins.{package}"):
-            raise UserError(f"{line}: {needs(extra, package.replace('_', '-'))}")
+        extra, module = PLUGINS.get(value.removeprefix("fairloop_").partition("_")[0], ("", ""))
+        if module and not is_installed(module):
+            raise UserError(f"{line}: {needs(extra, package_of(module))}")
+        former = FORMER_SWEEPER.replace("-", "_")
+        if module == "optuna" and is_installed(f"hydra_plugins.{former}.optuna_sweeper"):
+            raise UserError(f"{line}: the package {FORMER_SWEEPER} is in its way: {uninstall_command(FORMER_SWEEPER)}")
+
+
+def package_of(module: str) -> str:
+    """Return the package that brings one of the modules of `PLUGINS`."""
+    return module.rpartition(".")[2].replace("_", "-")
 
 
 def run_alone(overrides: Sequence[str], task: Task) -> Outcome:
@@ -63,17 +74,6 @@ def run_alone(overrides: Sequence[str], task: Task) -> Outcome:
     context.callbacks.on_run_end(config=composed, config_name=CONFIG_NAME, job_return=done)
     outcome: Outcome = done.return_value
     return outcome
-
-
-def run_sweeper(overrides: Sequence[str], task: Callable[[DictConfig], float | None]) -> None:
-    """Let the chosen sweeper propose settings and run them; raises what it raises. Inside `composition.composer()`."""
-    composed = compose_multirun(overrides)
-    configure_log(composed.hydra.hydra_logging, composed.hydra.verbose)
-    context = hydra_context(composed)
-    context.callbacks.on_multirun_start(config=composed, config_name=CONFIG_NAME)
-    sweeper = Plugins.instance().instantiate_sweeper(config=composed, hydra_context=context, task_function=task)
-    sweeper.sweep(arguments=list(composed.hydra.overrides.task))
-    context.callbacks.on_multirun_end(config=composed, config_name=CONFIG_NAME)
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,13 @@ class Launcher:
     def batch(self) -> int | None:
         """How many cells the launcher is given at a time; None for all of them."""
         return self.config.hydra.sweeper.get("max_batch_size") or (self.share.cells if self.share.waves else None)
+
+    @contextmanager
+    def multirun(self) -> Iterator[None]:
+        """Tell Hydra's callbacks when the command's cells begin and end."""
+        self.context.callbacks.on_multirun_start(config=self.config, config_name=CONFIG_NAME)
+        yield
+        self.context.callbacks.on_multirun_end(config=self.config, config_name=CONFIG_NAME)
 
     def launch(self, task: Task, jobs: Sequence[Job], first: int) -> list[Outcome | slurm.JobEndedError]:
         """Run the cells and return what each reports; raises what the launcher raises when a process dies.
@@ -169,7 +176,6 @@ def run_cells(launcher: Launcher, jobs: Sequence[Job], task: Task, waiting_task:
     failures: list[Outcome] = []
     kills: Counter[Path] = Counter()
     done = 0
-    launcher.context.callbacks.on_multirun_start(config=launcher.config, config_name=CONFIG_NAME)
     course.begin(launcher.folder, jobs)
     left, busy = list(jobs), list[Job]()
     while left or busy:
@@ -200,7 +206,6 @@ def run_cells(launcher: Launcher, jobs: Sequence[Job], task: Task, waiting_task:
             failures += [Outcome(job.cell.folder, "left") for job in [*again, *left, *busy]]
             break
         left = [*left, *again]
-    launcher.context.callbacks.on_multirun_end(config=launcher.config, config_name=CONFIG_NAME)
     _tidy(launcher.folder)
     return failures
 

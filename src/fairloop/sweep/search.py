@@ -1,31 +1,37 @@
-"""A search for good settings: a Hydra sweeper that chooses (Optuna), with a stored study that goes on after a kill.
+"""What a search is: the ranges, what is to improve, and how; every mistake in it is found before anything is computed.
 
-The sweeper proposes settings, each proposal is a cell of the run store like any other, and the cell's `objective` is
-what it reports back. `hydra.sweeper.n_trials` is the number of trials that the study has in the end: the same command
-again does what is missing. Proposals whose process was killed, or that failed, are tried again first.
+`hydra/sweeper=fairloop_optuna` proposes settings instead of taking every combination. Each proposal is a cell of the
+run store like any other, and the cell's objectives are what it reports back (`trials.py`).
 """
 
+import importlib
+import itertools
 import json
-import logging
+import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
-from omegaconf import DictConfig
+from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep, Transformer
+from omegaconf import DictConfig, OmegaConf
 
-from fairloop import composition, config, console
+from fairloop import composition, config
+from fairloop.catalogue import catalogue
 from fairloop.config import Configuration
 from fairloop.errors import UserError, first_line
-from fairloop.files import canonical_json, digest_text, writing
+from fairloop.files import canonical_json, digest_text
+from fairloop.packages import is_installed, needs
 from fairloop.settings import suggestion
 from fairloop.sweep.compose import Composer
 from fairloop.sweep.unread import refuse_unread
 
-OPTUNA = "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper"
+TARGET = "fairloop.sweep.trials.run_trials"
+DIRECTIONS = ("minimize", "maximize")
+KEY = "hydra.sweeper"
+NO_PRUNER = "optuna.pruners.NopPruner"
 
 
 @dataclass(frozen=True)
@@ -35,48 +41,120 @@ class Search:
     Attributes:
         base: a configuration of the search: everything that is not searched is the same in all trials.
         space: the searched keys with their ranges, as they were given.
+        distributions: the same as Optuna's distributions.
+        fixed: the overrides that all trials have.
         overrides: the command's own overrides.
-        sweeper: the sweeper's configuration.
+        sweeper: the group `hydra.sweeper` as plain data.
     """
 
     base: Configuration
     space: dict[str, str]
+    distributions: dict[str, Any]
+    fixed: tuple[str, ...]
     overrides: tuple[str, ...]
-    sweeper: DictConfig
+    sweeper: dict[str, Any]
 
     @property
-    def objective(self) -> str:
-        """The measure that trials report."""
-        return str(self.base.objective)
+    def objectives(self) -> tuple[str, ...]:
+        """The measures that trials report."""
+        return objectives_of(self.base)
+
+    @property
+    def directions(self) -> tuple[str, ...]:
+        """`minimize` or `maximize`, for each objective."""
+        given = self.sweeper["direction"]
+        if given is None:
+            return tuple(
+                "maximize" if catalogue().of(one).goal == "maximize" else "minimize" for one in self.objectives
+            )
+        return tuple(given) if isinstance(given, list) else (str(given),) * len(self.objectives)
 
     @property
     def study_name(self) -> str:
         """The name of the stored study: the given one, or a hash of all that the trials have in common."""
-        if self.sweeper.study_name:
-            return str(self.sweeper.study_name)
+        if self.sweeper["study_name"]:
+            return str(self.sweeper["study_name"])
         chosen = sorted(line for line in self.overrides if not line.lstrip("+~").startswith(("hydra", "runs_dir")))
-        said = {"overrides": chosen, "space": self.space, "objective": self.objective, "direction": self.direction}
+        one = len(self.objectives) == 1  # then the name is what it was when there was only ever one
+        said = {
+            "overrides": chosen,
+            "space": self.space,
+            "objective": self.objectives[0] if one else self.objectives,
+            "direction": self.directions[0] if one else self.directions,
+        }
         return f"{self.base.study.name}-{digest_text(canonical_json(said))[:12]}"
 
     @property
-    def direction(self) -> str:
-        """`minimize` or `maximize`."""
-        return str(self.sweeper.direction)
+    def folder(self) -> Path:
+        """Where searches keep what belongs to them, beside the store's cells."""
+        return Path(self.base.runs_dir) / ".sweeps"
 
     @property
-    def storage(self) -> str:
-        """Where the study is stored, as SQLAlchemy names it."""
-        return str(self.sweeper.storage or f"sqlite:///{self.base.runs_dir}/.sweeps/optuna.db")
+    def n_trials(self) -> int:
+        """How many trials the study has in the end; a grid has no more than its points."""
+        wanted = int(self.sweeper["n_trials"])
+        return min(wanted, len(self.grid)) if self.grid else wanted
+
+    @cached_property
+    def grid(self) -> list[dict[str, Any]]:
+        """The points of a grid, in order; empty for a sampler that draws."""
+        if not self.is_grid:
+            return []
+        axes = [_points(key, one, self.space[key]) for key, one in self.distributions.items()]
+        return [dict(zip(self.distributions, values, strict=True)) for values in itertools.product(*axes)]
+
+    @property
+    def is_grid(self) -> bool:
+        """Whether the sampler takes every combination."""
+        return str(self.sweeper["sampler"]["_target_"]).endswith(".GridSampler")
+
+    @property
+    def prunes(self) -> bool:
+        """Whether cells may be ended before their last generation."""
+        return str(self.sweeper["pruner"]["_target_"]) != NO_PRUNER
+
+    def sampler(self, trials: int = 0) -> Any:
+        """Return the chosen sampler of Optuna.
+
+        Args:
+            trials: the trials that there are: one that starts with the same seed would propose the same once more.
+        """
+        import optuna
+
+        chosen = dict(self.sweeper["sampler"])
+        if self.is_grid:  # its points are given to it
+            return optuna.samplers.RandomSampler(seed=chosen.get("seed"))
+        if chosen.get("seed") is not None:
+            chosen["seed"] = (int(chosen["seed"]) + trials) % 2**31
+        return _made(f"{KEY}.sampler", chosen, "optuna.samplers", optuna.samplers.BaseSampler)
+
+    def pruner(self) -> Any:
+        """Return the chosen pruner of Optuna."""
+        import optuna
+
+        return _made(f"{KEY}.pruner", dict(self.sweeper["pruner"]), "optuna.pruners", optuna.pruners.BasePruner)
 
 
-@dataclass(frozen=True)
-class Trial:
-    """One finished or failed trial, as the table shows it."""
+def _made(key: str, chosen: dict[str, Any], package: str, kind: type) -> Any:
+    """Return an object of a class of Optuna's, made with the settings that were chosen for it."""
+    target = str(chosen.pop("_target_", None))
+    found = getattr(importlib.import_module(package), target.removeprefix(f"{package}."), None)
+    if not (isinstance(found, type) and issubclass(found, kind)):
+        options = ", ".join(sorted(composition.options_of(key.replace(".", "/"))))
+        raise UserError.of(f"{key}._target_", target, f"a class of {package}; {key.replace('.', '/')} offers {options}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return found(**chosen)
+    except (TypeError, ValueError) as error:
+        settings = ",".join(f"{name}:{value}" for name, value in chosen.items())
+        raise UserError.of(key, f"{{{settings}}}", f"not what {target} takes ({first_line(error)})") from error
 
-    number: int
-    params: dict[str, Any]
-    value: float | None
-    state: str
+
+def objectives_of(configuration: Configuration) -> tuple[str, ...]:
+    """Return the measures that a configuration names as `objective`."""
+    chosen = configuration.objective
+    return () if chosen is None else (chosen,) if isinstance(chosen, str) else tuple(chosen)
 
 
 def is_grid(sweeper: DictConfig) -> bool:
@@ -85,7 +163,7 @@ def is_grid(sweeper: DictConfig) -> bool:
 
 
 def read_search(overrides: Sequence[str], params: Mapping[str, Any] | None) -> Search:
-    """Check a search before anything is computed: its objective, its fixed settings, and the ends of every range.
+    """Check a search before anything is computed: its objectives, its settings, and the ends of every range.
 
     Args:
         overrides: the command's overrides.
@@ -110,20 +188,53 @@ def read_search(overrides: Sequence[str], params: Mapping[str, Any] | None) -> S
     base = checked[0]
     if base.objective is None:
         raise UserError.of("objective", "null", "a measure in result.json, such as heldout_templates/mean_abs_log_odds")
-    sweeper = composition.compose_config(lines[0], with_hydra=True).hydra.sweeper
-    _check_sweeper(sweeper)
+    sweeper: Any = OmegaConf.to_container(
+        composition.compose_config(lines[0], with_hydra=True).hydra.sweeper, resolve=True
+    )
     space = {key: str(one.input_line).split("=", 1)[1] for key, one in searched.items()}
-    return Search(base, space, tuple(overrides), sweeper)
+    if sweeper.get("_target_") != TARGET:
+        raise UserError.of("hydra/sweeper", sweeper.get("_target_"), "basic, which takes a grid, or fairloop_optuna")
+    distributions = {key: _distribution(one) for key, one in searched.items()}
+    search = Search(base, space, distributions, tuple(fixed), tuple(overrides), sweeper)
+    _check(search)
+    return search
 
 
-def _check_sweeper(sweeper: DictConfig) -> None:
-    if sweeper._target_ != OPTUNA:
-        raise UserError.of("hydra/sweeper", sweeper._target_, "basic, which takes a grid, or fairloop_optuna")
-    if str(sweeper.direction) not in ("minimize", "maximize"):
-        raise UserError.of("hydra.sweeper.direction", sweeper.direction, "minimize or maximize")
+def _check(search: Search) -> None:
+    """Refuse settings of the search itself that cannot be, or cannot go together."""
+    sweeper, several = search.sweeper, len(search.objectives) > 1
     for key in ("n_trials", "n_jobs"):
-        if not isinstance(sweeper[key], int) or sweeper[key] < 1:
-            raise UserError.of(f"hydra.sweeper.{key}", sweeper[key], "a whole number of at least 1")
+        if not isinstance(sweeper[key], int) or isinstance(sweeper[key], bool) or sweeper[key] < 1:
+            raise UserError.of(f"{KEY}.{key}", sweeper[key], "a whole number of at least 1")
+    if len(search.directions) != len(search.objectives) or not set(search.directions) <= set(DIRECTIONS):
+        shown = sweeper["direction"]
+        shown = f"[{','.join(map(str, shown))}]" if isinstance(shown, list) else shown
+        each = f", or a list of them for {len(search.objectives)} objectives" if several else ""
+        raise UserError.of(f"{KEY}.direction", shown, f"minimize or maximize{each}")
+    name = str(sweeper["sampler"].get("_target_")).rpartition(".")[2]
+    if name == "CmaEsSampler":
+        if not is_installed("cmaes"):
+            raise UserError(f"hydra/sweeper/sampler=cmaes: {needs('optuna', 'cmaes')}")
+        if several:
+            raise UserError("hydra/sweeper/sampler=cmaes: takes one objective; for several: tpe, nsgaii or random")
+        if sum(not hasattr(one, "choices") for one in search.distributions.values()) < 2:
+            raise UserError("hydra/sweeper/sampler=cmaes: needs at least two numeric ranges; for fewer: tpe or random")
+    search.sampler()
+    search.pruner()
+    if search.is_grid:
+        _ = search.grid
+    if search.prunes:
+        _check_pruning(search)
+
+
+def _check_pruning(search: Search) -> None:
+    chosen = f"hydra/sweeper/pruner={search.sweeper['pruner']['_target_']}"
+    if search.base.study.name != "recursion":
+        raise UserError(f"{chosen}: cells are pruned by their generations, which study=recursion alone has")
+    if len(search.objectives) > 1:
+        raise UserError(f"{chosen}: takes one objective; Optuna compares no several ones before a cell's end")
+    if "@" not in search.objectives[0]:
+        raise UserError.of("objective", search.objectives[0], "with a pruner, a generation's measure, such as …@3")
 
 
 def _ends(override: Override) -> list[str]:
@@ -132,147 +243,63 @@ def _ends(override: Override) -> list[str]:
     if isinstance(value, IntervalSweep):
         return [str(value.start), str(value.end)]
     if isinstance(value, RangeSweep):
-        steps = [str(step) for step in override.sweep_iterator()]
-        return [steps[0], steps[-1]] if steps else []
+        steps = _steps(override)
+        return [str(steps[0]), str(steps[-1])]
     if isinstance(value, ChoiceSweep):
-        return [str(choice) for choice in override.sweep_iterator()]
+        return [str(choice) for choice in override.sweep_iterator(transformer=Transformer.encode)]
     raise UserError(f"{override.input_line}: a search takes choice(...), range(...) or interval(...)")
 
 
-def objective_value(folder: Path, objective: str) -> float:
-    """Return a finished cell's objective.
+def _steps(override: Override) -> list[Any]:
+    steps = list(override.sweep_iterator())
+    if not steps:
+        raise UserError(f"{override.input_line}: has no values (an empty range)")
+    return steps
+
+
+def _distribution(override: Override) -> Any:
+    """Return a range of Hydra's grammar as a distribution of Optuna's; a range has its steps, without its end."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    value = override.value()
+    try:
+        if isinstance(value, ChoiceSweep):
+            return CategoricalDistribution(tuple(override.sweep_iterator(transformer=Transformer.encode)))
+        if isinstance(value, RangeSweep):
+            low, *_, high = sorted(_steps(override) * 2)
+            number = IntDistribution if isinstance(low, int) and isinstance(high, int) else FloatDistribution
+            return number(low, high, step=abs(value.step))
+        assert isinstance(value, IntervalSweep)  # noqa: S101 - `_ends` refused all others
+        whole = isinstance(value.start, int) and isinstance(value.end, int)
+        return (IntDistribution if whole else FloatDistribution)(value.start, value.end, log="log" in value.tags)
+    except ValueError as error:
+        raise UserError(f"{override.input_line}: not a range that can be searched ({first_line(error)})") from error
+
+
+def _points(key: str, distribution: Any, given: str) -> list[Any]:
+    """Return every value of a searched key, for a grid."""
+    if hasattr(distribution, "choices"):
+        return list(distribution.choices)
+    if distribution.step is None or distribution.log:
+        raise UserError(f"{key}={given}: hydra/sweeper/sampler=grid takes choice(...) and range(...)")
+    count = math.floor((distribution.high - distribution.low) / distribution.step + 1e-9) + 1
+    if count > composition.MOST_CELLS:
+        raise UserError(f"{key}={given}: more than {composition.MOST_CELLS} values")
+    return [distribution.low + place * distribution.step for place in range(count)]
+
+
+def objective_values(folder: Path, objectives: Sequence[str]) -> list[float]:
+    """Return a finished cell's objectives.
 
     Raises:
         UserError: the cell has no such measure, or it is undefined.
     """
     result = json.loads((folder / "result.json").read_bytes())
-    if not isinstance(result.get(objective), int | float):
-        if objective in result:
+    for objective in objectives:
+        if objective not in result:
+            names = ", ".join(list(result)[:5])
+            hint = suggestion(objective, list(result))
+            raise UserError(f"objective={objective}: no such measure{hint}; there are {names}")
+        if not isinstance(result[objective], int | float):
             raise UserError.of("objective", objective, f"a measure that is defined; here it is {result[objective]}")
-        names = ", ".join(list(result)[:5])
-        raise UserError(
-            f"objective={objective}: no such measure{suggestion(objective, list(result))}; there are {names}"
-        )
-    return float(result[objective])
-
-
-@contextmanager
-def stored(search: Search) -> Iterator[Any]:
-    """Hold the stored study (an optuna Study): one command at a time drives it; others wait with one line."""
-    import optuna
-    from filelock import FileLock, Timeout
-
-    optuna.logging.set_verbosity(logging.WARNING)
-    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-    folder = Path(search.base.runs_dir) / ".sweeps"
-    database = search.storage.removeprefix("sqlite:///")
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        if database != search.storage:
-            Path(database).parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / f"{digest_text(search.storage + search.study_name)[:16]}.lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        console.warn(f"another process is at work on the search {search.study_name}: waiting for it")
-        lock.acquire(timeout=-1, poll_interval=0.5)
-    try:
-        try:
-            study = optuna.create_study(
-                study_name=search.study_name, storage=search.storage, direction=search.direction, load_if_exists=True
-            )
-        except Exception as error:
-            first = first_line(error)
-            if "direction" in first:
-                allowed = "the direction that the stored study has"
-                raise UserError.of("hydra.sweeper.direction", search.direction, allowed) from error
-            raise UserError.of("hydra.sweeper.storage", search.storage, f"a database that opens ({first})") from error
-        yield study
-    finally:
-        lock.release()
-
-
-def prepare(study: Any, search: Search) -> list[str]:
-    """Make a stored study ready to go on and return the overrides for its sweeper; none if all trials are done.
-
-    Trials that say they are running are of a killed command, as this one holds the study: their settings are proposed
-    again, first, and so are those of failed trials if `retry_failed`.
-    """
-    from optuna.trial import TrialState
-
-    trials = study.get_trials(deepcopy=False)
-    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    missing = int(search.sweeper.n_trials) - len(complete)
-    known = [trial.params for trial in complete]
-    known += [trial.system_attrs.get("fixed_params") for trial in trials if trial.state == TrialState.WAITING]
-    for trial in trials:
-        again = trial.state == TrialState.RUNNING or (
-            trial.state == TrialState.FAIL and search.base.retry_failed and missing > 0
-        )
-        if trial.state == TrialState.RUNNING:
-            study.tell(trial.number, state=TrialState.FAIL)
-        if again and trial.params and trial.params not in known:
-            study.enqueue_trial(trial.params)
-            known.append(trial.params)
-    if missing <= 0:
-        return []
-    overrides = [
-        f"hydra.sweeper.n_trials={missing}",
-        f"hydra.sweeper.study_name='{search.study_name}'",
-        f"hydra.sweeper.storage='{search.storage}'",
-    ]
-    seed = search.sweeper.sampler.get("seed")
-    if seed is not None:  # a sampler that starts with the same seed would propose the same settings once more
-        overrides.append(f"hydra.sweeper.sampler.seed={(int(seed) + len(trials)) % 2**31}")
-    return overrides
-
-
-def trials_of(study: Any) -> list[Trial]:
-    """Return the trials that were tried, a failed one only if its settings did not succeed later."""
-    from optuna.trial import TrialState
-
-    trials = study.get_trials(deepcopy=False)
-    succeeded = [trial.params for trial in trials if trial.state == TrialState.COMPLETE]
-    found: list[Trial] = []
-    listed: list[dict[str, Any]] = []
-    for trial in trials:
-        if trial.state == TrialState.COMPLETE:
-            found.append(Trial(trial.number, trial.params, trial.value, "complete"))
-        elif trial.state == TrialState.FAIL and trial.params and trial.params not in [*succeeded, *listed]:
-            listed.append(trial.params)
-            found.append(Trial(trial.number, trial.params, None, "failed"))
-    return found
-
-
-def print_trials(search: Search, trials: Sequence[Trial], out: Any) -> None:
-    """Print the table of trials, and the best of them.
-
-    Args:
-        search: what was searched.
-        trials: the trials of its study.
-        out: where to print: a rich Console.
-    """
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(
-        title=Text(f"Search {search.study_name}: {search.direction} {search.objective}"),
-        title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False,
-    )  # fmt: skip
-    for name in ("trial", *search.space, "status", search.objective):
-        table.add_column(Text(name), justify="left" if name == "status" else "right", overflow="fold")
-    for trial in trials:
-        values = [_shown(trial.params.get(key)) for key in search.space]
-        table.add_row(*map(Text, [str(trial.number), *values, trial.state, _shown(trial.value)]))
-    out.print(table)
-    complete = [trial for trial in trials if trial.value is not None]
-    if complete:
-        choose = min if search.direction == "minimize" else max
-        best = choose(complete, key=lambda trial: trial.value or 0.0)
-        settings = " ".join(f"{key}={value}" for key, value in best.params.items())
-        out.print(f"best: {_shown(best.value)} with {settings}", markup=False, soft_wrap=True)
-
-
-def _shown(value: Any) -> str:
-    return "" if value is None else f"{value:.5g}" if isinstance(value, float) else str(value)
+    return [float(result[objective]) for objective in objectives]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fairloop.catalogue import catalogue
-from fairloop.report.table import Table, amount, with_interval
+from fairloop.report.table import Table, amount, measured
 from fairloop.sweep.estimate import duration, stage_seconds
 from fairloop.sweep.jobs import Job
 from fairloop.tracking.results import measurements_of
@@ -63,7 +63,7 @@ def headline_in_words(folder: Path) -> str:
         estimate = next(one.estimate for one in found if one.metric == name)
     except (OSError, ValueError, KeyError, StopIteration):
         return ""
-    return f"{in_words(metric)} {with_interval(estimate.value, estimate.low, estimate.high)}"
+    return f"{in_words(metric)} {measured(name, estimate)}"
 
 
 def varied_choices(jobs: Sequence[Job]) -> list[str]:

@@ -15,7 +15,7 @@ from fairloop.catalogue import catalogue
 from fairloop.console import Parser, entry
 from fairloop.errors import FairloopError, UserError
 from fairloop.files import write_json, write_text
-from fairloop.measures.catalogue import PREFIXES
+from fairloop.measures.catalogue import BEFORE
 from fairloop.measures.measurement import Measurement
 from fairloop.sweep.jobs import Job, jobs_of
 from fairloop.sweep.surroundings import check_surroundings
@@ -23,7 +23,6 @@ from fairloop.sweep.tuning import Half, Judged, Trial, Tuning, best, check_crite
 from fairloop.tracking.results import measurements_of
 
 TRIALS_FILE, CHOSEN_FILE, TEST_FILE = "trials.csv", "chosen.json", "test.csv"
-BEFORE = PREFIXES[1]
 
 
 @entry("fairloop-tune", "interrupted; the same command goes on after the last finished stage")

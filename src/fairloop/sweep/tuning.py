@@ -26,12 +26,11 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from fairloop.errors import UserError, first_line
 from fairloop.files import canonical_json, digest_text
-from fairloop.measures.catalogue import PREFIXES, Catalogue
+from fairloop.measures.catalogue import BEFORE, Catalogue
 from fairloop.measures.measurement import Measurement
 from fairloop.seeding import random_generator
 from fairloop.settings import Settings, mistake
 
-BEFORE = PREFIXES[1]
 UNTOUCHED = "none"  # the method that does nothing; every cell measures it as `before/…`
 
 

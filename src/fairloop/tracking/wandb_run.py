@@ -66,11 +66,17 @@ _log = logging.getLogger("fairloop.tracking")
 _agents_cell: list[str] = []
 
 
+OnGeneration = Callable[[int, Sequence[Measurement]], None]
+
+
 class Tracker:
     """What a study tells of a cell while it runs; this one passes nothing on: the run store has it all.
 
-    `made_from` are files and folders that were logged before.
+    `made_from` are files and folders that were logged before. `after_generation` is for whoever watches the cell: it is
+    told the measures of each generation but the last.
     """
+
+    after_generation: OnGeneration | None = None
 
     def log_generation(
         self,

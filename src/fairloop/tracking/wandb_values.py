@@ -6,6 +6,7 @@ from typing import Any
 
 from fairloop.measures.catalogue import DISTANCE, Catalogue
 from fairloop.measures.measurement import Measurement
+from fairloop.measures.remarks import MARK, remark, short_note
 from fairloop.tracking.results import number
 
 MOST_ROWS = 10_000
@@ -30,27 +31,37 @@ def numbers(measurements: Sequence[Measurement], catalogue: Catalogue) -> dict[s
 
 
 def interval_rows(measurements: Sequence[Measurement], generation: int | None) -> list[dict[str, Any]]:
-    """Return one row for each measure: its name, generation, value, the ends of its interval, and n."""
+    """Return one row for each measure: name, generation, value, the ends of its interval, n, and what is to be said.
+
+    The note is the report's: why there is no interval, or that it is known to be too short.
+    """
     return [
         {
             "metric": one.metric,
             "generation": generation,
             **{name: number(getattr(one, name)) for name in ("value", "low", "high", "n")},
+            "note": note_of(one),
         }
         for one in measurements
     ]
 
 
+def note_of(one: Measurement) -> str:
+    """Return in words what the report's tables say beside a measure; mostly nothing."""
+    said = remark(one.metric, one.estimate)
+    return short_note([one.metric]) if said == MARK else said
+
+
 def last_intervals(rows: Sequence[Mapping[str, Any]], catalogue: Catalogue) -> dict[str, Any]:
-    """Return the intervals of the headline measures when they were last taken: a run's table shows them beside values.
+    """Return intervals of the headline measures, or notes, as last taken: a run's table shows them beside values.
 
     Args:
         rows: as of `interval_rows`, generations ascending.
         catalogue: what is known of measures.
     """
     last = {row["metric"]: row for row in rows if catalogue.is_headline(row["metric"])}
-    ends = {f"{metric}/{end}": row[end] for metric, row in last.items() for end in ("low", "high")}
-    return {name: value for name, value in ends.items() if value is not None}
+    ends = {f"{metric}/{end}": row[end] for metric, row in last.items() for end in ("low", "high", "note")}
+    return {name: value for name, value in ends.items() if value not in (None, "")}
 
 
 def goal_of(name: str, catalogue: Catalogue) -> str:

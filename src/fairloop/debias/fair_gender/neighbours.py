@@ -1,6 +1,6 @@
 """The nearest pairs of each pair, by cosine over the frozen PLM's own representation (docs/methods.md, section 7)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -37,12 +37,10 @@ class Neighbours:
         return averages
 
 
-def represent(
-    plm: "LanguageModel", pairs: "Sequence[Pair]", on_progress: Callable[[int, int], None] | None = None
-) -> NDArray[np.float32]:
+def represent(plm: "LanguageModel", pairs: "Sequence[Pair]") -> NDArray[np.float32]:
     """Return one unit vector for each pair [n, d]: the mean of its two sentences' unit vectors (mean-pooled)."""
     sentences = [*(pair.male for pair in pairs), *(pair.female for pair in pairs)]
-    vectors = plm.encoder.embed(sentences, normalize=True, on_progress=on_progress)
+    vectors = plm.encoder.embed(sentences, normalize=True)
     middle = vectors[: len(pairs)] + vectors[len(pairs) :]
     scaled: NDArray[np.float32] = middle / np.maximum(np.linalg.norm(middle, axis=1, keepdims=True), 1e-12)
     return scaled

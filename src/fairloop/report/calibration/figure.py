@@ -86,7 +86,7 @@ def _curves(axes: "Axes", calibration: Calibration, metric: str, sentences: int)
     axes.axvline(0, color="#999999", lw=0.6, zorder=0)
     slope = calibration.get(metric, sentences, "slope")
     axes.set_title(
-        broken(f"{catalogue().label(metric)}\nslope {with_interval(slope.value, slope.low, slope.high)}", 28),
+        broken(f"{catalogue().label(metric)}\nslope {with_interval(slope)}", 28),
         loc="left",
     )
     axes.set_xlabel(broken("Net stereotype rate as written", 24))

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from fairloop.catalogue import catalogue
@@ -180,13 +180,13 @@ def _summary_lines(calibration: Calibration, rates: Sequence[float]) -> Iterator
 
 
 def _shown(measure: Estimate) -> str:
-    return with_interval(measure.value, measure.low, measure.high)
+    return with_interval(measure, over="corpora")
 
 
 def _detected(measure: Estimate) -> str:
     """Return a detectable change with its interval, whose upper end is infinite where none was written."""
     high = math.inf if math.isnan(measure.high) and math.isfinite(measure.low) else measure.high
-    return with_interval(measure.value, measure.low, high)
+    return with_interval(replace(measure, high=high), over="corpora")
 
 
 def _finite(one: Estimate) -> Estimate:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fairloop.catalogue import catalogue
 from fairloop.errors import UserError
+from fairloop.measures.remarks import lack
 from fairloop.report.fair_gender.effects import BEFORE
 from fairloop.report.items import Side, item_difference
 from fairloop.report.read import Cell, decided, find_cells, read_cells, read_runs
@@ -18,7 +19,7 @@ from fairloop.statistics.corrections import holm
 from fairloop.statistics.differences import independent_difference, normal_p_value, welch_difference
 from fairloop.statistics.estimate import Estimate
 from fairloop.statistics.large import flip_p_value
-from fairloop.statistics.means import FEWEST_FOR_SPREAD, student_mean
+from fairloop.statistics.means import student_mean
 from fairloop.statistics.paired import FEWEST_FOR_FLIPS
 
 DEFAULT_STORE = "runs"
@@ -233,7 +234,8 @@ def _cells_change(first: Cell, second: Cell, metric: str, generation: int | None
     change = other.value - one.value
     n = int(min(one.n, other.n)) if math.isfinite(one.n) and math.isfinite(other.n) else 0
     if not (one.bounded and other.bounded):
-        return Change(*ends, Estimate(change, math.nan, math.nan, n), math.nan, math.nan, 1, "no interval")
+        how = lack(one) or lack(other) or "no interval"
+        return Change(*ends, Estimate(change, math.nan, math.nan, n), math.nan, math.nan, 1, how)
     low, high = independent_difference(*((end.value, end.low, end.high) for end in (one, other)))
     estimate = Estimate(change, low, high, n)
     return Change(*ends, estimate, normal_p_value(estimate), math.nan, 1, "both intervals")
@@ -253,7 +255,7 @@ def _between_pairs(pairs: Sequence[tuple[list[Cell], list[Cell]]]) -> list[Chang
             continue
         differences = ends[:, 1] - ends[:, 0]
         change = student_mean(differences)
-        how = "pairs, Student's t" if len(ends) >= FEWEST_FOR_SPREAD else "too few pairs"
+        how = lack(change, "pairs") or "pairs, Student's t"
         p_value = flip_p_value(differences) if len(ends) >= FEWEST_FOR_FLIPS else math.nan
         before, after = (float(mean) for mean in ends.mean(axis=0))
         found.append(Change(metric, generation, before, after, change, p_value, math.nan, len(ends), how))
@@ -268,7 +270,8 @@ def _between_means(first: Sequence[Cell], second: Sequence[Cell]) -> list[Change
         change, p_value = welch_difference(*sides)
         if change.defined:
             one, other = (float(side[np.isfinite(side)].mean()) for side in sides)
-            how = "too few cells" if math.isnan(change.low) else "cells, Welch's t"
+            few = "too few cells" if min(np.isfinite(side).sum() for side in sides) < 2 else "no spread"
+            how = few if math.isnan(change.low) else "cells, Welch's t"
             found.append(Change(metric, generation, one, other, change, p_value, math.nan, 0, how))
     return found
 

@@ -111,7 +111,7 @@ def change_table(title: str, changes: Sequence[Change], found: Difference) -> Ta
             *(("" if one.generation is None else str(one.generation),) if staged else ()),
             amount(one.metric, one.first),
             amount(one.metric, one.second),
-            signed(one.change) + (" *" if one.moved else ""),
+            signed(one.change, few=one.how) + (" *" if one.moved else ""),
             p_value_text(one.adjusted),
             one.how,
         )

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from fairloop.measures.catalogue import Declared
 from fairloop.report.export import csv_field, csv_text
 from fairloop.report.fair_gender.effects import BEFORE, UNTOUCHED, Ablation, Debiasing, Effect
-from fairloop.report.table import Table, number, p_value_text, signed, with_interval
-from fairloop.statistics.estimate import Estimate
+from fairloop.report.table import Table, measured, number, p_value_text, percent, signed, with_interval
 
 _OVER = (
     "seeds and items crossed, where cells keep items; else Student's t from three seeds; over items for one seed, or "
@@ -59,7 +58,7 @@ def ablation_table(found: Debiasing, ablation: Ablation) -> Table:
         cells: list[str] = []
         for score in scores:
             one = next(effect for effect in ablation.of(score) if effect.variant is headline.variant)
-            cells += [_value(one), signed(one.change), p_value_text(one.adjusted)]
+            cells += [_value(one), signed(one.change, over="seeds"), p_value_text(one.adjusted)]
         rows.append((headline.variant.label, *cells, str(headline.pairs)))
     columns = ["variant"]
     for score in scores:
@@ -117,8 +116,8 @@ def _change_table(found: Debiasing, scores: Sequence[Declared]) -> Table:
             one.variant.label,
             f"{one.score.title} {_arrow(one.score)}",
             _value(one),
-            signed(one.change),
-            _percent(one.relative),
+            signed(one.change, over="seeds"),
+            percent(one.relative, 1, over="seeds", sign="+"),
             p_value_text(one.adjusted),
             str(one.pairs),
         )
@@ -155,16 +154,8 @@ def _untouched(found: Debiasing) -> dict[Declared, float]:
 
 
 def _value(one: Effect) -> str:
-    return with_interval(one.value.value, one.value.low, one.value.high)
-
-
-def _percent(change: Estimate) -> str:
-    """Return `-69.8% [-71.0, -68.6]`; the value alone where it has no interval."""
-    if math.isnan(change.value):
-        return "–"
-    value, low, high = (100 * part for part in (change.value, change.low, change.high))
-    text = f"{value:+.1f}%"
-    return text if math.isnan(low) else f"{text} [{low:+.1f}, {high:+.1f}]".replace("inf", "∞")
+    own = one.value.units is not None
+    return measured(one.score.pattern, one.value) if own else with_interval(one.value, over="seeds")
 
 
 def _headed(score: Declared) -> str:

@@ -311,7 +311,7 @@ def _cloud(axes: "Axes", comparison: Comparison, after: bool) -> None:
 
 def _rho(comparison: Comparison, of: str) -> str:
     found = next((one.estimate for one in comparison.correlations if one.of == of and one.condition is None), None)
-    return "undefined" if found is None else with_interval(found.value, found.low, found.high)
+    return "undefined" if found is None else with_interval(found, over="starts")
 
 
 def _means(axes: "Axes", comparison: Comparison) -> None:

@@ -4,8 +4,9 @@ import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from fairloop.catalogue import catalogue
+from fairloop.measures.remarks import is_short
 from fairloop.report.read import MITIGATED, Cell, level_mean
-from fairloop.report.recursion.conditions import FACTORS, MALE_SHARE, NET_RATE, PAPER_CHANGES, Condition
+from fairloop.report.recursion.conditions import FACTORS, MALE_SHARE, NET_RATE, PAPER_CHANGES, Condition, Settling
 from fairloop.report.recursion.strategies import (
     DOWNSTREAM,
     UNLEARNED,
@@ -13,16 +14,26 @@ from fairloop.report.recursion.strategies import (
     Reduction,
     learned_nothing,
 )
-from fairloop.report.table import Table, number, p_value_text, signed, with_interval
+from fairloop.report.table import Table, measured, note_below, number, p_value_text, percent, signed, with_interval
 from fairloop.statistics.correlation import FEWEST_CLUSTERS
-from fairloop.statistics.equilibrium import MISFIT, Equilibrium
+from fairloop.statistics.equilibrium import MISFIT
 from fairloop.statistics.estimate import Estimate
 from fairloop.statistics.intervals import FEWEST_UNITS
+from fairloop.statistics.line import FEWEST_FOR_LINE
 from fairloop.statistics.mislabelled import LabelErrors
 from fairloop.statistics.paired import FEWEST_FOR_FLIPS
 
 UNDEFINED = "undefined"
 """A change relative to what may be zero."""
+
+FEW_CELLS, FEW_TRANSITIONS = "too few cells", "too few transitions"
+"""Why a trend, or the line among generated corpora, has no interval."""
+
+LINE = ("equilibrium/level", "equilibrium/slope")
+"""What the measures of the line among generated corpora are called in the file of intervals that are too short."""
+
+LEAST_KEPT = 0.9
+"""Labels that keep less than this of a net rate err so much that what was counted needs its correction."""
 
 NO_REST = "‡"
 """Marks a B* at which nothing rests."""
@@ -32,25 +43,13 @@ _MARKED = f"{UNLEARNED} In some of these pairs {_LEARNED_NOTHING}."
 
 
 def percent_change(change: Estimate) -> str:
-    """Return `+36% [+20, +52]`; the value alone where it has no interval, one word where the start may be zero."""
-    if math.isnan(change.value):
-        return UNDEFINED
-    if math.isnan(change.low):
-        return f"{100 * change.value:+.0f}%"
-    low, high = (
-        f"{100 * end:+.0f}" if math.isfinite(end) else ("-∞" if end < 0 else "+∞") for end in (change.low, change.high)
-    )
-    return f"{100 * change.value:+.0f}% [{low}, {high}]"
+    """Return `+36% [+20, +52]`, or in a word why there is no interval, or no change: the start may be zero."""
+    return percent(change, over="cells", sign="+") if change.defined else UNDEFINED
 
 
 def percent_reduction(reduction: Reduction) -> str:
-    """Return `91% [80, 97]`, marked if a classifier learned nothing; the value alone where it has no interval."""
-    found = reduction.reduction
-    if math.isnan(found.value):
-        return "–"
-    mark = UNLEARNED if reduction.unlearned else ""
-    value, low, high = (number(100 * end, 0) for end in (found.value, found.low, found.high))
-    return f"{value}%{mark}" if math.isnan(found.low) else f"{value}% [{low}, {high}]{mark}"
+    """Return `91% [80, 97]`, marked if a classifier learned nothing, or in a word why there is no interval."""
+    return percent(reduction.reduction, over="pairs", mark=UNLEARNED if reduction.unlearned else "")
 
 
 def metric_tables(condition: Condition, *, single: bool, in_full: bool = False) -> list[Table]:
@@ -74,6 +73,7 @@ def metric_tables(condition: Condition, *, single: bool, in_full: bool = False) 
                 note += "; after: with the mitigation's change to the corpus"
             if any(UNLEARNED in text for row in rows for text in row):
                 note += f"; {UNLEARNED} {_LEARNED_NOTHING}"
+            note += note_below(rows, shown)
             tables.append(Table(title, ("level", "seed", "gen", *shown.values()), rows, 3, note))
     return tables
 
@@ -101,10 +101,8 @@ def equilibrium_table(conditions: Sequence[Condition]) -> Table | None:
         (
             condition.label,
             settling.label,
-            signed(found.trend),
-            resting_level(found),
-            with_interval(found.line.slope.value, found.line.slope.low, found.line.slope.high),
-            with_interval(found.kept_last.value, found.kept_last.low, found.kept_last.high),
+            *trend_and_line(condition, settling),
+            with_interval(found.kept_last, few=FEW_CELLS if math.isnan(found.kept_last.low) else ""),
             f"{len(settling.trajectories)} / {found.transitions}",
             f"undecided: {found.reason}" if found.verdict == "undecided" else found.verdict,
         )
@@ -120,6 +118,7 @@ def equilibrium_table(conditions: Sequence[Condition]) -> Table | None:
         "the end. 95% intervals over cells. Transitions: those of the shortest cell. Paper (Gemma-2-2b-it): "
         "0.11 to 0.13."
     )
+    note += note_below(rows, LINE, *(word for condition in conditions for word in circumstances(condition)))
     if any(NO_REST in row[3] for row in rows):
         note += f" {NO_REST} No resting level: the verdict is not equilibrium, or the line does not fit."
     columns = (
@@ -133,15 +132,23 @@ def equilibrium_table(conditions: Sequence[Condition]) -> Table | None:
     return Table("Equilibrium", columns, rows, 2, note, caption, about)
 
 
-def resting_level(found: Equilibrium) -> str:
-    """Return B* of the line among generated corpora, marked where it is not where the measure rests."""
-    level = found.line.level
-    if math.isnan(level.value):
-        return "–"
-    if math.isinf(level.low) or math.isinf(level.high):
-        return f"{number(level.value)} [unbounded]{NO_REST}"
-    mark = "" if found.verdict == "equilibrium" and not found.misfit < MISFIT else NO_REST
-    return with_interval(level.value, level.low, level.high) + mark
+def trend_and_line(condition: Condition, settling: Settling) -> tuple[str, str, str]:
+    """Return the change a generation, B* of the line, marked where nothing rests there, and the line's slope rho."""
+    found = settling.equilibrium
+    level, slope = found.line.level, found.line.slope
+    few = FEW_CELLS if 0 < found.line.cells < FEWEST_FOR_LINE else FEW_TRANSITIONS
+    rests_there = found.verdict == "equilibrium" and level.bounded and not found.misfit < MISFIT
+    shown = [
+        with_interval(one, short=is_short(name, one, *circumstances(condition))) if one.defined else few
+        for name, one in zip(LINE, (level, slope), strict=True)
+    ]
+    trend = signed(found.trend, few=FEW_CELLS) if found.trend.defined else FEW_TRANSITIONS
+    return trend, shown[0] + NO_REST * (level.defined and not rests_there), shown[1]
+
+
+def circumstances(condition: Condition) -> tuple[str, ...]:
+    """Return what is known to make the intervals of a condition's line too short, in the words of its data file."""
+    return ("labels err",) if condition.errors is not None and condition.errors.kept < LEAST_KEPT else ()
 
 
 def corrected_table(conditions: Sequence[Condition]) -> Table | None:
@@ -150,9 +157,9 @@ def corrected_table(conditions: Sequence[Condition]) -> Table | None:
         (
             condition.label,
             settling.label,
-            *(with_interval(one.value, one.low, one.high) for one in (counted.counted, counted.last)),
-            *(signed(one) for one in (settling.equilibrium.trend, counted.trend)),
-            with_interval(counted.level.value, counted.level.low, counted.level.high) if counted.level.bounded else "–",
+            *(with_interval(one, over="" if one.units else "cells") for one in (counted.counted, counted.last)),
+            *(signed(one, few=FEW_CELLS) for one in (settling.equilibrium.trend, counted.trend)),
+            with_interval(counted.level) if counted.level.defined else FEW_TRANSITIONS,
             _errors_in_words(condition.errors),
         )
         for condition in conditions
@@ -185,8 +192,8 @@ def seed_break_table(conditions: Sequence[Condition]) -> Table | None:
             condition.label,
             settling.label,
             f"{one.level:g}",
-            signed(one.change),
-            with_interval(kept.value, kept.low, kept.high),
+            signed(one.change, over="cells"),
+            with_interval(kept, few=FEW_CELLS),
             str(one.change.n),
         )
         for condition in conditions
@@ -250,7 +257,7 @@ def decomposition_table(conditions: Sequence[Condition]) -> Table | None:
             condition.label,
             "all" if one.level is None else f"{one.level:g}",
             f"{one.since} to {one.until}",
-            *(with_interval(part.value, part.low, part.high) for part in (one.change, one.by_share, one.by_net_rate)),
+            *(with_interval(part, over="cells") for part in (one.change, one.by_share, one.by_net_rate)),
             str(one.change.n),
         )
         for condition in conditions
@@ -316,7 +323,7 @@ def correlation_table(comparison: Comparison, *, in_full: bool = False) -> Table
         (
             one.of,
             names[id(one.condition)] if one.condition else "all",
-            with_interval(one.estimate.value, one.estimate.low, one.estimate.high),
+            with_interval(one.estimate, over="starts"),
             str(one.estimate.n),
             str(one.clusters),
         )
@@ -345,7 +352,7 @@ def _metric_rows(
                 if prefix and all(math.isnan(measure.value) for measure in measures):
                     continue
                 texts = (
-                    _shown(measure, metric not in brief)
+                    _shown(prefix + metric, measure, len(cells), metric not in brief)
                     + UNLEARNED * any(learned_nothing(prefix + metric, cell, generation) for cell in cells)
                     for measure, metric in zip(measures, metrics, strict=True)
                 )
@@ -379,10 +386,10 @@ def _undefined(shown: Iterable[Reduction], names: dict[int, str]) -> str:
     return " ".join(f"– is {note} ({'; '.join(rows)})." for note, rows in where.items())
 
 
-def _shown(measure: Estimate, in_full: bool) -> str:
+def _shown(metric: str, measure: Estimate, cells: int, in_full: bool) -> str:
     if not in_full:
         return number(measure.value, 2)
-    return with_interval(measure.value, measure.low, measure.high)
+    return measured(metric, measure) if cells == 1 else with_interval(measure, over="cells")
 
 
 def _interval_note(single: bool, cells: Iterable[Cell], metrics: Collection[str]) -> str:

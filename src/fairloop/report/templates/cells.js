@@ -30,12 +30,12 @@ function shown(value, metric) {
   return Math.abs(value) >= 1000 ? value.toFixed(0) : value.toFixed(3).replace(/^-(0\.000)$/, "$1");
 }
 
-// [generation, metric, value, low, high] of a cell, unpacked from one flat list.
+// [generation, metric, value, low, high, remark] of a cell, unpacked from one flat list.
 function measures(cell) {
   const found = [];
-  for (let at = 0; at < cell.rows.length; at += 5) {
-    const [generation, metric, value, low, high] = cell.rows.slice(at, at + 5);
-    found.push({ generation, metric: DATA.metrics[metric], value, low, high });
+  for (let at = 0; at < cell.rows.length; at += 6) {
+    const [generation, metric, value, low, high, remark] = cell.rows.slice(at, at + 6);
+    found.push({ generation, metric: DATA.metrics[metric], value, low, high, remark: DATA.remarks[remark] });
   }
   return found;
 }
@@ -55,8 +55,8 @@ for (const cell of cells) {
     if (!before || one.generation >= before.generation) last.set(one.metric, one);
   }
   cell.courses = new Map();
-  for (let at = 0; at < cell.rows.length; at += 5) {
-    const [generation, metric, value, low, high] = cell.rows.slice(at, at + 5);
+  for (let at = 0; at < cell.rows.length; at += 6) {
+    const [generation, metric, value, low, high] = cell.rows.slice(at, at + 6);
     if (generation === null) continue;
     if (!cell.courses.has(metric)) cell.courses.set(metric, new Map());
     cell.courses.get(metric).set(generation, { value, low, high });
@@ -202,6 +202,7 @@ function showOne(cell) {
   const rows = [...settings(cell)].map(([key, value]) => [key, value]);
   panel.append(rows.length ? grid(["setting", "value"], rows, 2) : element("p", "None."));
   panel.append(element("h4", "Measures"), byGeneration(cell));
+  if (measures(cell).some((one) => one.remark && one.low !== null)) panel.append(element("p", DATA.note, { class: "faint" }));
   panel.append(element("h4", "Sentences"));
   const sentences = document.querySelector(`#sentences-${cell.index}`);
   if (sentences === null) panel.append(element("p", "Not kept in this page: see the note above the table."));
@@ -213,15 +214,16 @@ function byGeneration(cell) {
   const generations = [...new Set(found.map((one) => one.generation))];
   const rows = [...new Set(found.map((one) => one.metric))].map((metric) => [metric, ...generations.map((generation) => {
     const one = found.find((other) => other.metric === metric && other.generation === generation);
-    return one ? interval(one.value, one.low, one.high, false, metric) : "";
+    return one ? interval(one.value, one.low, one.high, false, metric, one.remark) : "";
   })]);
   return grid(["metric", ...generations.map((one) => (one === null ? "whole cell" : `gen ${one}`))], rows, 1);
 }
 
-function interval(value, low, high, signed = false, metric = null) {
+function interval(value, low, high, signed = false, metric = null, remark = "") {
   if (value === null) return "–";
   const sign = (number) => (signed && number > 0 ? "+" : "") + shown(number, metric);
-  return low === null || high === null ? sign(value) : `${sign(value)} [${sign(low)}, ${sign(high)}]`;
+  if (low !== null && high !== null) return `${sign(value)} [${sign(low)}, ${sign(high)}]${remark}`;
+  return remark === "" ? sign(value) : `${sign(value)} (${remark})`;
 }
 
 // B - A with the interval that follows from the two cells' own ones, taken as independent (Zou and Donner 2008).
@@ -248,7 +250,7 @@ function showTwo(first, second) {
     const change = difference(measure, match);
     const apart = change[1] !== null && (change[1] > 0 || change[2] < 0) ? " *" : "";
     return [[measure.metric, measure.generation === null ? "" : String(measure.generation), shown(measure.value, measure.metric),
-      shown(match.value, measure.metric), interval(...change, true) + apart]];
+      shown(match.value, measure.metric), interval(...change, true, null, change[1] === null ? measure.remark || match.remark : "") + apart]];
   });
   panel.append(element("h4", "Measures"), grid(["metric", "gen", "A", "B", "B − A"], rows, 1));
   panel.append(element("p", "Intervals of B − A follow from the two cells' own intervals, as if the cells were independent; "

@@ -1,0 +1,142 @@
+"""How fast the in-process generator is while something else computes: `python -m bench.threads`.
+
+Threads that wait for others spin by default; Fairloop has them sleep (`OMP_WAIT_POLICY=PASSIVE`). Two processes with
+the same model take turns, one of each kind, first alone and then beside a load that this program starts: a process that
+multiplies matrices with as many threads as there are cores, its own threads spinning. A fair share is half of what a
+process writes alone. On a machine that is busy anyway, "alone" is beside that.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from bench.machine import processor
+from fairloop.generation.requests import Attempt
+from fairloop.generation.settings import ModelSettings
+from fairloop.sweep.resources import cores
+
+#: What libgomp does without a policy is 300,000 turns of a loop, some three milliseconds.
+WAYS = {"spinning": {"GOMP_SPINCOUNT": "300000", "KMP_BLOCKTIME": "200"}, "sleeping": {"OMP_WAIT_POLICY": "PASSIVE"}}
+SITUATIONS = ("alone", "beside a load")
+MODEL = ModelSettings(name="bench", path="embedded:smollm2-135m-instruct", style="chat", temperature=0.7, top_p=0.95)
+
+Speeds = dict[str, dict[str, list[float]]]  # tokens per second by situation and way
+
+
+def work(batch_size: int, tokens: int) -> None:
+    """Write a batch for every line of the standard input, and print the tokens per second of each."""
+    from bench.generation import Endless, bench_requests
+
+    settings = MODEL.model_copy(update={"batch_size": batch_size, "max_new_tokens": tokens})
+    generator = Endless.load(settings)
+    attempts = [Attempt.of(request, 0, 0, "bench") for request in bench_requests(batch_size)]
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        written = sum(done.tokens for done in generator.complete(deque(attempts)))
+        print(written / (time.perf_counter() - start), flush=True)
+
+
+def burden(threads: int) -> None:
+    """Multiply matrices without end."""
+    import torch
+
+    torch.set_num_threads(threads)
+    matrix = torch.randn(512, 512)
+    print("ready", flush=True)
+    while True:
+        torch.mm(matrix, matrix)
+
+
+@contextmanager
+def started(*options: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """Start this program in another role, and end it with the block."""
+    names = ("OMP_WAIT_POLICY", *WAYS["spinning"])
+    kept = {name: value for name, value in os.environ.items() if name not in names}
+    command = [sys.executable, "-m", "bench.threads", *options]
+    process = subprocess.Popen(
+        command, env=kept | environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        _answer(process)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _answer(process: subprocess.Popen[str]) -> str:
+    line = process.stdout.readline() if process.stdout else ""
+    if not line:
+        raise SystemExit(f"{process.args!r} ended with status {process.wait()}")
+    return line
+
+
+def speed(process: subprocess.Popen[str]) -> float:
+    """Have a worker write one batch; return its tokens per second."""
+    print(file=process.stdin, flush=True)
+    return float(_answer(process))
+
+
+def race(batch_size: int, tokens: int, repeats: int) -> Speeds:
+    """Measure both ways by turns, alone and beside a load."""
+    found: Speeds = {situation: {way: [] for way in WAYS} for situation in SITUATIONS}
+    sizes = ("--batch-size", str(batch_size), "--tokens", str(tokens))
+    spin, sleep = (WAYS[way] for way in WAYS)
+    with started("--worker", *sizes, **spin) as first, started("--worker", *sizes, **sleep) as second:
+        workers = dict(zip(WAYS, (first, second), strict=True))
+        for worker in workers.values():
+            speed(worker)  # what is set up once is not measured
+        for _ in range(repeats):
+            for way, worker in workers.items():
+                found["alone"][way].append(speed(worker))
+            with started("--load", **spin):
+                for way, worker in workers.items():
+                    found["beside a load"][way].append(speed(worker))
+    return found
+
+
+def report(found: Speeds) -> str:
+    """Return the table: medians, and medians of the ratios of neighbours."""
+    lines = [f"{'tokens/s':24} {SITUATIONS[0]:>14} {SITUATIONS[1]:>14} {'share kept':>11}"]
+    for way in WAYS:
+        alone, beside = (found[situation][way] for situation in SITUATIONS)
+        lines.append(
+            f"threads {way:16} {statistics.median(alone):14.1f} {statistics.median(beside):14.1f} "
+            f"{_ratio(beside, alone):11.2f}"
+        )
+    ratios = [_ratio(found[situation]["sleeping"], found[situation]["spinning"]) for situation in SITUATIONS]
+    return "\n".join([*lines, f"{'sleeping over spinning':24} {ratios[0]:14.2f} {ratios[1]:14.2f}"])
+
+
+def _ratio(ours: list[float], theirs: list[float]) -> float:
+    return statistics.median(one / other for one, other in zip(ours, theirs, strict=True))
+
+
+def main() -> None:
+    """Measure and print the table, or play one of its parts."""
+    parser = argparse.ArgumentParser(prog="python -m bench.threads", description="Threads that wait, on a busy machine")
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--tokens", type=int, default=8, help="tokens per row")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--load", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        work(options.batch_size, options.tokens)
+    elif options.load:
+        burden(cores())
+    else:
+        average = ", ".join(f"{load:.1f}" for load in os.getloadavg())
+        print(f"{MODEL.path}, {processor()}, batch {options.batch_size}; load average before: {average}", flush=True)
+        print(report(race(options.batch_size, options.tokens, options.repeats)))
+
+
+if __name__ == "__main__":
+    main()
