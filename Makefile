@@ -6,7 +6,7 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint c
 CODE := src tests tools experiments docs/tools
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow engines test-engines coverage lint format types bench bench-scale audit kills fuzz docs site docs-check clean
+.PHONY: help setup demo test test-slow engines test-engines coverage lint format types bench bench-scale device-check audit kills fuzz docs site docs-check clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -73,8 +73,11 @@ audit: setup ## licences of what is installed, and known vulnerabilities of the 
 kills: $(VENV)/.with-dev ## kill real commands 100 times at random moments, and compare what comes out in the end
 	PYTHONPATH=tools $(BIN)/python -m faults.kills
 
-bench-scale: setup ## the cost of planning, skipping, locking and reporting 10 to 10,000 finished cells
+bench-scale: setup ## the cost of planning, skipping, locking and reporting 10 to 100,000 finished cells (up to an hour)
 	PYTHONPATH=tools $(BIN)/python -m bench.sweep
+
+device-check: setup ## check one GPU within eight minutes: speeds beside their limits, equality with the processor
+	PYTHONPATH=tools $(BIN)/python -m device
 
 clean: ## remove the environment and the caches of tools; runs/ stays
 	rm -rf build $(VENV) $(VENV)-audit $(VENV)-engines .pytest_cache .mypy_cache .ruff_cache .hypothesis

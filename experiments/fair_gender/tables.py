@@ -5,17 +5,33 @@ python experiments/fair_gender/tables.py
 
 import csv
 import json
+import math
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
+
+from scipy.stats import t
 
 HERE = Path(__file__).parent
 TUNED = HERE / "tuned"
 Row = dict[str, str]
 
+TESTED = {
+    "seat/gender_mean_abs_effect_size": ("SEAT, gender", 2),
+    "stereoset/gender/ss": ("StereoSet SS", 1),
+    "stereoset/gender/lms": ("LMS", 1),
+    "stereoset/gender/icat": ("ICAT", 1),
+    "crows_pairs/gender/score": ("CrowS-Pairs", 1),
+    "lpbs/gap": ("LPBS", 2),
+    "heldout_templates/mean_abs_log_odds": ("he/she", 2),
+    "perplexity/pseudo_perplexity": ("perplexity", 1),
+}
+"""What the table of the test half shows: its title, and digits."""
+
 
 def main() -> None:
     """Print every table."""
-    for lines in (effects(), trials()):
+    for lines in (effects(), trials(), tested()):
         print("\n".join(lines) + "\n")
 
 
@@ -54,8 +70,38 @@ def trials() -> list[str]:
             rise,
             _number(row["excess"], 2),
         ]
-        lines.append(_line([row["method"], row["trial"], chosen, *numbers]))
+        lines.append(_line([row["method"], row["trial"], chosen, *(_minus(one) for one in numbers)]))
     return lines
+
+
+def tested() -> list[str]:
+    """Return the table of the chosen settings on the test half: means over seeds with Student's 95% interval."""
+    rows = [row for row in read(TUNED / "test.csv") if row["metric"] in TESTED]
+    before = {row["metric"]: float(row["before"]) for row in rows}
+    lines = [
+        _line(["tuned method", *(title for title, _ in TESTED.values())]),
+        _line(["---", *["---:"] * len(TESTED)]),
+        _line(["untouched PLM", *(f"{before[metric]:.{digits}f}" for metric, (_, digits) in TESTED.items())]),
+    ]
+    for method in dict.fromkeys(row["method"] for row in rows):
+        cells = []
+        for metric, (_, digits) in TESTED.items():
+            values = [float(row["after"]) for row in rows if (row["method"], row["metric"]) == (method, metric)]
+            cells.append(over_seeds(values, digits))
+        lines.append(_line([method, *cells]))
+    return lines
+
+
+def over_seeds(values: Sequence[float], digits: int) -> str:
+    """Return `mean [low, high]` with Student's 95% interval over seeds."""
+    mean = statistics.fmean(values)
+    half = float(t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
+    middle, low, high = (_minus(f"{end:.{digits}f}") for end in (mean, mean - half, mean + half))
+    return f"{middle} [{low}, {high}]"
+
+
+def _minus(text: str) -> str:
+    return text.replace("-", "−")
 
 
 def _number(text: str, digits: int) -> str:

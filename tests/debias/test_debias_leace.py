@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 
 from fairloop.debias.base import DebiasData
 from fairloop.debias.inlp import informative_subspace
-from fairloop.debias.leace import least_squares_erasure
+from fairloop.debias.leace import least_squares_erasure, shrunk
 from fairloop.debias.registry import method, settings_of
 from fairloop.errors import UserError
 from fairloop.pairs.pair import Pair
@@ -108,15 +108,54 @@ def test_fewer_sentences_than_dimensions():
     assert np.abs(covariance(left, labels)).max() < 1e-8
 
 
-def test_it_is_what_the_authors_package_computes():
+@pytest.mark.parametrize("shrinkage", [True, False])
+def test_it_is_what_the_authors_package_computes(shrinkage):
     package = pytest.importorskip("concept_erasure", reason="the authors' package concept-erasure is not installed")
-    vectors, labels = sample(classes=3)
+    vectors, labels = sample(count=40, classes=3)
     fitter = package.LeaceFitter(
-        WIDTH, 3, dtype=torch.float64, shrinkage=False, constrain_cov_trace=False, svd_tol=1e-8
+        WIDTH, 3, dtype=torch.float64, shrinkage=shrinkage, constrain_cov_trace=False, svd_tol=1e-8
     )
     eraser = fitter.update(torch.tensor(vectors), torch.tensor(labels)).eraser
     theirs = eraser(torch.tensor(vectors)).numpy()
-    np.testing.assert_allclose(erased(vectors, least_squares_erasure(vectors, labels)), theirs, atol=1e-7)
+    ours = erased(vectors, least_squares_erasure(vectors, labels, shrinkage=shrinkage))
+    np.testing.assert_allclose(ours, theirs, atol=1e-7)
+
+
+@pytest.mark.parametrize("count", [20, 60, 400])
+def test_the_shrunk_covariance_is_as_near_to_the_truth_as_the_best_mixture(count):
+    random = np.random.default_rng(count)
+    width = 40
+    truth = np.diag(np.geomspace(0.05, 4, width))
+    away = {"sample": [], "shrunk": [], "best": []}
+    for _ in range(30):
+        states = random.normal(size=(count, width)) * np.sqrt(np.diag(truth))
+        sampled = np.cov(states.T, bias=True)
+        ball = np.trace(sampled) / width * np.eye(width)
+        away["sample"].append(((sampled - truth) ** 2).sum())
+        away["shrunk"].append(((shrunk(sampled, count) - truth) ** 2).sum())
+        away["best"].append(min(((w * sampled + (1 - w) * ball - truth) ** 2).sum() for w in np.linspace(0, 1, 101)))
+    mean = {name: float(np.mean(values)) for name, values in away.items()}
+    assert mean["shrunk"] < 1.1 * mean["best"]
+    assert mean["shrunk"] < mean["sample"]
+    assert np.array_equal(shrunk(np.eye(3), 5), np.eye(3))  # nothing to shrink, and no division by zero
+
+
+def test_few_pairs_that_differ_little_do_not_move_other_states_out_of_bounds():
+    """Pairs share nearly everything, and their sentences much: the sample varies least where its classes differ."""
+    random = np.random.default_rng(3)
+    width, pairs = 64, 33  # as 195 pairs in 384 dimensions
+    shared = np.repeat(random.normal(size=(pairs, 10)) @ random.normal(size=(10, width)), 2, axis=0)
+    labels = np.tile(np.eye(2), (pairs, 1))
+    apart = (labels[:, :1] - 0.5) * random.normal(size=width)
+    vectors = shared + 0.2 * apart + 0.1 * random.normal(size=shared.shape)
+    others = random.normal(size=(200, width)) * vectors.std()
+    moves = {}
+    for shrinkage in (True, False):
+        one = least_squares_erasure(vectors, labels, shrinkage=shrinkage)
+        assert np.abs(covariance(erased(vectors, one), labels)).max() < 1e-8  # what it was fitted to loses it all
+        moves[shrinkage] = moved(others, erased(others, one)) / (others**2).sum(axis=1).mean()
+    assert moves[True] < 0.1, moves
+    assert moves[False] > 3 * moves[True], moves
 
 
 # on a PLM

@@ -202,7 +202,7 @@ def test_the_labels_that_were_checked_are_counted():
     assert f"{own} sentences that the project wrote and {sum(rows.values())} of three" in text_of("docs/licences.md")
 
 
-RANGE = r"debias\.(\w+)(?:=tag\(log,interval\(|: .+ min: )([\d.e-]+),(?: max: )?([\d.e-]+)"
+RANGE = r"debias\.(\w+)\W.*?(?:interval\(|min: )([\d.e-]+),(?: max: )?([\d.e-]+)"
 
 
 @pytest.mark.parametrize("document", ["conf/hydra/sweeper/fairloop_optuna.yaml", "docs/clusters.md", "docs/wandb.md"])

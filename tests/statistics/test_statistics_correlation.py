@@ -94,3 +94,17 @@ def test_pearsons_value_is_scipys_and_two_points_show_nothing():
         assert math.isnan(few.low)
     assert not pearson([], [], seed=0).defined
     assert math.isnan(pearson([1.0] * 9, list(range(9)), seed=0).value)
+
+
+def test_many_points_are_ranked_without_a_table_of_all_pairs():
+    import tracemalloc
+
+    draw = np.random.default_rng(0)
+    x = draw.integers(0, 3000, 20_000).astype(float)
+    y = x + draw.normal(0, 900, 20_000)
+    tracemalloc.start()
+    found = spearman(x, y)
+    assert tracemalloc.get_traced_memory()[1] < 50 * 2**20  # one-hot ranks of 3000 values alone are 480 MB
+    tracemalloc.stop()
+    assert found.value == pytest.approx(stats.spearmanr(x, y).statistic, abs=1e-12)
+    assert math.isnan(spearman(x, np.ones(20_000)).value)

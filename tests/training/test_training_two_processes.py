@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from fairloop.errors import Fault, UserError
+from fairloop.training import launch
 from fairloop.training.contrastive import ContrastiveTask
 from fairloop.training.settings import ContrastiveSettings, TrainerSettings
 from masked_models import tiny_masked
@@ -112,14 +114,25 @@ def test_a_training_started_in_two_workers_matches_one_process(tmp_path, started
     assert not list(tmp_path.rglob("lightning_logs"))
 
 
+@pytest.mark.parametrize(
+    ("status", "error", "said"), [(2, UserError, "^plm.path=x: no$"), (1, Fault, "process 1 ended with status 1: plm")]
+)
+def test_a_mistake_is_one_whichever_process_finds_it_first(tmp_path, status, error, said):
+    """The first process may be ended for the second one's failure before it can tell of its own."""
+    workers = [subprocess.Popen(["sh", "-c", command]) for command in ("kill -9 $$", f"exit {status}")]
+    for rank, text in enumerate(["", "a warning\nplm.path=x: no\n"]):
+        (tmp_path / f"{rank}.log").write_text(text)
+    with pytest.raises(error, match=said):
+        launch._wait(workers, tmp_path, 60)
+
+
 @pytest.mark.slow
 def test_a_worker_that_fails_ends_the_training_with_one_line(tmp_path, monkeypatch):
-    from fairloop.errors import UserError
     from fairloop.training import train
 
     model = tiny_encoder(tmp_path / "encoder")
     trainer = TrainerSettings(accelerator="cpu", devices=2, strategy="ddp", precision="float32", threads=1)
-    launch = train.launch
-    monkeypatch.setattr(train, "launch", lambda job: launch(replace(job, model=str(tmp_path / "absent"))))
+    begin = train.launch
+    monkeypatch.setattr(train, "launch", lambda job: begin(replace(job, model=str(tmp_path / "absent"))))
     with pytest.raises(UserError, match=r"^study.encoder=.*absent: no such folder"):
         trained(ContrastiveTask(ContrastiveSettings(batch_size=4), tuple(pairs())), model, trainer, tmp_path / "x")

@@ -8,6 +8,12 @@ Form" (NeurIPS). No linear classifier does better than chance exactly if the sta
 
 One direction goes for gender (two with `neutral`), where INLP takes up to three for each of its classifiers.
 
+Σ_xx is estimated with shrinkage, as in the authors' release (Bodnar, Gupta and Parolya 2014, "On the strong convergence
+of the optimal linear shrinkage estimator for large dimensional covariance matrix"). Of few sentences it is all but
+singular, and counterfactual pairs differ where it is smallest: W then stretches those directions, and the map moves
+tokens, which no mean of a sentence resembles, out of all bounds. What the sentences themselves lose is the same with
+any Σ_xx of full rank.
+
 Applied as INLP and SentenceDebias are (Meade et al. 2022): the labels are those of sentences, the states are means over
 their tokens, and the map acts on every token. An affine map of all tokens maps their mean in the same way, so that the
 guarantee holds for the means. With `layers=all` it is fitted to and applied behind every layer, each one to what the
@@ -44,6 +50,9 @@ class MethodSettings(settings.PairMethodSettings):
         False,
         description="neutral sentences are a third class, as for INLP: also that a sentence has a gender is erased",
     )
+    shrinkage: bool = Field(
+        True, description="shrink the covariance of the states, as the authors' release does; false: the sample's own"
+    )
 
 
 class Method(base.Method):
@@ -71,7 +80,8 @@ class Method(base.Method):
             texts = [*sentences, *neutral]
             return encoder.embed(texts, batch_tokens=plm.batch_tokens, on_progress=training.on_progress)
 
-        erasures = erase(encoder, embed, labels, every=self.settings.layers == "all")
+        every, shrinkage = self.settings.layers == "all", self.settings.shrinkage
+        erasures = erase(encoder, embed, labels, every=every, shrinkage=shrinkage)
         write_untouched(plm, kind, folder)
         write_projections(folder, erasures)
         write_record(folder, "projection", self.name, self.settings.model_dump(mode="json"))
@@ -90,7 +100,7 @@ class Method(base.Method):
 
 
 def erase(
-    encoder: "SentenceEncoder", embed: "Callable[[], np.ndarray]", labels: "np.ndarray", *, every: bool
+    encoder: "SentenceEncoder", embed: "Callable[[], np.ndarray]", labels: "np.ndarray", *, every: bool, shrinkage: bool
 ) -> "list[Projection]":
     """Return the erasure of the final hidden states, or with `every` one for each layer; the last is the final states'.
 
@@ -99,6 +109,7 @@ def erase(
         embed: returns its vectors of the sentences, [n, width].
         labels: of the sentences, [n, k].
         every: whether to erase behind every layer.
+        shrinkage: of the covariance of the states.
 
     Raises:
         UserError: if the family has no module for each layer, or there is nothing to erase.
@@ -110,9 +121,9 @@ def erase(
     found: list[Projection] = []
     for layer in layers(encoder.model)[:-1] if every else []:
         with _output_of(layer, encoder.model):
-            found.append(least_squares_erasure(embed().astype(np.float64), labels))
+            found.append(least_squares_erasure(embed().astype(np.float64), labels, shrinkage=shrinkage))
         project_layer(layer, found[-1])
-    return [*found, least_squares_erasure(embed().astype(np.float64), labels)]
+    return [*found, least_squares_erasure(embed().astype(np.float64), labels, shrinkage=shrinkage)]
 
 
 @contextmanager
@@ -135,12 +146,13 @@ def _output_of(layer: Any, model: Any) -> Iterator[None]:
             handle.remove()
 
 
-def least_squares_erasure(vectors: "np.ndarray", labels: "np.ndarray") -> "Projection":
+def least_squares_erasure(vectors: "np.ndarray", labels: "np.ndarray", *, shrinkage: bool = False) -> "Projection":
     """Return r of theorem 4.3 as a projection: L = W⁺·U and R = W·U, where U spans the column space of W·Σ_xz.
 
     Args:
         vectors: x [n, width], float64.
         labels: z [n, k]; columns may depend on each other.
+        shrinkage: whether Σ_xx is the shrunk estimate.
 
     Raises:
         UserError: if vectors and labels have no covariance (all labels are the same): there is nothing to erase.
@@ -151,7 +163,8 @@ def least_squares_erasure(vectors: "np.ndarray", labels: "np.ndarray") -> "Proje
 
     mean = vectors.mean(axis=0)
     x, z = vectors - mean, labels - labels.mean(axis=0)
-    sizes, axes = np.linalg.eigh(x.T @ x / len(x))
+    covariance = x.T @ x / len(x)
+    sizes, axes = np.linalg.eigh(shrunk(covariance, len(x)) if shrinkage else covariance)
     kept = sizes > sizes[-1] * len(sizes) * np.finfo(sizes.dtype).eps  # the pseudo-inverse's rule
     deviations, axes = np.sqrt(sizes[kept]), axes[:, kept]
     # W·Σ_xz in the coordinates of the principal axes.
@@ -160,3 +173,20 @@ def least_squares_erasure(vectors: "np.ndarray", labels: "np.ndarray") -> "Proje
     if not directions.shape[1]:
         raise UserError("debias=leace: it needs sentences about men and about women that the PLM tells apart")
     return Projection(axes @ (deviations[:, None] * directions), axes @ (directions / deviations[:, None]), mean)
+
+
+def shrunk(covariance: "np.ndarray", count: int) -> "np.ndarray":
+    """Return α·S + (1 − α)·(tr S / p)·1, α = 1 − (tr S)² / n / (‖S‖² − (tr S)² / p), within [0, 1].
+
+    Bodnar, Gupta and Parolya 2014, equations 2.17 and 2.18, with the target 1/p.
+
+    Args:
+        covariance: S [p, p], of a sample.
+        count: n, the size of the sample.
+    """
+    import numpy as np
+
+    width, trace = len(covariance), np.trace(covariance)
+    spread = np.square(covariance).sum() - trace**2 / width  # squared distance of S from a multiple of 1
+    weight = float(np.clip(1 - trace**2 / count / spread, 0, 1)) if spread > 0 else 0.0
+    return np.asarray(weight * covariance + (1 - weight) * trace / width * np.eye(width))

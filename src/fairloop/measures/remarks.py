@@ -47,11 +47,10 @@ class Short:
     quantity: str
     coverage: float
 
-    def covers(self, metric: str, one: Estimate, when: Iterable[str]) -> bool:
-        """Say whether it applies to an estimate with an interval over its own units."""
+    def covers(self, one: Estimate, when: Iterable[str]) -> bool:
+        """Say whether it applies to an estimate of its measure with an interval over its own units."""
         return (
-            fnmatchcase(plain(metric), self.measure)
-            and abs(one.value) >= self.least
+            abs(one.value) >= self.least
             and (math.isinf(self.units) or (one.units is not None and one.units <= self.units))
             and (not self.when or self.when in when)
         )
@@ -76,7 +75,13 @@ def short_intervals() -> tuple[Short, ...]:
 
 def is_short(metric: str, one: Estimate, *when: str) -> bool:
     """Say whether a measure's interval is known to be too short."""
-    return one.bounded and any(short.covers(metric, one, when) for short in short_intervals())
+    return one.bounded and any(short.covers(one, when) for short in _short_of(metric))
+
+
+@cache
+def _short_of(metric: str) -> tuple[Short, ...]:
+    """Return what is known of one measure: a report of many cells asks for each of its values."""
+    return tuple(short for short in short_intervals() if fnmatchcase(plain(metric), short.measure))
 
 
 def short_note(metrics: Iterable[str], *when: str) -> str:

@@ -45,12 +45,16 @@ def spearman(x: ArrayLike, y: ArrayLike, *, clusters: Sequence[Hashable] | None 
         )
     if n == 0:
         return Estimate.undefined()
-    value = float(_weighted(columns, np.ones((1, n)))[0])
+    # One-hot ranks of so many points would fill the memory: 20 GB at 50,000.
+    many = n >= MANY_POINTS
+    value = float(
+        correlation_of_sums(_rank_table(columns).sum(axis=0)) if many else _weighted(columns, np.ones((1, n)))[0]
+    )
     numbers = np.arange(n) if clusters is None else cluster_numbers(clusters)
     units = int(numbers.max()) + 1
     if math.isnan(value) or units < FEWEST_CLUSTERS:
         return Estimate(value, math.nan, math.nan, n, units)
-    left_out = _left_out(columns, numbers, units) if n < MANY_POINTS else _left_out_keeping_ranks(columns, numbers)
+    left_out = _left_out_keeping_ranks(columns, numbers) if many else _left_out(columns, numbers, units)
     scaled = jackknife(float(_fisher(value)), _fisher(left_out), n)
     return Estimate(value, math.tanh(scaled.low), math.tanh(scaled.high), n, units)
 
@@ -86,12 +90,16 @@ def _left_out(columns: Sequence[Floats], numbers: NDArray[np.int64], units: int)
 
 def _left_out_keeping_ranks(columns: Sequence[Floats], numbers: NDArray[np.int64]) -> Floats:
     """Return Pearson's correlation of the ranks among all points, without each cluster in turn."""
+    sums = np.stack([np.bincount(numbers, weights=column) for column in _rank_table(columns).T], axis=1)
+    return correlation_of_sums(sums.sum(axis=0) - sums)
+
+
+def _rank_table(columns: Sequence[Floats]) -> Floats:
+    """Return what `correlation_of_sums` sums [n, 6], of the centred mid-ranks."""
     from scipy.stats import rankdata
 
     first, second = (rankdata(column) - (len(column) + 1) / 2 for column in columns)
-    table = np.column_stack([first, second, first * second, first**2, second**2, np.ones(len(first))])
-    sums = np.stack([np.bincount(numbers, weights=column) for column in table.T], axis=1)
-    return correlation_of_sums(sums.sum(axis=0) - sums)
+    return np.column_stack([first, second, first * second, first**2, second**2, np.ones(len(first))])
 
 
 def correlation_of_sums(sums: Floats) -> Floats:

@@ -105,4 +105,6 @@ def _wait(workers: list[subprocess.Popen[str]], logs: Path, seconds: int) -> Non
     for rank in sorted(range(len(workers)), key=lambda rank: statuses[rank] < 0):
         if statuses[rank] != 0:
             lines = (logs / f"{rank}.log").read_text(errors="replace").strip().splitlines() or ["no message"]
+            if statuses[rank] == UserError.exit_status:  # its last line is the message
+                raise UserError(lines[-1])
             raise Fault(f"training: process {rank} ended with status {statuses[rank]}: {lines[-1]}")

@@ -32,7 +32,7 @@ MOST_FOR_ITEMS = 20
 Floats = NDArray[np.float64]
 
 
-_WORDS = {
+CHANGES_IN_WORDS = {
     ("source", "template"): "pairs from templates",
     ("source", "swap"): "swapped pairs",
     ("source", "llm"): "pairs by the LLM",
@@ -150,7 +150,7 @@ def change_in_words(key: str, value: str) -> str:
     short = key.removeprefix("debias.")
     if short == "pairs":
         return f"{value} pairs"
-    return _WORDS.get((short, value), f"{short}={value or 'null'}")
+    return CHANGES_IN_WORDS.get((short, value), f"{short}={value or 'null'}")
 
 
 def method_of(cell: Cell) -> str:
@@ -174,7 +174,7 @@ def _compare(plm: str, chosen: Sequence[Chosen]) -> Debiasing:
     for score in scores:
         family = [_effect(one, score, list(_against_untouched(_once(one.cells, score), controls))) for one in variants]
         effects += family
-    effects = _adjusted(effects)
+    effects = adjusted(effects)
     ablations = [found for name in order if (found := _ablation(_of(variants, name), scores, controls))]
     return Debiasing(plm, untouched, tuple(variants), tuple(effects), tuple(ablations))
 
@@ -273,7 +273,7 @@ def _against(cells: Iterable[Cell], controls: Sequence[Cell]) -> Iterator[tuple[
     return ((Side(cell), Side(by_seed[cell.seed])) for cell in cells if cell.seed in by_seed)
 
 
-def _adjusted(effects: Sequence[Effect]) -> list[Effect]:
+def adjusted(effects: Sequence[Effect]) -> list[Effect]:
     """Return the effects with Holm's p-values: all that ask for bias are one family, all that ask for skill another."""
     found = list(effects)
     for bias in (True, False):
@@ -357,7 +357,7 @@ def _ablation(variants: Sequence[Variant], scores: Sequence[Declared], controls:
             _effect(one, score, list(_against(_once(one.cells, score), _once(full.cells, score)))) for one in others
         ]
         effects += family
-    effects = _adjusted(effects)
+    effects = adjusted(effects)
     untouched = [
         headline.amount(first.value(headline.pattern))
         for _, first in _against_untouched(_once(full.cells, headline), controls)
