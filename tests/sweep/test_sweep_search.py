@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -10,7 +11,7 @@ from fairloop import composition
 from fairloop.app import command, run_search
 from fairloop.errors import UserError
 from fairloop.sweep import launch
-from fairloop.sweep.search import objective_values, read_search
+from fairloop.sweep.search import check, objective_values, read_search
 
 optuna = pytest.importorskip("optuna")
 
@@ -81,18 +82,10 @@ MEDIAN = "hydra/sweeper/pruner=median"
         (["debias.steps=range(0,50)", RANGE], ["debias.steps=0"]),
         (["debias.steps=range(5,5)", RANGE], ["debias.steps=range(5,5)", "no values"]),
         (["debias.lamda_r=interval(0,1)"], ["debias.lamda_r", "unknown key"]),
-        ([RANGE, "hydra.sweeper.n_trials=0"], ["hydra.sweeper.n_trials=0", "at least 1"]),
-        ([RANGE, "hydra.sweeper.direction=sideways"], ["hydra.sweeper.direction=sideways", "maximize"]),
-        ([RANGE, "hydra.sweeper.direction=[minimize,maximize]"], ["hydra.sweeper.direction=[minimize,maximize]"]),
         ([RANGE, "hydra/sweeper/sampler=gibbs"], ["hydra/sweeper/sampler=gibbs", "cmaes, grid", "tpe"]),
-        ([RANGE, "hydra.sweeper.sampler._target_=os.system"], ["sampler._target_=os.system", "optuna.samplers", "tpe"]),
-        ([RANGE, "+hydra.sweeper.sampler.speed=3"], ["hydra.sweeper.sampler={", "speed:3", "TPESampler"]),
-        ([RANGE, "hydra.sweeper.sampler.speed=3"], ["hydra.sweeper.sampler.speed=3", "unknown key"]),
         ([RANGE, "hydra.sweeper.max_failure_rate=1"], ["hydra.sweeper.max_failure_rate=1", "unknown key"]),
-        ([RANGE, CMAES], [CMAES, "two numeric ranges"]),
         ([RANGE, "seed=range(0,9)", CMAES, "objective=[a/b,c/d]"], [CMAES, "one objective"]),
         ([RANGE, "hydra/sweeper/sampler=grid"], [RANGE, "choice(...) and range(...)"]),
-        ([RANGE, MEDIAN], ["hydra/sweeper/pruner", "study=recursion"]),
     ],
 )  # fmt: skip
 def test_a_mistake_in_a_search_is_one_line(overrides, named):
@@ -101,6 +94,34 @@ def test_a_mistake_in_a_search_is_one_line(overrides, named):
     for part in named:
         assert part in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+@pytest.fixture(scope="module")
+def sound():
+    return read(RANGE)
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"n_trials": 0}, ["hydra.sweeper.n_trials=0", "at least 1"]),
+        ({"n_jobs": True}, ["hydra.sweeper.n_jobs=True", "at least 1"]),
+        ({"direction": "sideways"}, ["hydra.sweeper.direction=sideways", "maximize"]),
+        ({"direction": ["minimize", "maximize"]}, ["hydra.sweeper.direction=[minimize,maximize]"]),
+        ({"sampler": {"_target_": "os.system"}}, ["sampler._target_=os.system", "optuna.samplers", "tpe"]),
+        (
+            {"sampler": {"_target_": "optuna.samplers.TPESampler", "speed": 3}},
+            ["hydra.sweeper.sampler={", "speed:3", "TPESampler"],
+        ),
+        ({"sampler": {"_target_": "optuna.samplers.CmaEsSampler"}}, [CMAES, "two numeric ranges"]),
+        ({"pruner": {"_target_": "optuna.pruners.MedianPruner"}}, ["hydra/sweeper/pruner", "study=recursion"]),
+    ],
+)
+def test_a_mistake_in_the_sweepers_own_settings_is_one_line(sound, changed, named):
+    with pytest.raises(UserError) as raised:
+        check(replace(sound, sweeper={**sound.sweeper, **changed}))
+    for part in named:
+        assert part in str(raised.value)
 
 
 def test_a_pruner_needs_one_measure_of_a_generation():
