@@ -12,6 +12,7 @@ from fairloop.app import command, run_search
 from fairloop.errors import UserError
 from fairloop.sweep import launch
 from fairloop.sweep.search import check, objective_values, read_search
+from fairloop.sweep.study_storage import open_study
 
 optuna = pytest.importorskip("optuna")
 
@@ -147,9 +148,7 @@ def test_a_pruner_needs_one_measure_of_a_generation():
         ("journal:///other.log", ["a journal of Optuna"]),
     ],
 )
-def test_a_storage_that_does_not_open_is_one_line_and_nothing_is_computed(
-    storage, named, tmp_path, monkeypatch, capsys
-):
+def test_a_storage_that_does_not_open_is_one_line(sound, storage, named, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
     for name, content in (
@@ -159,13 +158,22 @@ def test_a_storage_that_does_not_open_is_one_line_and_nothing_is_computed(
     ):
         (tmp_path / name).write_text(content)
     before = sorted(tmp_path.iterdir())
-    assert command(["-m", *SEARCH, RANGE, "plm=minilm", f"hydra.sweeper.storage={storage}", "tracking=none"]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("fairloop: hydra.sweeper.storage=")
+    with pytest.raises(UserError) as raised:
+        open_study(replace(sound, sweeper={**sound.sweeper, "storage": storage}))
+    line = str(raised.value)
+    assert line.startswith("hydra.sweeper.storage=")
     assert "secret" not in line
     for part in named:
         assert part in line
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_command_with_such_a_storage_computes_and_writes_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert command(["-m", *SEARCH, RANGE, "plm=minilm", "hydra.sweeper.storage=nonsense", "tracking=none"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("fairloop: hydra.sweeper.storage=nonsense: journal:///FILE")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_without_optuna_a_search_is_one_line(monkeypatch, capsys, tmp_path):
