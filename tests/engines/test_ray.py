@@ -16,6 +16,9 @@ from slow_cells import start
 
 from fairloop.packages import is_installed
 
+OPEN = {"RAY_AUTH_MODE": "disabled"}
+"""A head asks for a token unless it is told not to, and nodes and commands have one only if they are told so."""
+
 pytestmark = [
     pytest.mark.timeout(1500),
     pytest.mark.skipif(not is_installed("hydra_plugins.hydra_ray_launcher"), reason="the extra `ray` is not installed"),
@@ -66,7 +69,9 @@ def address(tmp_path):
         stack.callback(lambda: [os.kill(left, signal.SIGKILL) for left in processes(str(home))])
 
         def node(*options):
-            process = subprocess.Popen([*ray, *size, *options], stdout=log, stderr=log, start_new_session=True)
+            environment = {**os.environ, **OPEN}
+            command = [*ray, *size, *options]
+            process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
             stack.callback(process.wait, 60)
             stack.callback(process.terminate)
 
@@ -87,7 +92,7 @@ def _answers(port):
 
 def test_a_node_dies_and_its_cell_is_computed_by_another(address, grid, finished, tmp_path):
     launcher = ["hydra/launcher=fairloop_ray", f"hydra.launcher.ray.init.address={address}"]
-    process = start("-m", *grid, *launcher, cwd=tmp_path)
+    process = start("-m", *grid, *launcher, cwd=tmp_path, env=OPEN)
     until(lambda: cells_of("left") and cells_of("right") and len(slow_cells.locked(tmp_path / "runs")) == 2, 300)
     (doomed,) = raylet("left")
     os.kill(doomed, signal.SIGKILL)
