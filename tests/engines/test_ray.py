@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -66,6 +67,7 @@ def address(tmp_path):
     ray = [str(Path(sys.executable).with_name("ray")), "start", "--block", "--disable-usage-stats"]
     size = ["--object-store-memory=80000000", f"--temp-dir={home}"]
     with ExitStack() as stack, (tmp_path / "ray.log").open("wb") as log:
+        stack.callback(shutil.rmtree, home, ignore_errors=True)
         stack.callback(lambda: [os.kill(left, signal.SIGKILL) for left in processes(str(home))])
 
         def node(*options):
