@@ -315,7 +315,10 @@ def test_scores_are_those_of_the_listed_predictions_by_hand(saved, tmp_path):
     assert np.mean([item.right for item in result.items]) == pytest.approx(np.mean(accuracies) / 100)
     for name in ("accuracy", "f1", "score"):
         (one,) = (some for some in result.measurements if some.metric == f"glue/mrpc/{name}")
-        assert one.low <= one.value <= one.high
+        if one.value == 0:  # no seed calls anything a paraphrase: nothing varies
+            assert (name, one.low) == ("f1", None)
+        else:
+            assert one.low < one.value < one.high
         assert (one.n, one.units) == (24, 24)
 
 
