@@ -360,5 +360,5 @@ def _provide(settings: GlueSettings) -> None:
 
 
 BENCHMARK = Benchmark(
-    GlueSettings, ("masked", "causal", "encoder"), None, run, MEASURES, given=_given, provide=_provide
+    GlueSettings, ("masked", "causal", "encoder"), None, run, MEASURES, "weights", given=_given, provide=_provide
 )
