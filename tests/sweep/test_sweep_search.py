@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -195,6 +196,7 @@ class Begun(Exception):
 )
 def test_devices_are_those_of_the_machine_that_the_launcher_uses(monkeypatch, launcher, expected):
     monkeypatch.setattr("fairloop.config.may_have_gpu", lambda: False)
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent))  # without SLURM's commands, whatever is installed
     monkeypatch.setattr("fairloop.app.open_study", lambda _: (_ for _ in ()).throw(Begun))
     choices = [RANGE, "plm=minilm", "trainer.accelerator=gpu", f"hydra/launcher={launcher}"]
     with composition.composer():
