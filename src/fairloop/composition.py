@@ -245,7 +245,7 @@ def parse_overrides(lines: Sequence[str], loader: Any = None) -> list[Override]:
 def _hydra_line(error: Exception, overrides: Sequence[str]) -> str:
     text = str(error)
     if isinstance(error, MissingConfigException) and (found := re.search(r"Could not find '([^']+)/([^'/]+)'", text)):
-        group, option = _as_given(*found.groups(), overrides)
+        group, option = _as_given(found[1], found[2], overrides)
         options = re.search(r"Available options in '[^']+':\n((?:\t.+\n?)+)", text)
         names = options.group(1).split() if options and group == found[1] else options_of(group)
         # Hydra's plugins bring launchers of their own, which know nothing of a cell's share of the machine.

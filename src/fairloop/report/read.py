@@ -323,8 +323,7 @@ def _edited(cell: Cell, record: dict[str, Any]) -> str:
 def _as_recorded(config: dict[str, Any]) -> dict[str, Any]:
     """Return a configuration with `study.benchmarks` as in `deciding.json`: their names, and beside them settings."""
     study = config.get("study")
-    listed = study.get("benchmarks") if isinstance(study, dict) else None
-    if not isinstance(listed, list):
+    if not isinstance(study, dict) or not isinstance(listed := study.get("benchmarks"), list):
         return config
     own = [one for one in listed if isinstance(one, dict)]
     names = [one.get("name") if isinstance(one, dict) else one for one in listed]
