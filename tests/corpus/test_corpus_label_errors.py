@@ -1,6 +1,7 @@
 """How often labels err on each family's sentences: the packaged counts are those of the sentences labelled by hand."""
 
 import csv
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from fairloop.corpus.label_errors import known_errors, label_errors, read_errors
 from fairloop.corpus.quality import GENDERED, quality, read_rows
 from fairloop.errors import UserError
+from fairloop.statistics.mislabelled import LabelErrors
 
 DATA = Path(__file__).parent / "data"
 
@@ -20,7 +22,22 @@ def test_the_packaged_counts_are_those_of_the_sentences_labelled_by_hand():
     for row in rows:
         untouched = DATA / f"untouched_{row['model']}.csv"
         assert row["sentences"] == (untouched.stem if untouched.exists() else f"generated_{row['model']}")
-        assert known_errors()[row["model"]] == label_errors(read_rows(DATA / f"{row['sentences']}.csv"))
+        counted = label_errors(read_rows(DATA / f"{row['sentences']}.csv"))
+        assert known_errors()[row["model"]] == replace(counted, rows=None)
+
+
+def test_what_became_of_males_and_females_is_counted_apart():
+    sentences = [
+        ("The barber finished his shift.", "male"),
+        ("The barber finished her shift.", "male"),  # taken for female
+        ("The barber, a quiet soul, left.", "female"),  # missed
+        ("The barber finished her shift.", "female"),
+        ("The barber finished his shift.", "none"),  # made up
+        ("The barber cuts hair.", "mixed"),
+    ]
+    found = label_errors([{"text": text, "occupation": "barber", "gender": gender} for text, gender in sentences])
+    assert found.rows == ((1, 1, 0), (0, 1, 1), (1, 0, 1))
+    assert found == LabelErrors(4, 2, 1, 2, 1, found.rows)
 
 
 def test_recall_is_that_of_the_command_that_prints_it_where_nothing_is_swapped():

@@ -4,6 +4,7 @@
 that no rule was made for, where there are such. `fairloop-report RUNS_DIR --labels FILE` counts on a user's own.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
@@ -21,16 +22,13 @@ SIDES = ("male", "female")
 
 def label_errors(rows: Sequence[Mapping[str, str]]) -> LabelErrors:
     """Count what became of sentences labelled by hand; rows with `text`, `occupation` and `gender`."""
-    said = [(row["gender"], person_gender(row["text"], row["occupation"])) for row in rows]
-    gendered = [(true, found) for true, found in said if true in SIDES]
-    others = [found for true, found in said if true not in SIDES]
-    return LabelErrors(
-        gendered=len(gendered),
-        right=sum(true == found for true, found in gendered),
-        flipped=sum(true != found and found in SIDES for true, found in gendered),
-        others=len(others),
-        false=sum(found in SIDES for found in others),
-    )
+    said = Counter((_side(row["gender"]), _side(person_gender(row["text"], row["occupation"]))) for row in rows)
+    labelled = [(said[true, "male"], said[true, "female"], said[true, ""]) for true in (*SIDES, "")]
+    return LabelErrors.apart(*labelled)
+
+
+def _side(gender: str) -> str:
+    return gender if gender in SIDES else ""
 
 
 def read_errors(paths: Sequence[Path]) -> LabelErrors:
@@ -51,7 +49,11 @@ def known_errors() -> dict[str, LabelErrors]:
     """Return the errors on the sentences of each family that was labelled by hand, by the generator's name."""
     rows = csv_rows(files("fairloop.corpus").joinpath("data/label_errors.csv").read_text(encoding="utf-8"))[1]
     counts = ("gendered", "right", "flipped", "others", "false")
-    return {row["model"]: LabelErrors(**{name: int(row[name]) for name in counts}) for row in rows}
+    found = {}
+    for row in rows:
+        gendered, right, flipped, others, false = (int(row[name]) for name in counts)
+        found[row["model"]] = LabelErrors(gendered, right, flipped, others, false)
+    return found
 
 
 MEASURES = (
@@ -59,6 +61,7 @@ MEASURES = (
         "corrected/net_stereotype_rate", "net stereotype rate B, corrected for label errors", "B corrected", ideal=0
     ),
     Declared("corrected/gendered_share", "gendered share, corrected for label errors", "share corrected"),
+    Declared("corrected/male_share", "male share, corrected for label errors", "male share corrected"),
     Declared(
         "corrected/net_rate_among_gendered",
         "net rate among gendered, corrected for label errors",

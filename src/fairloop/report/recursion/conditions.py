@@ -4,6 +4,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from fairloop.statistics.means import student_mean
 from fairloop.statistics.mislabelled import (
     LabelErrors,
     corrected_among,
+    corrected_male_share,
     corrected_net_rate,
     corrected_share,
     corrected_share_change,
@@ -107,7 +109,8 @@ class Condition:
 
     `settings` are the further settings ("key=value") in which cells of this model and mitigation differ; `under` is
     everything that decides the result beside mitigation, start and length: conditions are compared if it is the same.
-    `errors` are those of the labels on the generator's sentences, where they are known.
+    `errors` are those of the labels on the generator's sentences, where they are known, and `male_share` the last
+    generation's share of men without them.
     """
 
     model: str
@@ -118,6 +121,7 @@ class Condition:
     settlings: tuple[Settling, ...]
     decompositions: tuple[Decomposition, ...]
     errors: LabelErrors | None = None
+    male_share: Corrected | None = None
 
     @property
     def label(self) -> str:
@@ -156,7 +160,10 @@ def conditions(cells: Iterable[Cell], errors: LabelErrors | None = None) -> list
             settlings = tuple(filter(None, (_settling(chosen, metric, err) for metric in FACTORS)))
             decomposed = tuple(_decompose(chosen))
             shared = tuple(sorted((key, value) for key, value in under.items() if key not in _OWN))
-            found.append(Condition(model, mitigation, differing, shared, tuple(chosen), settlings, decomposed, err))
+            men = _corrected_male_share(chosen, err) if err else None
+            found.append(
+                Condition(model, mitigation, differing, shared, tuple(chosen), settlings, decomposed, err, men)
+            )
     return sorted(found, key=lambda one: (one.model, one.mitigation != "none", one.mitigation, one.settings))
 
 
@@ -273,24 +280,33 @@ def _settling(cells: Sequence[Cell], metric: str, errors: LabelErrors | None) ->
 
 def _corrected(cells: Sequence[Cell], metric: str, found: Equilibrium, errors: LabelErrors) -> Corrected | None:
     """Take the labels' errors out; None without a generated corpus."""
-    last = {id(cell): cell.generations[-1] for cell in cells if cell.generations and cell.generations[-1] > 0}
-    ends = [cell for cell in cells if id(cell) in last]
-    if not ends:
+    mean = partial(_last_mean, cells)
+    if not mean(metric).defined:
         return None
-
-    def mean(name: str) -> Estimate:
-        values = [cell.get(name, last[id(cell)]) for cell in ends]
-        return values[0] if len(values) == 1 else student_mean([one.value for one in values])
-
     counted, level, trend = mean(metric), found.line.level, found.trend
-    name = metric.replace("rule/", "corrected/")
+    name, male = metric.replace("rule/", "corrected/"), mean(MALE_SHARE).value
+    male = male if math.isfinite(male) else 0.5
     if metric == GENDERED_SHARE:
-        change = corrected_share_change(trend, errors)
-        return Corrected(name, counted, corrected_share(counted, errors), change, corrected_share(level, errors))
+        last, resting = (corrected_share(one, errors, male) for one in (counted, level))
+        return Corrected(name, counted, last, corrected_share_change(trend, errors, male), resting)
 
     def corrected(one: Estimate) -> Estimate:
         if metric == NET_RATE:
             return corrected_net_rate(one, errors)
-        return corrected_among(one, mean(GENDERED_SHARE).value, errors)
+        return corrected_among(one, mean(GENDERED_SHARE).value, errors, male)
 
     return Corrected(name, counted, corrected(counted), corrected(trend), corrected(level))
+
+
+def _last_mean(cells: Sequence[Cell], metric: str) -> Estimate:
+    """Return the mean of each cell's last generated corpus; a single cell's own estimate."""
+    ends = [cell.get(metric, cell.generations[-1]) for cell in cells if cell.generations and cell.generations[-1] > 0]
+    return ends[0] if len(ends) == 1 else student_mean([one.value for one in ends])
+
+
+def _corrected_male_share(cells: Sequence[Cell], errors: LabelErrors) -> Corrected | None:
+    counted, share = _last_mean(cells, MALE_SHARE), _last_mean(cells, GENDERED_SHARE).value
+    if not counted.defined or not share > 0:
+        return None
+    nothing = Estimate.undefined()
+    return Corrected("corrected/male_share", counted, corrected_male_share(counted, errors, share), nothing, nothing)

@@ -6,7 +6,15 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from fairloop.catalogue import catalogue
 from fairloop.measures.remarks import is_short
 from fairloop.report.read import MITIGATED, Cell, level_mean
-from fairloop.report.recursion.conditions import FACTORS, MALE_SHARE, NET_RATE, PAPER_CHANGES, Condition, Settling
+from fairloop.report.recursion.conditions import (
+    FACTORS,
+    MALE_SHARE,
+    NET_RATE,
+    PAPER_CHANGES,
+    Condition,
+    Corrected,
+    Settling,
+)
 from fairloop.report.recursion.strategies import (
     DOWNSTREAM,
     UNLEARNED,
@@ -153,21 +161,17 @@ def circumstances(condition: Condition) -> tuple[str, ...]:
 
 def corrected_table(conditions: Sequence[Condition]) -> Table | None:
     """Return B and its factors with the labels' errors taken out, beside what was counted; None where none is known."""
-    rows = tuple(
-        (
-            condition.label,
-            settling.label,
-            *(with_interval(one, over="" if one.units else "cells") for one in (counted.counted, counted.last)),
-            *(signed(one, few=FEW_CELLS) for one in (settling.equilibrium.trend, counted.trend)),
-            with_interval(counted.level) if counted.level.defined else FEW_TRANSITIONS,
-            _errors_in_words(condition.errors),
-        )
-        for condition in conditions
-        if condition.errors
-        for settling in condition.settlings
-        for counted in [settling.corrected]
-        if counted
-    )
+    rows: list[tuple[str, ...]] = []
+    for condition in conditions:
+        for settling in condition.settlings:
+            if condition.errors and (one := settling.corrected):
+                trends = [signed(trend, few=FEW_CELLS) for trend in (settling.equilibrium.trend, one.trend)]
+                level = with_interval(one.level) if one.level.defined else FEW_TRANSITIONS
+                about = (settling.label, *_ends(one), *trends, level)
+                rows.append((condition.label, *about, _errors_in_words(condition.errors)))
+        if condition.errors and condition.male_share:
+            about = (catalogue().title(MALE_SHARE), *_ends(condition.male_share), "–", "–", "–")
+            rows.append((condition.label, *about, _errors_in_words(condition.errors)))
     columns = (
         "condition", "measure", "last generation", "corrected", "change a generation", "corrected", "B* corrected",
         "labels, by hand",
@@ -177,11 +181,27 @@ def corrected_table(conditions: Sequence[Condition]) -> Table | None:
         "this family labelled by hand; intervals carry what so few sentences say about it. The seed corpus, whose "
         "labels are exact, and rho are as they were."
     )
-    return Table("Corrected for label errors", columns, rows, 2, note) if rows else None
+    if any(condition.errors and condition.errors.by_gender for condition in conditions):
+        note += (
+            " Males and females apart: the shares by inverting the matrix of labels, B as if sentences about "
+            "occupations of men and of women named a gender as often."
+        )
+    return Table("Corrected for label errors", columns, tuple(rows), 2, note) if rows else None
+
+
+def _ends(one: Corrected) -> tuple[str, str]:
+    """Return the last generation as counted, and corrected."""
+    over = "" if one.counted.units else "cells"
+    return with_interval(one.counted, over=over), with_interval(one.last, over=over)
 
 
 def _errors_in_words(errors: LabelErrors) -> str:
     found = f"{errors.right} of {errors.gendered} right, {errors.flipped} swapped"
+    if errors.by_gender and errors.rows:
+        found = "; ".join(
+            f"{gender} {row[place]} of {sum(row)} right, {row[1 - place]} swapped"
+            for place, (gender, row) in enumerate(zip(("male", "female"), errors.rows, strict=False))
+        )
     return f"{found}; {errors.false} of {errors.others} made up"
 
 
