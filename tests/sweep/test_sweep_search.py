@@ -10,7 +10,7 @@ import pytest
 from fairloop import composition
 from fairloop.app import command, run_search
 from fairloop.errors import UserError
-from fairloop.sweep import launch, slurm
+from fairloop.sweep import launch
 from fairloop.sweep.search import check, objective_values, read_search
 from fairloop.sweep.study_storage import open_study
 
@@ -195,7 +195,7 @@ class Begun(Exception):
 )
 def test_devices_are_those_of_the_machine_that_the_launcher_uses(monkeypatch, launcher, expected):
     monkeypatch.setattr("fairloop.config.may_have_gpu", lambda: False)
-    monkeypatch.setattr(slurm, "check_slurm", lambda _: None)  # the cluster has what is asked for
+    monkeypatch.setattr("fairloop.sweep.slurm.check_slurm", lambda _: None)  # the cluster is not this test's matter
     monkeypatch.setattr("fairloop.app.open_study", lambda _: (_ for _ in ()).throw(Begun))
     choices = [RANGE, "plm=minilm", "trainer.accelerator=gpu", f"hydra/launcher={launcher}"]
     with composition.composer():
