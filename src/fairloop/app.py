@@ -33,6 +33,7 @@ from fairloop.sweep.launch import STOP_FILE, Launcher, check_plugins, run_alone,
 from fairloop.sweep.plan import Plan
 from fairloop.sweep.resources import limit_threads, runs_here, take_gpu_share
 from fairloop.sweep.search import Search, is_grid, read_search
+from fairloop.sweep.slurm import OutOfTimeError, end_at_time_limit
 from fairloop.sweep.study_storage import open_study
 from fairloop.sweep.surroundings import check_surroundings
 from fairloop.sweep.table import print_cells
@@ -214,6 +215,7 @@ def _run(composed: DictConfig, *, waits: bool, watch: Watch | None = None) -> Ou
         return Outcome(folder, "left")
     if not waits and job.status().state == "running":
         return Outcome(folder, "busy")
+    end_at_time_limit()
     limit_threads(job.configuration.trainer.threads)
     take_gpu_share(job.configuration.gpu_share, HydraConfig.get().launcher)
     from fairloop.studies.runner import run_cell
@@ -231,6 +233,10 @@ def _run(composed: DictConfig, *, waits: bool, watch: Watch | None = None) -> Ou
         except LostError as error:  # the cell is not lost: another process is working on it
             console.warn(f"fairloop: {error}")
             return _run(composed, waits=True, watch=watch) if waits else Outcome(folder, "busy")
+        except OutOfTimeError:
+            launcher = HydraConfig.get().launcher
+            limit = f"hydra.launcher.timeout_min={launcher.timeout_min}, hydra.launcher.max_num_timeout"
+            line, status = f"cell {job.cell.key}: its job may not be requeued at its time limit again ({limit})", 1
         except FairloopError as error:
             line, status = str(error), error.exit_status
         except Exception as error:

@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import shutil
+import socket
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -14,10 +16,10 @@ from omegaconf import OmegaConf
 
 from fairloop import composition
 from fairloop.errors import Fault, UserError
-from fairloop.sweep import launch, resources
+from fairloop.sweep import launch, resources, slurm
 from fairloop.sweep.jobs import Outcome
 from fairloop.sweep.launch import check_plugins, run_cells
-from fairloop.sweep.resources import Share, check_gpu_share, share_of
+from fairloop.sweep.resources import Share, check_gpu_share, check_ray, share_of
 
 
 class FakeLauncher:
@@ -90,6 +92,88 @@ def test_a_launcher_that_starts_nothing_is_a_fault(five, tmp_path):
 
     with pytest.raises(Fault, match="no such partition"):
         run_cells(FakeLauncher(tmp_path / "sweep", [refuses]), five, "task", "waits")
+
+
+def test_a_job_that_was_cancelled_is_not_started_again_and_one_that_died_is(five, tmp_path):
+    """Each job ends for itself: what became of one says nothing of the others."""
+
+    def launch(jobs):
+        for job in jobs[1:3]:
+            job.cell.folder.mkdir(parents=True, exist_ok=True)
+            record = {"status": "running", "started": datetime.now(UTC).isoformat(timespec="seconds")}
+            (job.cell.folder / "status.json").write_text(json.dumps(record))
+        one, _, _, *others = jobs
+        cancelled = slurm.JobEndedError("job 7_1 was cancelled", on_purpose=True)
+        died = slurm.JobEndedError("job 7_2 ended without a result (node_fail)", on_purpose=False)
+        return [*done([one]), cancelled, died, *done(others)]
+
+    launcher = FakeLauncher(tmp_path / "sweep", [launch, done])
+    (failure,) = run_cells(launcher, five, "task", "waits")
+    assert (failure.cell, failure.state, failure.exit_status) == (five[1].cell.folder, "failed", 1)
+    assert failure.line == f"cell {five[1].cell.key}: its job 7_1 was cancelled"
+    assert [seeds for _, seeds in launcher.given] == [[0, 1, 2, 3, 4], [2]]
+
+
+def test_a_launcher_that_refuses_leaves_nothing(five, tmp_path):
+    def refuses(jobs):
+        raise UserError("hydra.launcher: sbatch refuses the jobs: no")
+
+    sweep = tmp_path / "runs" / ".sweeps" / "now"
+    with pytest.raises(UserError, match="sbatch refuses"):
+        run_cells(FakeLauncher(sweep, [refuses]), five, "task", "waits")
+    assert not (tmp_path / "runs").exists()
+
+
+NODES = """\
+small*|2|4000|1:00:00|(null)
+gpu|64+|515000+|2-00:00:00|gpu:a100:4(S:0-1),shard:16
+gpu|16|96000|2-00:00:00|gpu:7g.80gb:2
+endless|8|16000|infinite|gpu
+"""
+
+
+@pytest.mark.parametrize(
+    ("chosen", "line"),
+    [
+        ({"partition": "nope"}, "partition=nope: must be of endless, gpu, small"),
+        ({"partition": "gpu,nope"}, "partition=gpu,nope: must be of endless, gpu, small"),
+        ({}, "gpus_per_node=1: partition small has at most 0 GPUs in a node; null: none"),
+        ({"gpus_per_node": None, "cpus_per_task": 8}, "cpus_per_task=8: partition small has at most 2 processors"),
+        ({"gpus_per_node": None, "timeout_min": 61}, "timeout_min=61: partition small has at most 60 minutes"),
+        ({"gpus_per_node": None, "mem_gb": 4}, "mem_gb=4: partition small has at most 3.9 GB in a node"),
+        ({"partition": "gpu", "gpus_per_node": 5}, "gpus_per_node=5: partition gpu has at most 4 GPUs"),
+        ({"partition": "gpu", "timeout_min": 2881}, "timeout_min=2881: partition gpu has at most 2880 minutes"),
+        ({"partition": "endless", "gpus_per_node": 2}, "gpus_per_node=2: partition endless has at most 1 GPUs"),
+        ({"partition": "endless,gpu", "timeout_min": 10**6, "cpus_per_task": 64, "mem_gb": 500}, None),
+        ({"gpus_per_node": None}, None),
+    ],
+)
+def test_what_a_partition_has_not_is_said_before_a_job_is_sent(monkeypatch, chosen, line):
+    monkeypatch.setattr(slurm, "_ask", lambda *command: NODES.splitlines())
+    usual = {"partition": None, "cpus_per_task": 1, "gpus_per_node": 1, "mem_gb": 1, "timeout_min": 60}
+    launcher = OmegaConf.create({**usual, **chosen})
+    if line is None:
+        slurm.check_slurm(launcher)
+    else:
+        with pytest.raises(UserError, match=rf"^hydra\.launcher\.{re.escape(line)}"):
+            slurm.check_slurm(launcher)
+
+
+def test_without_slurm_the_line_says_where_to_start(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(UserError, match="sinfo is no command here; start it on a machine of the cluster"):
+        slurm.check_slurm(OmegaConf.create({"partition": None}))
+
+
+def test_a_ray_where_nobody_answers_is_one_line(monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        for address in (None, "auto", "local", f"127.0.0.1:{port}", f"ray://localhost:{port}"):
+            check_ray(OmegaConf.create({"ray": {"init": {"address": address}}}))
+    for address, why in ((f"127.0.0.1:{port}", "nobody answers there"), ("head", "must be auto or host:port")):
+        with pytest.raises(UserError, match=rf"^hydra\.launcher\.ray\.init\.address={address}: {why}"):
+            check_ray(OmegaConf.create({"ray": {"init": {"address": address}}}))
 
 
 def test_busy_cells_come_last_and_are_waited_for(five, tmp_path):

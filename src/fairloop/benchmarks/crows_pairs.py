@@ -186,4 +186,6 @@ MEASURES = (
     Declared("crows_pairs/*/ties"),
 )
 
-BENCHMARK = Benchmark(CrowsPairsSettings, ("masked", "causal"), DataSet("crows_pairs"), run, MEASURES)
+BENCHMARK = Benchmark(
+    CrowsPairsSettings, ("masked", "causal"), DataSet("crows_pairs"), run, MEASURES, "log_probabilities"
+)

@@ -258,4 +258,4 @@ MEASURES = (
     Declared("heldout_templates/correlation_with_men", "correlation with the share of men", ideal=0),
 )
 
-BENCHMARK = Benchmark(HeldoutTemplatesSettings, ("masked", "causal"), None, run, MEASURES)
+BENCHMARK = Benchmark(HeldoutTemplatesSettings, ("masked", "causal"), None, run, MEASURES, "log_probabilities")

@@ -183,4 +183,4 @@ MEASURES = (
     Declared("lpbs/balanced", "balanced occupations"),
 )
 
-BENCHMARK = Benchmark(LpbsSettings, ("masked", "causal"), None, run, MEASURES)
+BENCHMARK = Benchmark(LpbsSettings, ("masked", "causal"), None, run, MEASURES, "log_probabilities")

@@ -108,5 +108,11 @@ MEASURES = (
 )
 
 BENCHMARK = Benchmark(
-    PerplexitySettings, ("masked", "causal"), None, run, MEASURES, provide=lambda settings: _lines(settings.text)
+    PerplexitySettings,
+    ("masked", "causal"),
+    None,
+    run,
+    MEASURES,
+    "log_probabilities",
+    provide=lambda settings: _lines(settings.text),
 )

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from fairloop.benchmarks.data import DataSet
 from fairloop.benchmarks.settings import BenchmarkSettings
@@ -94,6 +94,7 @@ class Benchmark:
         run: Measures a model.
         measures: What it measures, as rows of the catalogue; one of them at least is a headline. The number of
             skipped items is declared for every benchmark.
+        needs: What it asks of the model: a server returns log probabilities at most (`plm.settings.NEEDS`).
         given: The files that its settings make it read from a data folder of the user; None: those of `dataset`.
         provide: Has what it reads on this machine, for a benchmark whose data is no `dataset`; raises as `data.find`.
         part: The files of `dataset` that its settings make it read; None: all of them.
@@ -104,6 +105,7 @@ class Benchmark:
     dataset: DataSet | None
     run: Callable[[Task, Any], BenchmarkResult]
     measures: tuple[Declared, ...]
+    needs: Literal["log_probabilities", "hidden_states", "weights"]
     given: Callable[[Any], list[Path]] | None = None
     provide: Callable[[Any], object] | None = None
     part: Callable[[Any], tuple[str, ...]] | None = None

@@ -270,4 +270,6 @@ MEASURES = (
     Declared("seat/*/p_value"),
 )
 
-BENCHMARK = Benchmark(SeatSettings, ("masked", "causal", "encoder"), DataSet("seat", any_of=True), run, MEASURES)
+BENCHMARK = Benchmark(
+    SeatSettings, ("masked", "causal", "encoder"), DataSet("seat", any_of=True), run, MEASURES, "hidden_states"
+)

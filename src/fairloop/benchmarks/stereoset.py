@@ -432,5 +432,6 @@ BENCHMARK = Benchmark(
     DataSet("stereoset", any_of=True),
     run,
     MEASURES,
+    "log_probabilities",
     part=lambda settings: FILES[settings.split],
 )

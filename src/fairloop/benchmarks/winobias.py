@@ -225,4 +225,4 @@ MEASURES = (
     Declared("winobias/*/stereotype_score", ideal=50),
 )
 
-BENCHMARK = Benchmark(WinoBiasSettings, ("masked", "causal"), DataSet("winobias"), run, MEASURES)
+BENCHMARK = Benchmark(WinoBiasSettings, ("masked", "causal"), DataSet("winobias"), run, MEASURES, "log_probabilities")

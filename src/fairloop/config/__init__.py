@@ -17,7 +17,7 @@ from fairloop.generation.server_settings import ServerSettings, settings_class
 from fairloop.generation.settings import ModelSettings
 from fairloop.numerics import may_have_gpu
 from fairloop.plm.locate import fingerprint
-from fairloop.plm.settings import PlmSettings
+from fairloop.plm.settings import PlmSettings, ServedPlmSettings, plm_class
 from fairloop.settings import Settings, mistake
 from fairloop.tracking.settings import TrackingSettings
 from fairloop.training.settings import TrainerSettings
@@ -66,11 +66,13 @@ class Configuration(Choices):
         if self.generates and isinstance(self.model, ServerSettings):
             self.model.check_surroundings()
         asked = {"trainer.accelerator": self.trainer.accelerator == "gpu"}
-        if "plm" in self.study.reads:
-            asked["plm.device"] = "cuda" in self.plm.device
+        if "plm" in self.study.reads and isinstance(self.plm, ServedPlmSettings):
+            self.plm.check_surroundings()
+        elif "plm" in self.study.reads:
+            asked["plm.device"] = "cuda" in self.local_plm.device
         for key, wanted in asked.items():
             if local and wanted and not may_have_gpu():
-                value = self.trainer.accelerator if key.startswith("trainer") else self.plm.device
+                value = self.trainer.accelerator if key.startswith("trainer") else self.local_plm.device
                 raise UserError.of(key, value, "no GPU on this machine; use cpu or auto")
         launcher = self.trainer.launcher
         if local and launcher and shutil.which(launcher[0]) is None:
@@ -86,6 +88,8 @@ class Configuration(Choices):
         weights = {key: fingerprint(path, revision, key) for key, (path, revision) in self.models.items()}
         if self.generates and isinstance(self.model, ServerSettings):
             weights["model.path"] = self.model.identity
+        if "plm" in self.study.reads and isinstance(self.plm, ServedPlmSettings):
+            weights["plm.path"] = self.plm.identity
         chosen = {group: settings[group] for group in ("study", *self.study.groups(self), "seed")}
         files = self.study.contents(self)
         return {**chosen, "weights": weights, **({"files": files} if files else {}), **self.study.decides_also(self)}
@@ -137,7 +141,7 @@ def deciding_of(plain: dict[str, Any]) -> dict[str, Any]:
 
 def _decisive(plain: dict[str, Any], study: type[StudySettings]) -> dict[str, Any]:
     """Return the groups that a study reads without the keys that are known to decide nothing."""
-    schemas = {"study": study, "model": settings_class(_at(plain, "model")), "plm": PlmSettings}
+    schemas = {"study": study, "model": settings_class(_at(plain, "model")), "plm": plm_class(_at(plain, "plm"))}
     kept = {
         group: _without_incidental(plain[group], schemas.get(group, BenchmarkSettings))
         for group in ("study", *study.reads, "seed")

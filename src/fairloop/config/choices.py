@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SerializeAsAny, ValidationError, field_validator
+from pydantic import Field, SerializeAsAny, ValidationError, ValidationInfo, field_validator
 
 from fairloop.benchmarks.registry import benchmark, settings_of
 from fairloop.benchmarks.settings import BenchmarkSettings
@@ -15,7 +15,7 @@ from fairloop.metrics.registry import metric as metric_of
 from fairloop.metrics.registry import settings_of as metric_settings
 from fairloop.mitigation.compose import compose as compose_strategies
 from fairloop.mitigation.compose import validate as validate_strategies
-from fairloop.plm.settings import PlmSettings
+from fairloop.plm.settings import PlmSettings, ServedPlmSettings, plm_class
 from fairloop.settings import Settings, incidental, mistake
 from fairloop.tracking.settings import TrackingSettings
 from fairloop.training.settings import TrainerSettings
@@ -36,7 +36,7 @@ class Choices(Settings):
     initial_bias: InitialBiasSettings
     mitigation: dict[str, Any] = Field(description="strategies by name, whose order decides nothing; empty for none")
     metric: dict[str, Any] = Field({}, description="settings of metrics by name; empty: their defaults")
-    plm: PlmSettings
+    plm: PlmSettings | ServedPlmSettings
     benchmark: SerializeAsAny[BenchmarkSettings]
     debias: SerializeAsAny[MethodSettings]
     trainer: TrainerSettings = incidental()
@@ -62,16 +62,16 @@ class Choices(Settings):
         description="seconds without a sign after which a cell's process counts as gone; null: flock",
     )
 
-    @field_validator("model", mode="before")
+    @field_validator("model", "plm", mode="before")
     @classmethod
-    def _generator_has_its_own_settings(cls, chosen: Any) -> Any:
+    def _served_models_have_their_own_settings(cls, chosen: Any, field: ValidationInfo) -> Any:
         if not isinstance(chosen, dict):
             return chosen
-        generator = settings_class(chosen)
+        settings = settings_class(chosen) if field.field_name == "model" else plm_class(chosen)
         try:
-            return generator.model_validate(chosen)
+            return settings.model_validate(chosen)
         except ValidationError as error:
-            raise UserError(mistake(error, generator, "model.")) from error
+            raise UserError(mistake(error, settings, f"{field.field_name}.")) from error
 
     @field_validator("mitigation", mode="before")
     @classmethod
@@ -113,6 +113,13 @@ class Choices(Settings):
         if not isinstance(self.model, ModelSettings):
             raise TypeError(f"{self.model.name} runs on a server")
         return self.model
+
+    @property
+    def local_plm(self) -> PlmSettings:
+        """The settings of a PLM in this process; only where it is one."""
+        if not isinstance(self.plm, PlmSettings):
+            raise TypeError(f"{self.plm.name} runs on a server")
+        return self.plm
 
     @property
     def strategies(self) -> str:

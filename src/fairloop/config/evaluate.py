@@ -6,6 +6,7 @@ from fairloop.benchmarks.registry import benchmark, contents
 from fairloop.benchmarks.settings import BenchmarkSettings
 from fairloop.config.choices import Choices
 from fairloop.config.study import Models, StudySettings, plm_model, refuse_kind
+from fairloop.plm.settings import ServedPlmSettings
 
 
 class EvaluateSettings(StudySettings):
@@ -17,8 +18,11 @@ class EvaluateSettings(StudySettings):
     name: Literal["evaluate"]
 
     def check(self, cell: Choices) -> None:
-        """Refuse a benchmark that cannot measure this kind of PLM."""
-        refuse_kind("benchmark", cell.benchmark.name, benchmark(cell.benchmark.name).kinds, cell.plm)
+        """Refuse a benchmark that cannot measure this kind of PLM, or needs what a server does not return."""
+        chosen = benchmark(cell.benchmark.name)
+        refuse_kind("benchmark", cell.benchmark.name, chosen.kinds, cell.plm)
+        if isinstance(cell.plm, ServedPlmSettings):
+            cell.plm.refuse_unserved(cell.benchmark.name, chosen.needs)
 
     def models(self, cell: Choices) -> Models:
         """The PLM."""

@@ -16,6 +16,7 @@ from fairloop.generation.server_settings import ServerSettings
 from fairloop.pairs.sentence_files import KEY as SENTENCES
 from fairloop.pairs.sentence_files import check_sentences
 from fairloop.pairs.settings import PairSettings
+from fairloop.plm.settings import ServedPlmSettings
 from fairloop.settings import incidental, mistake
 
 HELD_OUT_NEUTRAL = "study.held_out_neutral"
@@ -92,6 +93,8 @@ class FairGenderSettings(StudySettings):
 
     def check(self, cell: Choices) -> None:
         """Refuse a method or a benchmark that this PLM does not allow, and files that are not there."""
+        if isinstance(cell.plm, ServedPlmSettings):
+            raise UserError.of("plm", cell.plm.name, "runs on a server, and study=fair_gender changes weights")
         method(cell.debias).check(cell.plm)
         for name in self.measured_by(cell):
             refuse_kind("study.benchmarks", name, benchmark(name).kinds, cell.plm)

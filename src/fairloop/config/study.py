@@ -14,7 +14,7 @@ from fairloop.benchmarks.settings import BenchmarkSettings
 from fairloop.config.choices import Choices
 from fairloop.errors import UserError
 from fairloop.files import digest_file
-from fairloop.plm.settings import PlmSettings
+from fairloop.plm.settings import PlmSettings, ServedPlmSettings
 from fairloop.settings import Settings
 
 Models = dict[str, tuple[str, str | None]]
@@ -88,9 +88,9 @@ def _folder() -> str:
     return str(Path(__file__).parent)
 
 
-def plm_model(plm: PlmSettings) -> Models:
-    """Return the PLM as one of the models that a study loads."""
-    return {"plm.path": (plm.path, plm.revision)}
+def plm_model(plm: PlmSettings | ServedPlmSettings) -> Models:
+    """Return the PLM as one of the models that a study loads; one behind a server is not."""
+    return {} if isinstance(plm, ServedPlmSettings) else {"plm.path": (plm.path, plm.revision)}
 
 
 def file_contents(path: str) -> str:
@@ -99,7 +99,7 @@ def file_contents(path: str) -> str:
     return digest_file(Path(path)) + (suffix if suffix in (".csv", ".parquet") else "")
 
 
-def refuse_kind(key: str, name: str, kinds: tuple[str, ...], plm: PlmSettings) -> None:
+def refuse_kind(key: str, name: str, kinds: tuple[str, ...], plm: PlmSettings | ServedPlmSettings) -> None:
     """Raise UserError if a benchmark cannot measure this kind of PLM."""
     if plm.kind not in ("auto", *kinds):
         raise UserError.of(key, name, f"measures a model that is {' or '.join(kinds)}; {plm.name} is {plm.kind}")

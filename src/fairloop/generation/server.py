@@ -114,7 +114,7 @@ class ServerGenerator:
             masked = self._client.masked if self._client.has_secret else str
             read = partial(read_answer, chat=chosen.chat, masked=masked)
             route = "chat/completions" if chosen.chat else "completions"
-            answer = await self._client.post(route, body, read, attempt.seed)
+            answer = await self._client.ask(route, read, body, attempt.seed)
             journal.add(name, answer)
         self.usage.add(answer, kept=kept)
         if answer.thinking and not self._said_thinking:

@@ -268,7 +268,7 @@ class LanguageModel:
         else:
             batches = by_length(lengths, self.batch_tokens)
         sizes = [sum(len(pairs[index]) for index in batch) for batch in batches]
-        kept = _Kept(memory, inputs, pairs, sizes)
+        kept = Kept(memory, inputs, pairs, sizes)
         results: list[np.ndarray] = kept.finished
         done = sum(len(batch) for batch in batches[: len(results)])
         if on_progress is not None:
@@ -390,7 +390,7 @@ def _dealt(
             yield number, result
 
 
-class _Kept:
+class Kept:
     """The finished batches of one call of `score`, in a `ScoreMemory` under the digest of what was asked."""
 
     def __init__(
@@ -414,6 +414,7 @@ class _Kept:
             self.finished = [values[starts[number] : ends[number]] for number in range(whole)]
 
     def keep(self, results: list[np.ndarray]) -> None:
+        """Keep what is finished."""
         if self._memory is not None and results:
             self._memory.keep(self._key, np.concatenate(results))
 

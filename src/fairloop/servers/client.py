@@ -143,13 +143,15 @@ class Client:
         for connection in self.connections:
             await connection.aclose()
 
-    async def post(self, route: str, body: Mapping[str, Any], read: Callable[[bytes], T], seed: int = 0) -> T:
+    async def ask(
+        self, route: str, read: Callable[[bytes], T], body: Mapping[str, Any] | None = None, seed: int = 0
+    ) -> T:
         """Return what `read` makes of the answer, asked for until there is one, each time after a longer wait.
 
         Args:
             route: what follows the address.
-            body: the request, as JSON.
             read: reads a successful answer; raises Trouble for one that is unusable.
+            body: what is posted, as JSON; None only gets.
             seed: spreads the waits of requests that failed together.
 
         Raises:
@@ -185,7 +187,7 @@ class Client:
         await asyncio.sleep(_backoff(self.settings.backoff, seed, number))
 
     async def _try(
-        self, connection: httpx.AsyncClient, url: str, body: Mapping[str, Any], read: Callable[[bytes], T]
+        self, connection: httpx.AsyncClient, url: str, body: Mapping[str, Any] | None, read: Callable[[bytes], T]
     ) -> T:
         limit = self.settings.total_timeout
         try:
@@ -203,9 +205,9 @@ class Client:
         raise _refusal(self.settings, url, response.status_code, said)
 
     async def _post(
-        self, connection: httpx.AsyncClient, url: str, body: Mapping[str, Any]
+        self, connection: httpx.AsyncClient, url: str, body: Mapping[str, Any] | None
     ) -> tuple[httpx.Response, bytes]:
-        async with connection.stream("POST", url, json=body) as response:
+        async with connection.stream("GET" if body is None else "POST", url, json=body) as response:
             data = bytearray()
             # As they come: httpx would unpack whatever a server packed, however often and to any size.
             async for piece in response.aiter_raw():

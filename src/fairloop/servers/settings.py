@@ -44,12 +44,13 @@ class Engine:
 ENGINES = {
     "vllm": Engine("top_k", -1, "repetition_penalty", {"min_p": 0.0}, scores="prompt_logprobs"),
     "sglang": Engine("top_k", -1, "repetition_penalty", {"min_p": 0.0}, scores="echo"),
-    # Its own chain scales by the temperature last and drops unlikely tokens (min_p); penalties look back 64 tokens.
+    # Its own chain scales by the temperature last and drops unlikely tokens (min_p); penalties look back 64 tokens, and
+    # newer builds refuse -1, which stood for all of them.
     "llama.cpp": Engine(
         "top_k",
         0,
         "repeat_penalty",
-        {"samplers": ["penalties", "temperature", "top_k", "top_p"], "repeat_last_n": -1},
+        {"samplers": ["penalties", "temperature", "top_k", "top_p"], "repeat_last_n": 32_768},
     ),
     "tgi": Engine(full_top_p=False),
     # Base models are greedy there unless a generation configuration says that they sample.

@@ -77,7 +77,7 @@ def run(configuration: Configuration, cell: Cell, tracker: Tracker) -> None:
     """
     study = FairGender(configuration, cell, tracker)
     pairs = study.filter(study.screen(study.write())) if study.method.uses_pairs else None
-    before = study.measure("before", configuration.plm, ())
+    before = study.measure("before", configuration.local_plm, ())
     after = before
     model: Stage | None = None
     if study.method.changes_model:
@@ -98,7 +98,7 @@ class FairGender(Script):
         self.study = configuration.study_as(FairGenderSettings)
         self.benchmarks = self.study.measured_by(configuration)
         self.method = method(configuration.debias)
-        self.plm = configuration.plm
+        self.plm = configuration.local_plm
         self.label = f"{self.method.name} on {self.plm.name}, seed {self.seed}"
 
     @property

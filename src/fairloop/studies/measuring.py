@@ -10,14 +10,14 @@ from fairloop.studies.script import Script
 
 if TYPE_CHECKING:
     from fairloop.benchmarks.settings import BenchmarkSettings
-    from fairloop.plm.settings import PlmSettings
+    from fairloop.plm.settings import PlmSettings, ServedPlmSettings
 
 ITEMS_FILE = "items.csv"
 OUTCOME_FILE = "outcome.json"
 
 
 def measure_plm(
-    script: Script, plm: "PlmSettings", benchmark: "BenchmarkSettings", what: str, folder: Path
+    script: Script, plm: "PlmSettings | ServedPlmSettings", benchmark: "BenchmarkSettings", what: str, folder: Path
 ) -> dict[str, Any]:
     """Keep the measures of a PLM, the per-item table and what was skipped as a stage's outputs; return its notes.
 
@@ -37,8 +37,10 @@ def measure_plm(
     from fairloop.benchmarks.registry import measure
     from fairloop.plm.memory import FolderMemory
     from fairloop.plm.model import LanguageModel
+    from fairloop.plm.served import ServedModel
+    from fairloop.plm.settings import ServedPlmSettings
 
-    model = LanguageModel.load(plm)
+    model = ServedModel(plm) if isinstance(plm, ServedPlmSettings) else LanguageModel.load(plm)
     with script.training(what, folder) as training:
         result = measure(
             model,

@@ -4,6 +4,7 @@ The launcher gets the cells that are missing, not the grid: a finished cell cost
 What became of each cell is in the run store; what a job reports beside that comes back through the launcher.
 """
 
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -19,11 +20,11 @@ from omegaconf import DictConfig
 
 from fairloop import console
 from fairloop.composition import CONFIG_NAME, compose_config, compose_multirun, hydra_context
-from fairloop.errors import Fault, UserError, first_line
+from fairloop.errors import FairloopError, Fault, UserError, first_line
 from fairloop.packages import is_installed, needs, uninstall_command
-from fairloop.sweep import course
+from fairloop.sweep import course, slurm
 from fairloop.sweep.jobs import Job, Outcome
-from fairloop.sweep.resources import Share, check_gpu_share, share_of
+from fairloop.sweep.resources import RAY_ADDRESS, Share, check_gpu_share, check_ray, share_of
 
 Task = Callable[[DictConfig], Outcome]
 
@@ -89,6 +90,10 @@ class Launcher:
         composed = compose_multirun(overrides)
         share = share_of(composed.hydra.launcher, cells)
         check_gpu_share(gpu_share, composed.hydra.launcher, share)
+        if _plugin(composed.hydra.launcher) == "SlurmLauncher":
+            slurm.check_slurm(composed.hydra.launcher)
+        if _plugin(composed.hydra.launcher) == "RayLauncher":
+            check_ray(composed.hydra.launcher)
         return cls(composed, hydra_context(composed), share)
 
     @property
@@ -108,12 +113,26 @@ class Launcher:
         yield
         self.context.callbacks.on_multirun_end(config=self.config, config_name=CONFIG_NAME)
 
-    def launch(self, task: Task, jobs: Sequence[Job], first: int) -> list[Outcome]:
-        """Run the cells and return what each reports; raises what the launcher raises when a process dies."""
+    def launch(self, task: Task, jobs: Sequence[Job], first: int) -> list[Outcome | slurm.JobEndedError]:
+        """Run the cells and return what each reports; raises what the launcher raises when a process dies.
+
+        Of jobs of submitit each says for itself that it ended without a report; the others go on.
+        """
         launcher = Plugins.instance().instantiate_launcher(
             config=self.config, hydra_context=self.context, task_function=task
         )
-        returns = launcher.launch([self._overrides(job) for job in jobs], initial_job_idx=first)
+        overrides = [self._overrides(job) for job in jobs]
+        if _plugin(self.config.hydra.launcher) in ("SlurmLauncher", "LocalLauncher"):
+            returns = slurm.launch(launcher, overrides, first)
+        else:
+            try:
+                returns = list(launcher.launch(overrides, initial_job_idx=first))
+            except ConnectionError as error:
+                if _plugin(self.config.hydra.launcher) != "RayLauncher":
+                    raise
+                raise UserError.of(
+                    RAY_ADDRESS, self.config.hydra.launcher.ray.init.address, first_line(error)
+                ) from error
         return [_outcome(job, result) for job, result in zip(jobs, returns, strict=True)]
 
     def _overrides(self, job: Job) -> list[str]:
@@ -123,7 +142,13 @@ class Launcher:
         return [*job.overrides, f"trainer.threads={threads}"]
 
 
-def _outcome(job: Job, result: Any) -> Outcome:
+def _plugin(launcher: DictConfig) -> str:
+    return str(launcher.get("_target_", "")).rsplit(".", 1)[-1]
+
+
+def _outcome(job: Job, result: Any) -> Outcome | slurm.JobEndedError:
+    if isinstance(result, slurm.JobEndedError):
+        return result
     try:
         outcome = result.return_value
     except Exception as error:  # the job could not even be composed there
@@ -159,9 +184,19 @@ def run_cells(launcher: Launcher, jobs: Sequence[Job], task: Task, waiting_task:
         batch, left = left[: launcher.batch], left[launcher.batch :] if launcher.batch else []
         began = _now()
         try:
-            outcomes = launcher.launch(task, batch, done)
+            returns: list[Any] = list(launcher.launch(task, batch, done))
+        except FairloopError:
+            _tidy(launcher.folder, all_of_it=done == 0)
+            raise
         except Exception as error:
-            outcomes = _what_is_left(batch, began, error, kills)
+            returns = [error] * len(batch)
+        outcomes = [result for result in returns if isinstance(result, Outcome)]
+        outcomes += _what_is_left(
+            [(job, result) for job, result in zip(batch, returns, strict=True) if isinstance(result, Exception)],
+            began,
+            kills,
+            started=bool(outcomes),
+        )
         done += len(batch)
         by_folder = {outcome.cell: outcome for outcome in outcomes}
         failures += [outcome for outcome in outcomes if outcome.state in ("failed", "left")]
@@ -175,25 +210,46 @@ def run_cells(launcher: Launcher, jobs: Sequence[Job], task: Task, waiting_task:
     return failures
 
 
-def _what_is_left(batch: Sequence[Job], began: str, error: Exception, kills: Counter[Path]) -> list[Outcome]:
-    """Return what is known of a batch under which the launcher broke; a cell without an outcome is to be run again."""
-    console.warn(f"fairloop: a process of the launcher ended ({type(error).__name__}: {first_line(error)})")
-    outcomes, started = [], False
-    for job in batch:
+def _what_is_left(
+    ended: Sequence[tuple[Job, Exception]], began: str, kills: Counter[Path], *, started: bool
+) -> list[Outcome]:
+    """Return what is known of cells whose process or launcher broke; one without an outcome is to be run again.
+
+    Args:
+        ended: the cells, each with what was said of its end.
+        began: when they were launched.
+        kills: how often each cell's process was killed; counted on here.
+        started: whether anything was started, or the launcher may not work at all.
+    """
+    outcomes = []
+    for job, error in ended:
         status, folder = job.status(), job.cell.folder
-        started = started or status.started >= began or status.state == "complete"
+        on_purpose = isinstance(error, slurm.JobEndedError) and error.on_purpose
+        started = started or on_purpose or status.started >= began or status.state == "complete"
         if status.state == "complete":
             outcomes.append(Outcome(folder, "done"))
         elif status.state == "failed" and status.started >= began:
             outcomes.append(Outcome(folder, "failed", status.reason, 1))
+        elif on_purpose:
+            outcomes.append(Outcome(folder, "failed", f"cell {job.cell.key}: its {error}", 1))
         elif status.state == "interrupted" and status.started >= began:
             kills[folder] += 1
             if kills[folder] >= MOST_KILLS:
                 line = f"cell {job.cell.key}: its process was killed {MOST_KILLS} times (out of memory?)"
                 outcomes.append(Outcome(folder, "failed", line, 1))
-    if not started:
-        raise Fault(f"the launcher could not start a cell: {type(error).__name__}: {first_line(error)}") from error
+    if ended and not started:
+        raise Fault(f"the launcher could not start a cell: {_why(ended[0][1])}") from ended[0][1]
+    given_up = {outcome.line.rpartition(": its ")[2] for outcome in outcomes}
+    for text in dict.fromkeys(_why(error) for _, error in ended):
+        if text not in given_up:  # said at the end, with the cell
+            console.warn(f"fairloop: a process of the launcher ended ({text})")
     return outcomes
+
+
+def _why(error: Exception) -> str:
+    """Name an error of another library by its type, and say how a job ended."""
+    line = first_line(error)
+    return line if isinstance(error, slurm.JobEndedError) else f"{type(error).__name__}: {line}"
 
 
 def _is_stopped(launcher: Launcher, jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> bool:
@@ -201,13 +257,16 @@ def _is_stopped(launcher: Launcher, jobs: Sequence[Job], outcomes: Sequence[Outc
     return stops and any(outcome.state in ("failed", "left") for outcome in outcomes)
 
 
-def _tidy(folder: Path) -> None:
-    """Remove the sweep's folder if the launcher kept nothing in it."""
+def _tidy(folder: Path, *, all_of_it: bool = False) -> None:
+    """Remove the sweep's folder if the launcher kept nothing in it; `all_of_it`: whatever is in it."""
     course.remove(folder)
+    if all_of_it:
+        shutil.rmtree(folder, ignore_errors=True)
     with suppress(OSError):
         (folder / STOP_FILE).unlink(missing_ok=True)
-        folder.rmdir()
-        folder.parent.rmdir()
+    for empty in (folder, folder.parent, *([folder.parents[1]] if all_of_it else [])):
+        with suppress(OSError):
+            empty.rmdir()
 
 
 def _now() -> str:

@@ -2,6 +2,7 @@
 
 import math
 import os
+import socket
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from fairloop.errors import UserError
 
 if TYPE_CHECKING:
     from filelock import FileLock
+
+RAY_ADDRESS = "hydra.launcher.ray.init.address"
 
 # Read by OpenMP, the linear algebra libraries and the tokenisers when they are loaded.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
@@ -107,6 +110,25 @@ def check_gpu_share(gpu_share: float | None, launcher: DictConfig, share: Share)
             gpu_share,
             f"a share that lets {share.cells} cells run at once on {len(gpus())} GPU(s), or fewer cells at once",
         )
+
+
+def check_ray(launcher: DictConfig) -> None:
+    """Refuse the address of a Ray cluster where nobody answers: Ray itself would try for minutes.
+
+    `auto` is left to Ray, which looks for a cluster on this machine.
+    """
+    address = os.environ.get("RAY_ADDRESS") or str(launcher.ray.init.get("address") or "local")
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if address in ("auto", "local"):
+        return
+    if not host or not port.isdecimal():
+        raise UserError.of(RAY_ADDRESS, address, "must be auto or host:port")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise UserError.of(
+            RAY_ADDRESS, address, f"nobody answers there ({error}); is `ray start --head` running?"
+        ) from None
 
 
 def take_gpu_share(gpu_share: float | None, launcher: DictConfig) -> None:

@@ -377,4 +377,6 @@ MEASURES = (
     _SCORE("bbq/*/*_accuracy", goal="maximize"),
 )
 
-BENCHMARK = Benchmark(BbqSettings, ("masked", "causal"), DataSet("bbq", any_of=True), run, MEASURES)
+BENCHMARK = Benchmark(
+    BbqSettings, ("masked", "causal"), DataSet("bbq", any_of=True), run, MEASURES, "log_probabilities"
+)

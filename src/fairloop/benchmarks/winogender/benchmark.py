@@ -292,4 +292,6 @@ MEASURES = (
     Declared("winogender/*/flipped", goal="minimize", ideal=0),
 )
 
-BENCHMARK = Benchmark(WinoGenderSettings, ("masked", "causal"), DataSet("winogender"), run, MEASURES)
+BENCHMARK = Benchmark(
+    WinoGenderSettings, ("masked", "causal"), DataSet("winogender"), run, MEASURES, "log_probabilities"
+)
