@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,6 +16,9 @@ import slow_cells
 from slow_cells import start
 
 from fairloop.packages import is_installed
+
+OPEN = {"RAY_AUTH_MODE": "disabled"}
+"""A head asks for a token unless it is told not to, and nodes and commands have one only if they are told so."""
 
 pytestmark = [
     pytest.mark.timeout(1500),
@@ -63,10 +67,13 @@ def address(tmp_path):
     ray = [str(Path(sys.executable).with_name("ray")), "start", "--block", "--disable-usage-stats"]
     size = ["--object-store-memory=80000000", f"--temp-dir={home}"]
     with ExitStack() as stack, (tmp_path / "ray.log").open("wb") as log:
+        stack.callback(shutil.rmtree, home, ignore_errors=True)
         stack.callback(lambda: [os.kill(left, signal.SIGKILL) for left in processes(str(home))])
 
         def node(*options):
-            process = subprocess.Popen([*ray, *size, *options], stdout=log, stderr=log, start_new_session=True)
+            environment = {**os.environ, **OPEN}
+            command = [*ray, *size, *options]
+            process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
             stack.callback(process.wait, 60)
             stack.callback(process.terminate)
 
@@ -87,7 +94,7 @@ def _answers(port):
 
 def test_a_node_dies_and_its_cell_is_computed_by_another(address, grid, finished, tmp_path):
     launcher = ["hydra/launcher=fairloop_ray", f"hydra.launcher.ray.init.address={address}"]
-    process = start("-m", *grid, *launcher, cwd=tmp_path)
+    process = start("-m", *grid, *launcher, cwd=tmp_path, env=OPEN)
     until(lambda: cells_of("left") and cells_of("right") and len(slow_cells.locked(tmp_path / "runs")) == 2, 300)
     (doomed,) = raylet("left")
     os.kill(doomed, signal.SIGKILL)

@@ -1,12 +1,14 @@
 """The pages in headless Chromium: sort, filter, open a cell, compare two; dark, on a phone, with hostile text."""
 
+import os
 import shutil
 from contextlib import contextmanager
 
 import numpy as np
 import pytest
 from fair_gender_store import make_grid as make_debiasing
-from report_store import make_cell
+from fair_gender_store import make_method
+from report_store import make_cell, write_cell
 from report_store import make_grid as make_recursion
 from scipy import stats
 
@@ -70,6 +72,18 @@ def opened(browser, path, width=1280, height=900, scheme="light"):
     yield page
     assert problems == []
     context.close()
+
+
+def screenshot(page, name):
+    """Keep a picture of a page where somebody wants to look at it."""
+    if folder := os.environ.get("FAIRLOOP_SCREENSHOTS"):
+        page.screenshot(path=f"{folder}/{name}.png", full_page=True)
+
+
+def column_of(table, title):
+    heads = table.locator("thead th").all_inner_texts()
+    place = next(at for at, text in enumerate(heads) if text.startswith(title))
+    return table.locator(f"tbody td:nth-child({place + 1})").all_inner_texts()
 
 
 def column(page, title):
@@ -311,6 +325,35 @@ def test_the_page_of_a_comparison(browser, comparison, width, scheme):
         assert names == sorted(names)
         assert "B − A" in table.locator("thead").inner_text()
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+        drawn = {trace["x"][-1] for trace in traces(page, "chart-changes") if trace["x"]}
+        shown = {float(text.split(" ")[0]) for text in column_of(table, "B − A")}
+        assert {round(one, 3) + 0.0 for one in drawn} <= {one + 0.0 for one in shown}
+        screenshot(page, f"comparison_{width}")
+
+
+def test_a_calibration_has_an_interactive_figure_and_levels_have_their_names(browser, tmp_path):
+    rows = []
+    for level in (-0.5, 0.0, 0.5):
+        for end, add in (("", 0.0), ("/augmented_1", 0.1)):
+            name = f"calibration/embedding/effect_size/n50{end}/mean_at_{level:g}"
+            rows.append(("", name, level + add, level + add - 0.1, level + add + 0.1, 5))
+    config = {"study": {"name": "metric_calibration", "reference": 0.0}, "seed": 0}
+    write_cell(tmp_path / "metric_calibration" / "cell", config, rows)
+    for level in (0.1, 0.6):
+        make_cell(tmp_path, level=level)
+    for settings in ({}, {"causal": "none"}):
+        make_method(tmp_path, "fair_gender", 0, 0.3, settings=settings)
+    page_file = write_report(tmp_path).page
+    for width, scheme in ((1280, "light"), (640, "light"), (390, "dark")):
+        with opened(browser, page_file, width, 900, scheme) as page:
+            lines = {trace["name"]: trace for trace in traces(page, "chart-calibration-0")}
+            assert set(lines) == {"50 sentences", "50 sentences, 100% swapped"}
+            assert lines["50 sentences"]["x"] == [-0.5, 0.0, 0.5]
+            assert lines["50 sentences, 100% swapped"]["y"] == pytest.approx([-0.4, 0.1, 0.6])
+            assert {"low (0.1)", "high (0.6)"} <= set(column(page, "initial bias"))
+            assert set(column(page, "ablation")) == {"no_filter", "pairs_1000", "none"}
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            screenshot(page, f"report_{width}")
 
 
 def test_the_page_of_a_comparison_shows_hostile_sentences_as_text(browser, comparison):
@@ -320,4 +363,4 @@ def test_the_page_of_a_comparison_shows_hostile_sentences_as_text(browser, compa
         assert HOSTILE[1] in text
         assert page.title().startswith("Fairloop comparison")
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
-        assert page.evaluate("document.querySelectorAll('script').length") == 1
+        assert page.evaluate("document.querySelectorAll('script').length") == 3  # its data, the library, its own

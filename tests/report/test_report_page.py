@@ -59,7 +59,7 @@ def only_packaged_scripts(page):
     kinds = re.findall(r"<script([^>]*)>(.*?)</script>", page, re.DOTALL | re.IGNORECASE)
     drawn = "charts.js" if 'class="chart"' in page else None
     packaged = [plotly()] if drawn else []
-    packaged.append(script(*filter(None, ("tables.js", "cells.js", drawn))))
+    packaged.append(script(*filter(None, ("tables.js", "elements.js", "cells.js", drawn))))
     if [kind for kind, _ in kinds] != [' type="application/json" id="data"', *("" for _ in packaged)]:
         return False
     json.loads(kinds[0][1])
@@ -116,7 +116,8 @@ def test_the_page_needs_no_network(tmp_path):
     assert not seen.tags & {"link", "iframe", "object", "embed", "base"}
     assert only_packaged_scripts(page)
     assert not re.search(
-        r"fetch|XMLHttpRequest|import\s*\(|innerHTML|eval", str(script("tables.js", "cells.js", "charts.js")[0])
+        r"fetch|XMLHttpRequest|import\s*\(|innerHTML|eval",
+        str(script("tables.js", "elements.js", "unfiltered.js", "cells.js", "charts.js")[0]),
     )
 
 

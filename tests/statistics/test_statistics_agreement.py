@@ -3,8 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from fairloop.statistics.agreement import MEASURES, agreement, resampled_agreement
-from fairloop.statistics.bootstrap import percentile_interval
+from fairloop.statistics.agreement import MEASURES, agreement, influences
 
 LABELS = [1, 1, 1, 1, 0, 0, 0, 0, 0, 1]
 SAID = [1, 1, 0, 1, 0, 1, 0, 0, 0, 0]  # 3 true positives, 1 false positive, 2 missed, 4 true negatives
@@ -26,7 +25,7 @@ def test_correlations_by_hand():
 @pytest.mark.parametrize(("measure", "labels"), [("pearson", [0.0, 1.0, 5.0]), ("matthews", [0, 1, 1])])
 def test_predictions_that_never_differ_agree_with_nothing(measure, labels):
     assert agreement(measure, labels, [1, 1, 1]) == 0.0
-    assert not resampled_agreement([measure], labels, [[1, 1, 1]], seed=0, stage="s", resamples=20).any()
+    assert not influences(measure, labels, [1, 1, 1]).any()
 
 
 def by_hand(measure, labels, said):
@@ -65,35 +64,25 @@ def runs_of(measure, n, runs, seed=0):
 
 
 @pytest.mark.parametrize("measure", MEASURES)
-def test_resamples_are_distributed_as_those_drawn_item_by_item(measure):
-    labels, runs = runs_of(measure, 30, 3)
-    quick = resampled_agreement([measure], labels, runs, seed=1, stage="s", resamples=4000)[0]
-    random = np.random.default_rng(5)
-    slow = []
-    for _ in range(800):
-        items, chosen = random.integers(0, 30, 30), random.integers(0, 3, 3)
-        slow.append(np.mean([by_hand(measure, labels[items], runs[run][items]) for run in chosen]))
-    assert quick.mean() == pytest.approx(np.mean(slow), abs=4 * np.std(slow) / math.sqrt(800))
-    assert quick.std() == pytest.approx(np.std(slow), rel=0.12)
-    assert percentile_interval(quick, 0.95) == pytest.approx(
-        percentile_interval(np.array(slow), 0.95), abs=0.4 * np.std(slow)
-    )
+def test_an_items_influence_is_what_the_measure_loses_without_it(measure):
+    labels, (said, *_) = runs_of(measure, 40, 1)
+    if measure in ("pearson", "spearman"):
+        said = np.round(said, 1)  # with ties
+    without = [by_hand(measure, np.delete(labels, item), np.delete(said, item)) for item in range(40)]
+    assert influences(measure, labels, said) == pytest.approx(39 * (np.mean(without) - without), abs=1e-9)
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_influences_have_the_spread_of_the_measure_over_samples(measure):
+    found, spread = [], []
+    for seed in range(300):
+        labels, (said, *_) = runs_of(measure, 120, 1, seed)
+        found.append(agreement(measure, labels, said))
+        spread.append(influences(measure, labels, said).std(ddof=1) / math.sqrt(120))
+    assert np.mean(spread) == pytest.approx(np.std(found), rel=0.12)
 
 
 def test_three_classes_are_counted_whole():
-    labels = np.array([0, 1, 2, 2])
-    drawn = resampled_agreement(["accuracy"], labels, [[0, 1, 2, 0]], seed=0, stage="s", resamples=3000)[0]
-    assert set(np.unique(drawn)) <= {0.0, 0.25, 0.5, 0.75, 1.0}
-    assert drawn.mean() == pytest.approx(0.75, abs=0.02)
-
-
-def test_measures_share_their_resamples_and_runs_widen_the_interval():
-    labels, runs = runs_of("accuracy", 80, 1)
-    twice = resampled_agreement(["accuracy", "accuracy"], labels, runs, seed=0, stage="s", resamples=30)
-    assert np.array_equal(twice[0], twice[1])
-    other = resampled_agreement(["accuracy"], labels, runs, seed=0, stage="t", resamples=30)
-    assert not np.array_equal(twice[0], other[0])
-    disagreeing = np.stack([labels, 1 - labels])  # accuracies 1 and 0: all the uncertainty is in the runs
-    drawn = resampled_agreement(["accuracy"], labels, disagreeing, seed=0, stage="s", resamples=2000)[0]
-    assert sorted(np.unique(drawn)) == [0.0, 0.5, 1.0]
-    assert np.mean(drawn == 0.5) == pytest.approx(0.5, abs=0.05)
+    labels, said = np.array([0, 1, 2, 2]), np.array([0, 1, 2, 0])
+    without = np.array([2 / 3, 2 / 3, 2 / 3, 1])
+    assert influences("accuracy", labels, said) == pytest.approx(3 * (without.mean() - without))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_1samp
 
-from fairloop.statistics.crossed import crossed_mean
+from fairloop.statistics.crossed import Spread, crossed_mean, mean_of_independent
 
 
 def test_without_an_effect_of_items_it_is_students_t_over_seeds():
@@ -83,3 +83,12 @@ def test_a_mixed_model_by_restricted_likelihood_has_the_same_variance(seed):
     )
     assert float(fitted.fe_params.iloc[0]) == pytest.approx(estimate.value)
     assert (estimate.high - estimate.low) / 2 / t.ppf(0.975, degrees) == pytest.approx(error, rel=0.02)
+
+
+def test_the_mean_of_independent_means_has_their_errors_in_square():
+    parts = [Spread(1.0, 0.3, 4.0), Spread(2.0, 0.4, 9.0)]
+    found = mean_of_independent(parts)
+    assert (found.mean, found.error) == (1.5, pytest.approx(0.25))
+    assert found.degrees == pytest.approx(0.25**2 / (0.09**2 / 4 + 0.16**2 / 9))
+    assert not mean_of_independent([*parts, Spread(3.0, math.nan, math.nan)]).estimate(3, 3).bounded
+    assert found.estimate(9, 9, (1.3, 1.6)).low == 1.3

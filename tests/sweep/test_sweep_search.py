@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -10,7 +11,8 @@ from fairloop import composition
 from fairloop.app import command, run_search
 from fairloop.errors import UserError
 from fairloop.sweep import launch
-from fairloop.sweep.search import objective_values, read_search
+from fairloop.sweep.search import check, objective_values, read_search
+from fairloop.sweep.study_storage import open_study
 
 optuna = pytest.importorskip("optuna")
 
@@ -81,18 +83,10 @@ MEDIAN = "hydra/sweeper/pruner=median"
         (["debias.steps=range(0,50)", RANGE], ["debias.steps=0"]),
         (["debias.steps=range(5,5)", RANGE], ["debias.steps=range(5,5)", "no values"]),
         (["debias.lamda_r=interval(0,1)"], ["debias.lamda_r", "unknown key"]),
-        ([RANGE, "hydra.sweeper.n_trials=0"], ["hydra.sweeper.n_trials=0", "at least 1"]),
-        ([RANGE, "hydra.sweeper.direction=sideways"], ["hydra.sweeper.direction=sideways", "maximize"]),
-        ([RANGE, "hydra.sweeper.direction=[minimize,maximize]"], ["hydra.sweeper.direction=[minimize,maximize]"]),
         ([RANGE, "hydra/sweeper/sampler=gibbs"], ["hydra/sweeper/sampler=gibbs", "cmaes, grid", "tpe"]),
-        ([RANGE, "hydra.sweeper.sampler._target_=os.system"], ["sampler._target_=os.system", "optuna.samplers", "tpe"]),
-        ([RANGE, "+hydra.sweeper.sampler.speed=3"], ["hydra.sweeper.sampler={", "speed:3", "TPESampler"]),
-        ([RANGE, "hydra.sweeper.sampler.speed=3"], ["hydra.sweeper.sampler.speed=3", "unknown key"]),
         ([RANGE, "hydra.sweeper.max_failure_rate=1"], ["hydra.sweeper.max_failure_rate=1", "unknown key"]),
-        ([RANGE, CMAES], [CMAES, "two numeric ranges"]),
         ([RANGE, "seed=range(0,9)", CMAES, "objective=[a/b,c/d]"], [CMAES, "one objective"]),
         ([RANGE, "hydra/sweeper/sampler=grid"], [RANGE, "choice(...) and range(...)"]),
-        ([RANGE, MEDIAN], ["hydra/sweeper/pruner", "study=recursion"]),
     ],
 )  # fmt: skip
 def test_a_mistake_in_a_search_is_one_line(overrides, named):
@@ -101,6 +95,34 @@ def test_a_mistake_in_a_search_is_one_line(overrides, named):
     for part in named:
         assert part in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+@pytest.fixture(scope="module")
+def sound():
+    return read(RANGE)
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"n_trials": 0}, ["hydra.sweeper.n_trials=0", "at least 1"]),
+        ({"n_jobs": True}, ["hydra.sweeper.n_jobs=True", "at least 1"]),
+        ({"direction": "sideways"}, ["hydra.sweeper.direction=sideways", "maximize"]),
+        ({"direction": ["minimize", "maximize"]}, ["hydra.sweeper.direction=[minimize,maximize]"]),
+        ({"sampler": {"_target_": "os.system"}}, ["sampler._target_=os.system", "optuna.samplers", "tpe"]),
+        (
+            {"sampler": {"_target_": "optuna.samplers.TPESampler", "speed": 3}},
+            ["hydra.sweeper.sampler={", "speed:3", "TPESampler"],
+        ),
+        ({"sampler": {"_target_": "optuna.samplers.CmaEsSampler"}}, [CMAES, "two numeric ranges"]),
+        ({"pruner": {"_target_": "optuna.pruners.MedianPruner"}}, ["hydra/sweeper/pruner", "study=recursion"]),
+    ],
+)
+def test_a_mistake_in_the_sweepers_own_settings_is_one_line(sound, changed, named):
+    with pytest.raises(UserError) as raised:
+        check(replace(sound, sweeper={**sound.sweeper, **changed}))
+    for part in named:
+        assert part in str(raised.value)
 
 
 def test_a_pruner_needs_one_measure_of_a_generation():
@@ -126,9 +148,7 @@ def test_a_pruner_needs_one_measure_of_a_generation():
         ("journal:///other.log", ["a journal of Optuna"]),
     ],
 )
-def test_a_storage_that_does_not_open_is_one_line_and_nothing_is_computed(
-    storage, named, tmp_path, monkeypatch, capsys
-):
+def test_a_storage_that_does_not_open_is_one_line(sound, storage, named, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
     for name, content in (
@@ -138,13 +158,22 @@ def test_a_storage_that_does_not_open_is_one_line_and_nothing_is_computed(
     ):
         (tmp_path / name).write_text(content)
     before = sorted(tmp_path.iterdir())
-    assert command(["-m", *SEARCH, RANGE, "plm=minilm", f"hydra.sweeper.storage={storage}", "tracking=none"]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("fairloop: hydra.sweeper.storage=")
+    with pytest.raises(UserError) as raised:
+        open_study(replace(sound, sweeper={**sound.sweeper, "storage": storage}))
+    line = str(raised.value)
+    assert line.startswith("hydra.sweeper.storage=")
     assert "secret" not in line
     for part in named:
         assert part in line
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_command_with_such_a_storage_computes_and_writes_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert command(["-m", *SEARCH, RANGE, "plm=minilm", "hydra.sweeper.storage=nonsense", "tracking=none"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("fairloop: hydra.sweeper.storage=nonsense: journal:///FILE")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_without_optuna_a_search_is_one_line(monkeypatch, capsys, tmp_path):
@@ -166,6 +195,7 @@ class Begun(Exception):
 )
 def test_devices_are_those_of_the_machine_that_the_launcher_uses(monkeypatch, launcher, expected):
     monkeypatch.setattr("fairloop.config.may_have_gpu", lambda: False)
+    monkeypatch.setattr("fairloop.sweep.slurm.check_slurm", lambda _: None)  # the cluster is not this test's matter
     monkeypatch.setattr("fairloop.app.open_study", lambda _: (_ for _ in ()).throw(Begun))
     choices = [RANGE, "plm=minilm", "trainer.accelerator=gpu", f"hydra/launcher={launcher}"]
     with composition.composer():

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from fairloop.files import write_bytes, write_text
 from fairloop.report.export import csv_text
-from simulate import benchmarks, corpora, recursions
+from simulate import benchmarks, corpora, glue, recursions
 from simulate.page import in_page
 from simulate.setting import Row, Setting, simulate
 
@@ -23,7 +23,7 @@ FOLDER = Path(__file__).parents[2] / "experiments" / "coverage"
 
 def all_settings() -> list[Setting]:
     """Return every setting, in the order of the table."""
-    return [*corpora.settings(), *benchmarks.settings(), *recursions.settings()]
+    return [*corpora.settings(), *benchmarks.settings(), *glue.settings(), *recursions.settings()]
 
 
 def rows_csv(rows: list[Row]) -> str:

@@ -9,7 +9,9 @@ import numpy as np
 
 from fairloop.statistics.estimate import Estimate
 
-Study = Callable[[np.random.Generator, int], Mapping[str, tuple[Estimate, float | None]]]
+Found = Mapping[str, tuple[Estimate, float | None]]
+
+Study = Callable[[np.random.Generator, int], Found]
 """One study: its estimates by name, each with the truth; None for "the mean over studies of this very size"."""
 
 LEAST, MOST = 0.93, 0.97

@@ -6,10 +6,11 @@ on more than the cells' own numbers (reductions, paired changes) comes from here
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from fairloop.catalogue import catalogue
+from fairloop.report.calibration.tables import STUDY, Calibration, calibrations
 from fairloop.report.fair_gender.effects import UNTOUCHED, Debiasing, Effect
 from fairloop.report.read import Cell
 from fairloop.report.recursion.conditions import Condition
@@ -25,7 +26,10 @@ MOST_PANELS = 60
 
 @dataclass(frozen=True)
 class Row:
-    """A value of a figure, with its interval: its label, its series, and what it is about by the filters' names."""
+    """A value of a figure, with its interval: its label, its series, and what it is about by the filters' names.
+
+    `at` is its place on the x axis of `lines`.
+    """
 
     label: str
     series: str
@@ -34,6 +38,7 @@ class Row:
     high: float
     n: int
     about: Mapping[str, str]
+    at: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -43,11 +48,11 @@ class Chart:
     Attributes:
         id: of the element that it is drawn in.
         section: the section of the page that it stands in.
-        kind: `courses`, `cloud` or `forest`: which function of the script draws it.
+        kind: `courses`, `cloud`, `forest` or `lines`: which function of the script draws it.
         title, caption: in words.
-        panels: of `courses` and `cloud`: the cells of each condition; of `forest`: rows.
+        panels: of `courses` and `cloud`: the cells of each condition; of `forest` and `lines`: rows.
         unit: `%` or nothing.
-        axes: the measures of a `cloud`, x and y.
+        axes: the measures of a `cloud`, x and y; what the x axis of `lines` is.
         from_zero: whether the axis of a `forest` holds zero, for what is a change.
     """
 
@@ -112,6 +117,7 @@ def charts(
             "Scores of evaluated models; 95% intervals over items where a score has one.", tuple(_benchmarks(cells)),
             from_zero=False,
         ),
+        *(_calibrated(one, place) for place, one in enumerate(calibrations(cells))),
     ]  # fmt: skip
     return [one for one in found if one.panels and _rows(one) <= MOST_ROWS]
 
@@ -121,6 +127,15 @@ def _labels(conditions: Sequence[Condition]) -> dict[int, str]:
     if len({one.model for one in conditions}) > 1:
         return {id(one): one.label for one in conditions}
     return {id(one): ", ".join([one.mitigation, *one.settings]) for one in conditions}
+
+
+def changes_chart(panels: Iterable[tuple[str, Iterable[tuple[str, Estimate]]]]) -> Chart | None:
+    """Return the figure of a comparison of two sides: B - A of each measure, a panel for each, as scales differ."""
+    filled = _filled(_panel(title, (_row(label, "B − A", one, {}) for label, one in rows)) for title, rows in panels)[
+        :MOST_PANELS
+    ]
+    title, caption = "Change from A to B", "B − A of the headline measures, each on a scale of its own; 95% intervals."
+    return Chart("chart-changes", "headline", "forest", title, caption, tuple(filled)) if filled else None
 
 
 def _rows(chart: Chart) -> int:
@@ -215,6 +230,26 @@ def _effect(found: Debiasing, one: Effect, before: str = "") -> Row:
     return _row(
         one.variant.label.removeprefix(before), "bias" if one.score.is_bias else "language skill", one.change, about
     )
+
+
+def _calibrated(found: Calibration, place: int) -> Chart:
+    """Return each headline metric against the known net rate, as written and augmented, for each size of corpora."""
+    panels = []
+    for metric in found.headline:
+        rows = []
+        for size in found.sizes:
+            for rate in (0.0, *found.rates(size)):
+                series = f"{size} sentences" + (f", {rate:.0%} swapped" if rate else "")
+                for level in found.levels:
+                    one, about = found.get(metric, size, "mean", rate, level), {"study": STUDY, "seed": found.seed}
+                    rows.append(replace(_row(f"net rate {level:g}", series, one, about), at=level))
+        panels.append(_panel(catalogue().title(metric), rows))
+    return Chart(
+        f"chart-calibration-{place}", "calibration", "lines", f"Metric calibration, seed {found.seed}",
+        "Each metric against the known net stereotype rate of the corpora, as written and with gender-swapped variants "
+        "added. Means over corpora; 95% intervals.",
+        tuple(_filled(panels)), axes=("net stereotype rate as written",),
+    )  # fmt: skip
 
 
 def _benchmarks(cells: Sequence[Cell]) -> list[dict[str, Any]]:

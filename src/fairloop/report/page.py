@@ -3,13 +3,14 @@
 import base64
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 from fairloop.report.calibration.tables import calibrations, summary_table
-from fairloop.report.charts import Chart, charts
+from fairloop.report.charts import Chart
+from fairloop.report.charts import charts as interactive
 from fairloop.report.drawing import Drawing, Figure
 from fairloop.report.evaluate import benchmark_table
 from fairloop.report.fair_gender.effects import Debiasing
@@ -86,16 +87,17 @@ def render_page(
     """
     common, different = configurations(runs.cells)
     views = _views(runs.cells, different)
-    drawn_by_script = charts(runs.cells, conditions, comparisons[:MOST_COMPARISONS], debiased)
+    drawn_by_script = interactive(runs.cells, conditions, comparisons[:MOST_COMPARISONS], debiased)
     choices = {cell.folder: one.label for found in debiased for one in found.variants for cell in one.cells}
     data, trimmed = cell_data(runs.cells, different, drawn_by_script, choices)
     scripts = [plotly()] if drawn_by_script else []
-    scripts.append(script("tables.js", "cells.js", *(["charts.js"] if drawn_by_script else [])))
+    scripts.append(script("tables.js", "elements.js", "cells.js", *(["charts.js"] if drawn_by_script else [])))
     single = len(runs.cells) <= MOST_SAMPLED
     detailed = conditions if len(conditions) <= MOST_CONDITIONS else ()
     drawn = [Figure("bias_by_generation", _caption(conditions, comparisons), drawing)] if drawing else []
-    sections = report_sections(runs, conditions, comparisons, [*drawn, *figures], debiased, remarks)
-    sections = [replace(one, charts=tuple(c for c in drawn_by_script if c.section == one.id)) for one in sections]
+    sections = report_sections(
+        runs, conditions, comparisons, [*drawn, *figures], debiased, remarks, charts=drawn_by_script
+    )
     page = (
         environment()
         .get_template("report.html")
@@ -151,6 +153,7 @@ def report_sections(
     remarks: Sequence[str] = (),
     *,
     in_full: bool = True,
+    charts: Sequence[Chart] = (),
 ) -> list[Section]:
     """Return the parts of the report that are not empty, with their figures and tables.
 
@@ -199,8 +202,9 @@ def report_sections(
             if one.name.startswith(prefixes)
         )
         filled = tuple(table for table in tables if table)
-        if pictures or filled:
-            found.append(Section(id_, title, pictures, filled, tuple(remarks) if not found else ()))
+        own = tuple(chart for chart in charts if chart.section == id_)
+        if pictures or filled or own:  # a figure without its section would stop the page's script
+            found.append(Section(id_, title, pictures, filled, tuple(remarks) if not found else (), own))
     return found
 
 

@@ -13,6 +13,7 @@ from scipy import stats
 
 from fairloop.catalogue import catalogue
 from fairloop.measures.remarks import MARK, remark, short_note
+from fairloop.naming import ablation_name, level_name
 from fairloop.report.charts import Chart
 from fairloop.report.read import MITIGATED, Cell, flatten
 from fairloop.report.samples import visible
@@ -62,11 +63,13 @@ def cell_data(
     kept = set(headlines) if trimmed else None
     metrics, keys, values, remarks = _Numbered(), _Numbered(), _Numbered(), _Numbered()
     remarks.of("")
+    named: dict[str, str] = {}
     packed = [
         [
             *map(visible, (cell.name, cell.study, cell.subject, choices.get(cell.folder, cell.choice))),
             _rounded(cell.level),
             visible(cell.seed),
+            visible(_ablation(cell, named)),
             [number for key, value in settings for number in (keys.of(key), values.of(value))],
             list(_rows(cell, kept, metrics, remarks)),
         ]
@@ -81,12 +84,35 @@ def cell_data(
         "charts": [chart.data(visible) for chart in charts],
         "keys": keys.texts,
         "values": values.texts,
+        "levels": _levels(cells),
         "remarks": remarks.texts,
         "note": short_note(metrics.raw) if MARK in remarks.raw else "",
         "cells": packed,
     }
-    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
-    return Markup(text.translate(_UNSAFE)), trimmed
+    return as_json(data), trimmed
+
+
+def as_json(data: Mapping[str, Any]) -> Markup:
+    """Return plain data as JSON that is safe inside a script element."""
+    return Markup(json.dumps(data, separators=(",", ":"), allow_nan=False).translate(_UNSAFE))
+
+
+def _levels(cells: Sequence[Cell]) -> dict[str, str]:
+    """Return what the initial levels are called, by their numbers as the page has them: `low` for 0.1."""
+    options = {cell.level: cell.deciding.get("initial_bias") for cell in cells if math.isfinite(cell.level)}
+    names = {level: level_name(option) for level, option in options.items() if isinstance(option, dict)}
+    return {f"{_rounded(level)}": visible(name) for level, name in names.items() if name != f"{level:g}"}
+
+
+def _ablation(cell: Cell, named: dict[str, str]) -> str:
+    """Return the option of the group `ablation` that a cell of Fair-Gender stands for; `named` keeps what was asked."""
+    debias = cell.deciding.get("debias") if cell.study == "fair_gender" else None
+    if not isinstance(debias, dict):
+        return ""
+    key = repr(debias)
+    if key not in named:
+        named[key] = ablation_name(debias)
+    return named[key]
 
 
 def _title(metric: str) -> str:

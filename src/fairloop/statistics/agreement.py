@@ -1,16 +1,14 @@
-"""How well predictions agree with labels, and the interval of that over items and repeated runs.
+"""How well predictions agree with labels, and what each item adds to that.
 
 The measures are scikit-learn's and SciPy's. Predictions that are all the same have no correlation with anything: it
 counts as 0, as it does in Matthews' coefficient, so that a model that has learned nothing gets a score.
 """
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-
-from fairloop.seeding import random_generator
 
 Floats = NDArray[np.float64]
 
@@ -72,68 +70,58 @@ def agreement(measure: str, labels: ArrayLike, predictions: ArrayLike) -> float:
     return {**_OF_CLASSES, **_OF_NUMBERS}[measure](np.asarray(labels), np.asarray(predictions))
 
 
-def resampled_agreement(
-    measures: Sequence[str], labels: ArrayLike, runs: ArrayLike, *, seed: int, stage: str, resamples: int
-) -> Floats:
-    """Return the runs' mean of each measure in resamples of both runs and items, shape [measures, resamples].
+def influences(measure: str, labels: ArrayLike, predictions: ArrayLike) -> Floats:
+    """Return each item's influence on a measure [n]: (n - 1) · (the measure - the one without the item), centred.
 
-    Items and runs are crossed: every run predicts every item. Both are drawn with replacement, independently of each
-    other, in each resample (Owen 2007, "The pigeonhole bootstrap"). With one run only the items are resampled.
-
-    Args:
-        measures: all of classes or all of numbers; evaluated in the same resamples.
-        labels: [n].
-        runs: predictions [runs, n].
-        seed: decides the resamples, with `stage`.
-        stage: names their random numbers.
-        resamples: how many.
+    That is the jackknife: the measure's standard error over items is the influences' standard deviation over √n. Ranks
+    are those among the items that are left.
     """
-    truth, predictions = np.asarray(labels), np.asarray(runs)
-    draw = random_generator(seed, stage, "runs and items")
-    drawn_runs = draw.integers(0, len(predictions), (resamples, len(predictions)))
-    of_classes = all(measure in _OF_CLASSES for measure in measures)
-    values = (_class_resamples if of_classes else _number_resamples)(measures, truth, predictions, draw, resamples)
-    return np.stack([np.take_along_axis(each, drawn_runs, axis=1).mean(axis=1) for each in values])
+    truth, said = np.asarray(labels), np.asarray(predictions)
+    without = _class_without(measure, truth, said) if measure in _OF_CLASSES else _number_without(measure, truth, said)
+    return np.asarray((len(truth) - 1) * (without.mean() - without))
 
 
-def _class_resamples(
-    measures: Sequence[str], labels: NDArray[np.int64], runs: NDArray[np.int64], draw: np.random.Generator, times: int
-) -> list[Floats]:
-    """Return [resamples, runs] for each measure.
-
-    Items with the same label and the same predictions are alike, so that a resample is a multinomial draw of how often
-    each kind occurs: thousands of resamples of a large set take no longer than those of a small one.
-    """
-    kinds, counts = np.unique(np.column_stack([labels, *runs]), axis=0, return_counts=True)
-    drawn = draw.multinomial(len(labels), counts / counts.sum(), size=times).astype(np.float64)
-    right = (kinds[:, 1:] == kinds[:, :1]).astype(np.float64)
-    positive, said = (kinds[:, :1] == 1).astype(np.float64), (kinds[:, 1:] == 1).astype(np.float64)
-    positives, said_positive, both = drawn @ positive, drawn @ said, drawn @ (positive * said)
-    n = float(len(labels))
-    found = {"accuracy": drawn @ right / n}
-    found["f1"] = _quotient(2 * both, positives + said_positive)
-    spread = positives * (n - positives) * said_positive * (n - said_positive)
-    found["matthews"] = _quotient(n * both - positives * said_positive, np.sqrt(spread))
-    return [found[measure] for measure in measures]
+def _class_without(measure: str, labels: NDArray[np.int64], said: NDArray[np.int64]) -> Floats:
+    """Return the measure [n] without each item: of items with the same label and prediction it is the same."""
+    kinds, kind, counts = np.unique(np.column_stack([labels, said]), axis=0, return_inverse=True, return_counts=True)
+    left = counts - np.eye(len(kinds))
+    right, positive, said_positive = kinds[:, 0] == kinds[:, 1], kinds[:, 0] == 1, kinds[:, 1] == 1
+    n = left.sum(axis=1)
+    if measure == "accuracy":
+        return np.asarray((left @ right / n)[kind.ravel()])
+    positives, claimed, both = left @ positive, left @ said_positive, left @ (positive & said_positive)
+    if measure == "f1":
+        return _quotient(2 * both, positives + claimed)[kind.ravel()]
+    spread = positives * (n - positives) * claimed * (n - claimed)
+    return _quotient(n * both - positives * claimed, np.sqrt(spread))[kind.ravel()]
 
 
-def _number_resamples(
-    measures: Sequence[str], labels: Floats, runs: Floats, draw: np.random.Generator, times: int
-) -> list[Floats]:
-    """Return [resamples, runs] for each measure; ranks are those within each resample."""
-    from scipy.stats import rankdata
+def _number_without(measure: str, labels: Floats, said: Floats) -> Floats:
+    """Return the correlation [n] without each item."""
+    n = len(labels)
+    found = np.empty(n)
+    step = max(1, _ROWS_AT_ONCE // n)
+    for start in range(0, n, step):
+        rows = np.arange(start, min(start + step, n))
+        x, y = (
+            _without_each(column.astype(np.float64), rows, ranks=measure == "spearman") for column in (labels, said)
+        )
+        found[rows] = _row_correlations(x, y)
+    return found
 
-    found = {measure: np.empty((times, len(runs))) for measure in measures}
-    step = max(1, _ROWS_AT_ONCE // len(labels))
-    for start in range(0, times, step):
-        drawn = draw.integers(0, len(labels), (min(step, times - start), len(labels)))
-        for number, predictions in enumerate(runs):
-            for measure in measures:
-                x, y = labels[drawn].astype(np.float64), predictions[drawn].astype(np.float64)
-                if measure == "spearman":
-                    x, y = rankdata(x, axis=1), rankdata(y, axis=1)
-                found[measure][start : start + len(drawn), number] = _row_correlations(x, y)
-    return [found[measure] for measure in measures]
+
+def _without_each(column: Floats, rows: NDArray[np.int64], *, ranks: bool) -> Floats:
+    """Return [rows, n] the values, or the ranks among those left, with the item of each row at their mean."""
+    if ranks:
+        from scipy.stats import rankdata
+
+        own = column[rows][:, None]
+        table = rankdata(column)[None, :] - (own < column) - 0.5 * (own == column)
+    else:
+        table = np.tile(column, (len(rows), 1))
+    place = np.arange(len(rows)), rows
+    table[place] = (table.sum(axis=1) - table[place]) / max(len(column) - 1, 1)
+    return np.asarray(table)
 
 
 def _row_correlations(x: Floats, y: Floats) -> Floats:

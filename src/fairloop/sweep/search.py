@@ -196,11 +196,11 @@ def read_search(overrides: Sequence[str], params: Mapping[str, Any] | None) -> S
         raise UserError.of("hydra/sweeper", sweeper.get("_target_"), "basic, which takes a grid, or fairloop_optuna")
     distributions = {key: _distribution(one) for key, one in searched.items()}
     search = Search(base, space, distributions, tuple(fixed), tuple(overrides), sweeper)
-    _check(search)
+    check(search)
     return search
 
 
-def _check(search: Search) -> None:
+def check(search: Search) -> None:
     """Refuse settings of the search itself that cannot be, or cannot go together."""
     sweeper, several = search.sweeper, len(search.objectives) > 1
     for key in ("n_trials", "n_jobs"):

@@ -368,7 +368,13 @@ def trials_of(study: Any) -> list[Trial]:
     words = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.RUNNING: "at work"}
     other = [trial.params for trial in trials if trial.state in words]
     return [
-        Trial(trial.number, trial.params, tuple(trial.values or ()), words.get(trial.state, "failed"))
+        # The value of a pruned trial is that of its last generation, and no objective.
+        Trial(
+            trial.number,
+            trial.params,
+            tuple(trial.values) if trial.state == TrialState.COMPLETE else (),
+            words.get(trial.state, "failed"),
+        )
         for trial in trials
         if trial.state in words or (trial.params and trial.params not in other)
     ]

@@ -3,18 +3,22 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from markupsafe import Markup
 from rich.text import Text
 
+from fairloop.catalogue import catalogue
 from fairloop.console import Console
 from fairloop.files import write_text
+from fairloop.report.charts import changes_chart
 from fairloop.report.difference.changes import Change, Difference
 from fairloop.report.export import csv_field, csv_text
 from fairloop.report.latex import latex_table
 from fairloop.report.page import environment
-from fairloop.report.payload import script
-from fairloop.report.samples import sample_corpora
+from fairloop.report.payload import as_json, plotly, script
+from fairloop.report.samples import sample_corpora, visible
 from fairloop.report.table import Table, amount, p_value_text, signed
 from fairloop.report.terminal import print_table
+from fairloop.statistics.estimate import Estimate
 from fairloop.statistics.paired import FEWEST_FOR_FLIPS
 
 MOST_LINES = 12
@@ -50,7 +54,11 @@ def print_difference(found: Difference, console: Console) -> None:
 
 def render_difference(found: Difference) -> str:
     """Return the page, which needs no network. All text from the run store is escaped."""
-    code, digest = script("tables.js")
+    chart = changes_chart(_by_measure(found))
+    data, scripts = Markup("{}"), [script("tables.js")]
+    if chart:
+        data = as_json({"charts": [chart.data(visible)]})
+        scripts = [plotly(), script("tables.js", "elements.js", "unfiltered.js", "charts.js")]
     generations = [change_table("Earlier generations, untested", found.earlier, found)] if found.earlier else []
     sections = [
         ("settings", "What differs in configuration", [settings_table(found)] if found.settings else []),
@@ -72,11 +80,23 @@ def render_difference(found: Difference) -> str:
             summary=summary(found),
             sections=sections,
             sentences=sampled if all(corpora for _, corpora in sampled) else [],
-            script=code,
-            script_hash=digest,
+            chart=chart,
+            data=data,
+            scripts=[code for code, _ in scripts],
+            script_hashes=[digest for _, digest in scripts],
         )
     )
     return page.encode("utf-8", "replace").decode()
+
+
+def _by_measure(found: Difference) -> list[tuple[str, list[tuple[str, Estimate]]]]:
+    """Return the changes of each headline measure, earlier generations first, in the order of the table."""
+    titles = {one.metric: catalogue().label(one.metric) for one in found.headline}
+    rows: dict[str, list[tuple[str, Estimate]]] = {metric: [] for metric in titles}
+    for one in (*found.earlier, *found.headline):
+        if one.metric in rows:
+            rows[one.metric].append(("B − A" if one.generation is None else f"gen {one.generation}", one.change))
+    return [(titles[metric], changes) for metric, changes in rows.items()]
 
 
 def summary(found: Difference) -> list[str]:

@@ -1,27 +1,26 @@
 // The table of cells, its filters, and the panel of one cell or of two. All text is set as text, never as markup.
-const DATA = JSON.parse(document.querySelector("#data").textContent);
 const STEP = 100;
-const FIELDS = ["choice", "level", "seed", "model", "study"];
-const TITLES = { study: "study", model: "model", choice: "mitigation or method", level: "initial bias", seed: "seed" };
-const cells = DATA.cells.map(([name, study, model, choice, level, seed, settings, rows], index) => (
-  { name, study, model, choice, level, seed, settings, rows, index }));
+const FIELDS = ["choice", "ablation", "level", "seed", "model", "study"];
+const TITLES = { study: "study", model: "model", choice: "mitigation or method", ablation: "ablation", level: "initial bias", seed: "seed" };
+const cells = DATA.cells.map(([name, study, model, choice, level, seed, ablation, settings, rows], index) => (
+  { name, study, model, choice, level, seed, ablation, settings, rows, index }));
 const form = document.querySelector("#filters");
 const place = document.querySelector("#cell-table");
 const more = document.querySelector("#more");
 const panel = document.querySelector("#panel");
 const state = { shown: STEP, column: null, sign: 1, pinned: null, opener: null };
 
-function element(tag, text, attributes = {}) {
-  const made = document.createElement(tag);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  if (text !== undefined) made.textContent = text;
-  return made;
-}
-
 function isolated(tag, text, attributes) {
   const made = element(tag, undefined, attributes);
   made.append(element("bdi", text));
   return made;
+}
+
+// A value of a field as the user chose it: an initial level by its option's name.
+function called(field, value) {
+  if (value === null || value === "") return "none";
+  const name = field === "level" ? DATA.levels[String(value)] : undefined;
+  return name === undefined ? String(value) : `${name} (${value})`;
 }
 
 function shown(value, metric) {
@@ -62,7 +61,7 @@ for (const cell of cells) {
     cell.courses.get(metric).set(generation, { value, low, high });
   }
   cell.headline = DATA.headline.map(([metric]) => (last.has(metric) ? last.get(metric).value : null));
-  cell.text = [cell.name, ...FIELDS.map((field) => cell[field] ?? ""), ...[...settings(cell)].flat()].join(" ").toLowerCase();
+  cell.text = [cell.name, ...FIELDS.map((field) => called(field, cell[field])), ...[...settings(cell)].flat()].join(" ").toLowerCase();
 }
 
 function makeFilters() {
@@ -73,7 +72,7 @@ function makeFilters() {
     if (values.length < 2) continue;
     const select = element("select", undefined, { name: field });
     select.append(element("option", "all", { value: "*" }));
-    for (const value of values) select.append(element("option", value === "" ? "none" : String(value), { value }));
+    for (const value of values) select.append(element("option", called(field, value), { value }));
     form.append(labelled(TITLES[field], select));
   }
   form.append(element("button", "reset", { type: "reset" }));
@@ -81,12 +80,6 @@ function makeFilters() {
   form.addEventListener("input", () => { state.shown = STEP; draw(); });
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("reset", () => setTimeout(() => { state.shown = STEP; draw(); }, 0));
-}
-
-function labelled(title, control) {
-  const label = element("label", title);
-  label.append(control);
-  return label;
 }
 
 // The fields for which a value is chosen, with it.
@@ -109,7 +102,7 @@ function columns(chosen) {
   const metrics = DATA.headline.map(([, title], at) => ({ title, at }))
     .filter(({ at }) => chosen.some((cell) => cell.headline[at] !== null));
   return [
-    ...fields.map((field) => ({ title: TITLES[field], key: (cell) => cell[field], label: true })),
+    ...fields.map((field) => ({ title: TITLES[field], key: (cell) => cell[field], text: (cell) => called(field, cell[field]), label: true })),
     ...metrics.map(({ title, at }) => ({ title, key: (cell) => cell.headline[at], number: true, metric: DATA.headline[at][0] })),
     { title: "cell", key: (cell) => cell.name, label: true },
   ];
@@ -141,7 +134,7 @@ function draw() {
 
 function row(cell, found) {
   const made = element("tr");
-  const opener = isolated("button", String(found[0].key(cell) || "none"), { type: "button", class: "open" });
+  const opener = isolated("button", found[0].text(cell), { type: "button", class: "open" });
   opener.addEventListener("click", () => { state.opener = opener; open(cell); });
   const first = element("td", undefined, { class: "label" });
   first.append(opener);
@@ -149,13 +142,13 @@ function row(cell, found) {
   for (const column of found.slice(1)) {
     const value = column.key(cell);
     made.append(column.number ? element("td", shown(value, column.metric), { class: "number" })
-      : isolated("td", value === null ? "–" : String(value), { class: "label" }));
+      : isolated("td", value === null ? "–" : column.text ? column.text(cell) : String(value), { class: "label" }));
   }
   return made;
 }
 
 function title(cell) {
-  return [cell.study, cell.model, cell.choice, cell.level === null ? null : `initial bias ${cell.level}`, `seed ${cell.seed}`]
+  return [cell.study, cell.model, cell.choice, cell.level === null ? null : `initial bias ${called("level", cell.level)}`, `seed ${cell.seed}`]
     .filter((part) => part !== null && part !== "").join(" · ");
 }
 

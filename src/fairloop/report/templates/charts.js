@@ -149,6 +149,28 @@ function forest(chart, box, left, wanted) {
   return { traces, layout, note: "" };
 }
 
+// Means over corpora against what is known of them, a line for each series.
+function lines(chart, box, left, wanted) {
+  const panels = chart.panels.map((panel) => ({ title: panel.title, rows: panel.rows.filter((row) => fits(row.about, wanted)) })).filter((panel) => panel.rows.length > 0);
+  const columns = columnsFor(box, 300, panels.length), traces = [];
+  const series = [...new Set(chart.panels.flatMap((panel) => panel.rows.map((row) => row.series)))], seen = new Set();
+  panels.forEach((panel, at) => {
+    for (const name of series) {
+      const own = panel.rows.filter((row) => row.series === name), place = series.indexOf(name), hue = COLOURS[place % COLOURS.length];
+      if (own.length === 0) continue;
+      const bounded = own.map((row) => row.low !== null && row.high !== null);
+      traces.push({ xaxis: at ? `x${at + 1}` : "x", yaxis: at ? `y${at + 1}` : "y", type: "scatter", mode: "lines+markers", name: plain(name), legendgroup: name, showlegend: !seen.has(name),
+        x: own.map((row) => row.at), y: own.map((row) => row.value), line: { color: hue, width: 2, dash: DASHES[place % DASHES.length] }, marker: { color: hue, size: 7, symbol: MARKS[place % MARKS.length] },
+        error_y: { type: "data", symmetric: false, array: own.map((row, i) => (bounded[i] ? row.high - row.value : 0)), arrayminus: own.map((row, i) => (bounded[i] ? row.value - row.low : 0)), color: hue, thickness: 1.4, width: 0 },
+        text: own.map((row) => `${plain(panel.title)}, ${plain(name)}<br>${plain(row.label)}: ${said(row.value, row.low, row.high)}, n = ${row.n}`), hovertemplate: "%{text}<extra></extra>" });
+      seen.add(name);
+    }
+  });
+  const layout = layoutOf(panels.length, columns, 134 + 270 * Math.ceil(panels.length / columns), panels.map((panel) => shortened(panel.title, Math.floor(box.clientWidth / columns / 7.2))), { showlegend: series.length > 1 });
+  panels.forEach((_, at) => Object.assign(layout[`xaxis${at ? at + 1 : ""}`], { title: { text: plain(chart.axes[0]), standoff: 6 }, zeroline: false, nticks: 6 }));
+  return { traces, layout, note: "" };
+}
+
 function cloud(chart, box, left) {
   const after = chosen.after, traces = [], [x, y] = chart.axes;
   const names = chart.panels.map((panel) => panel.label);
@@ -201,7 +223,7 @@ function controlsOf(chart) {
 
 function drawChart(chart, left, wanted) {
   const box = document.querySelector(`#${chart.id} .plot`);
-  const { traces, layout, note } = { courses, forest, cloud }[chart.kind](chart, box, left, wanted);
+  const { traces, layout, note } = { courses, forest, lines, cloud }[chart.kind](chart, box, left, wanted);
   const line = document.querySelector(`#${chart.id} .plot-note`);
   line.textContent = traces.length === 0 ? "The filters leave nothing of this figure." : note;
   box.hidden = traces.length === 0;
@@ -224,7 +246,7 @@ for (const still of document.querySelectorAll("details.still")) {
   const link = still.querySelector("a");
   link.href = still.querySelector("img").src;
 }
-document.querySelector("#filter-note").hidden = false;
+document.querySelector("#filter-note")?.removeAttribute("hidden");
 form.addEventListener("input", drawCharts);
 form.addEventListener("reset", () => setTimeout(drawCharts, 0));
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawCharts);
