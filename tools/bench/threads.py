@@ -3,7 +3,8 @@
 Threads that wait for others spin by default; Fairloop has them sleep (`OMP_WAIT_POLICY=PASSIVE`). Two processes with
 the same model take turns, one of each kind, first alone and then beside a load that this program starts: a process that
 multiplies matrices with as many threads as there are cores, its own threads spinning. A fair share is half of what a
-process writes alone. On a machine that is busy anyway, "alone" is beside that.
+process writes alone. On a machine that is busy anyway, "alone" is beside that, and a batch can take minutes: with
+`--layers` the work is, for some seconds at a time, the matrix products of a small model's layers instead.
 """
 
 import argparse
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from bench.machine import processor
@@ -41,6 +42,30 @@ def work(batch_size: int, tokens: int) -> None:
         start = time.perf_counter()
         written = sum(done.tokens for done in generator.complete(deque(attempts)))
         print(written / (time.perf_counter() - start), flush=True)
+
+
+def work_on_layers(seconds: float = 4.0) -> None:
+    """Compute layers of SmolLM2's width for 64 tokens at a time, as `work` does batches; print tokens per second."""
+    import torch
+
+    tokens, layers = 64, 30
+    states = torch.randn(tokens, 576).bfloat16()
+    wide, narrow = torch.randn(1536, 576).bfloat16(), torch.randn(576, 1536).bfloat16()
+
+    @torch.inference_mode()
+    def step() -> None:
+        hidden = states
+        for _ in range(layers):
+            inner = torch.nn.functional.silu(torch.nn.functional.linear(hidden, wide))
+            hidden = torch.nn.functional.rms_norm(torch.nn.functional.linear(inner, narrow), (576,))
+
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        start, steps = time.perf_counter(), 0
+        while time.perf_counter() - start < seconds:
+            step()
+            steps += 1
+        print(steps * tokens / (time.perf_counter() - start), flush=True)
 
 
 def burden(threads: int) -> None:
@@ -84,10 +109,9 @@ def speed(process: subprocess.Popen[str]) -> float:
     return float(_answer(process))
 
 
-def race(batch_size: int, tokens: int, repeats: int) -> Speeds:
-    """Measure both ways by turns, alone and beside a load."""
+def race(sizes: Sequence[str], repeats: int) -> Speeds:
+    """Measure both ways by turns, alone and beside a load; `sizes` are a worker's options."""
     found: Speeds = {situation: {way: [] for way in WAYS} for situation in SITUATIONS}
-    sizes = ("--batch-size", str(batch_size), "--tokens", str(tokens))
     spin, sleep = (WAYS[way] for way in WAYS)
     with started("--worker", *sizes, **spin) as first, started("--worker", *sizes, **sleep) as second:
         workers = dict(zip(WAYS, (first, second), strict=True))
@@ -125,17 +149,22 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--tokens", type=int, default=8, help="tokens per row")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--layers", action="store_true", help="products of layers in place of a model that writes")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--load", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.worker:
+    if options.worker and options.layers:
+        work_on_layers()
+    elif options.worker:
         work(options.batch_size, options.tokens)
     elif options.load:
         burden(cores())
     else:
+        what = "layers of 576 by 1536" if options.layers else f"{MODEL.path}, batch {options.batch_size}"
         average = ", ".join(f"{load:.1f}" for load in os.getloadavg())
-        print(f"{MODEL.path}, {processor()}, batch {options.batch_size}; load average before: {average}", flush=True)
-        print(report(race(options.batch_size, options.tokens, options.repeats)))
+        print(f"{what}, {processor()}; load average before: {average}", flush=True)
+        sizes = ["--batch-size", str(options.batch_size), "--tokens", str(options.tokens)]
+        print(report(race([*sizes, *(["--layers"] if options.layers else [])], options.repeats)))
 
 
 if __name__ == "__main__":
