@@ -28,10 +28,19 @@ TESTED = {
 }
 """What the table of the test half shows: its title, and digits."""
 
+ABLATED = {
+    "heldout_templates/mean_abs_log_odds": ("he/she", "change", 1, 3, ""),
+    "lpbs/gap": ("LPBS", "change", 1, 3, ""),
+    "crows_pairs/gender/score": ("CrowS-Pairs, from 50", "change", 1, 1, ""),
+    "stereoset/gender/lms": ("LMS, gender", "change", 1, 1, ""),
+    "perplexity/pseudo_perplexity": ("perplexity", "relative", 100, 1, "%"),
+}
+"""What the table of the reduced ablation shows: title, column of the CSV, factor, digits, unit."""
+
 
 def main() -> None:
     """Print every table."""
-    for lines in (effects(), trials(), tested()):
+    for lines in (effects(), trials(), tested(), ablated()):
         print("\n".join(lines) + "\n")
 
 
@@ -92,12 +101,35 @@ def tested() -> list[str]:
     return lines
 
 
+def ablated() -> list[str]:
+    """Return the table of what changing one component changes, paired by seed, with the report's own intervals."""
+    rows = read(HERE / "ablation_reduced.csv")
+    lines = [
+        _line(["changed component", *(title for title, *_ in ABLATED.values())]),
+        _line(["---", *["---:"] * len(ABLATED)]),
+    ]
+    for variant in dict.fromkeys(row["variant"] for row in rows):
+        cells = []
+        for metric, (_, key, scale, digits, unit) in ABLATED.items():
+            (row,) = [row for row in rows if (row["variant"], row["metric"]) == (variant, metric)]
+            change, low, high = (scale * float(row[name]) for name in (key, f"{key}_low", f"{key}_high"))
+            middle, *ends = (_signed(end, digits) for end in (change, low, high))
+            cells.append(f"{middle}{unit} [{', '.join(ends)}]")
+        lines.append(_line([variant.removeprefix("fair_gender, "), *cells]))
+    return lines
+
+
 def over_seeds(values: Sequence[float], digits: int) -> str:
     """Return `mean [low, high]` with Student's 95% interval over seeds."""
     mean = statistics.fmean(values)
     half = float(t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
     middle, low, high = (_minus(f"{end:.{digits}f}") for end in (mean, mean - half, mean + half))
     return f"{middle} [{low}, {high}]"
+
+
+def _signed(value: float, digits: int) -> str:
+    text = f"{value:+.{digits}f}"
+    return _minus(text) if any(digit in text for digit in "123456789") else text[1:]
 
 
 def _minus(text: str) -> str:

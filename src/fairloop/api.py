@@ -201,7 +201,8 @@ def sweep(overrides: Overrides, *, quiet: bool = False) -> Sweep:
 
     Args:
         overrides: choices as on the command line after `fairloop -m`: `["seed=0,1,2", "mitigation=none,augment"]`, or a
-            mapping in which a list has the values to sweep: `{"seed": [0, 1, 2], "mitigation": ["none", "augment"]}`.
+            mapping in which a list has the values to sweep: `{"seed": [0, 1, 2], "mitigation": ["none", "augment"]}`;
+            a value that is a list is a list in it: `{"study.metrics": [["rule_based", "diversity"]]}`.
             `hydra/launcher` and its settings choose where the cells run.
         quiet: print nothing; processes of a launcher still print.
 

@@ -245,9 +245,9 @@ def parse_overrides(lines: Sequence[str], loader: Any = None) -> list[Override]:
 def _hydra_line(error: Exception, overrides: Sequence[str]) -> str:
     text = str(error)
     if isinstance(error, MissingConfigException) and (found := re.search(r"Could not find '([^']+)/([^'/]+)'", text)):
-        group, option = found.groups()
+        group, option = _as_given(found[1], found[2], overrides)
         options = re.search(r"Available options in '[^']+':\n((?:\t.+\n?)+)", text)
-        names = options.group(1).split() if options else options_of(group)
+        names = options.group(1).split() if options and group == found[1] else options_of(group)
         # Hydra's plugins bring launchers of their own, which know nothing of a cell's share of the machine.
         names = [name for name in names if not group.startswith("hydra/") or name in (*options_of(group), "basic")]
         hint = suggestion(option, names) or _elsewhere(group, option)
@@ -304,8 +304,17 @@ def _dotted(group: dict[Any, Any], prefix: str = "") -> Iterator[str]:
 _OTHER_NAMES = {"mitigation=cda": "mitigation=augment adds counterfactuals, debias=cda debiases a PLM by them"}
 
 
+def _as_given(group: str, option: str, overrides: Sequence[str]) -> tuple[str, str]:
+    """Return group and option of a choice as they were written: Hydra takes a path's folders for groups."""
+    given = (line.lstrip("+").partition("=") for line in overrides)
+    whole = ((key, value) for key, _, value in given if f"{key}/{value}" == f"{group}/{option}" and options_of(key))
+    return next(whole, (group, option))
+
+
 def _elsewhere(group: str, option: str) -> str:
-    """Return a hint at another group that has such a choice, or at what the field calls this one; else nothing."""
+    """Return a hint at another group or key that takes such a choice, or at what the field calls it; else nothing."""
+    if "/" in option and group in ("model", "plm"):
+        return f" ({group}.path={option} takes a folder or an id of the Hub)"
     groups = (path.name for path in conf_dir().iterdir() if path.is_dir() and path.name != group)
     found = [f"{other}={option}" for other in sorted(groups) if option in options_of(other)]
     hint = _OTHER_NAMES.get(f"{group}={option}") or " or ".join(found)

@@ -54,6 +54,8 @@ MISTAKES = {
     "unwritable runs_dir": (["runs_dir=/dev/null/runs"], ["runs_dir=/dev/null/runs"]),
     "empty runs_dir": (["runs_dir=''"], ["runs_dir="]),
     "no such model folder": (["model.path=./no/such/folder"], ["model.path=./no/such/folder"]),
+    "a folder as a choice": (["model=/home/me/gemma"], ["model=/home/me/gemma:", "model.path=/home/me/gemma takes"]),
+    "an id of the Hub as a choice": (["study=evaluate", "plm=me/bert"], ["plm=me/bert:", "plm.path=me/bert takes"]),
     "no such packaged model": (["model.path=embedded:gemma-9"], ["model.path=embedded:gemma-9", "gemma-3-270m"]),
     "no such encoder": (["study.encoder=embedded:nope"], ["study.encoder=embedded:nope", "all-minilm-l6-v2"]),
     "revision of a packaged model": (["model.revision=abc"], ["model.revision=abc"]),

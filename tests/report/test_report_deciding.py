@@ -8,6 +8,8 @@ import yaml
 from fair_gender_store import make_method
 from report_store import make_cell, make_demo, write_cell
 
+from fairloop import composition
+from fairloop.errors import UserError
 from fairloop.measures.measurement import Measurement
 from fairloop.report.difference.changes import compare, select
 from fairloop.report.fair_gender.effects import debiasings
@@ -15,6 +17,7 @@ from fairloop.report.payload import cell_data, configurations
 from fairloop.report.read import read_runs
 from fairloop.report.recursion.conditions import conditions
 from fairloop.report.write import write_report
+from fairloop.sweep.jobs import jobs_of
 from fairloop.tracking.store import Cell
 
 
@@ -223,6 +226,23 @@ def test_a_path_whose_contents_decide_is_no_edit(tmp_path):
     """A key declared with `by_contents` is null in what decides, which names the contents instead."""
     record(tmp_path, 0.1, 0, files={"study.text": "0a1b"}, by_contents=["text"], text="/texts/a.txt")
     assert not read_runs(tmp_path).unusable
+
+
+def test_benchmarks_with_settings_of_their_own_are_no_edit_unless_they_are(tmp_path):
+    """What decides names them in a list, and holds their settings beside it."""
+    chosen = "study.benchmarks=[lpbs,{name: perplexity, part: test}]"
+    line = ["study=fair_gender", "debias=none", chosen, f"runs_dir={tmp_path}", "tracking=none"]
+    with composition.composer():
+        (job,) = jobs_of([line])
+    with job.cell.working():
+        job.cell.write_results({None: [Measurement("lpbs/gap", 0.5, 0, 1, 20)]})
+    assert not read_runs(tmp_path).unusable
+    edit(job.cell.folder, "part: test", "part: development")
+    status = json.loads((job.cell.folder / "status.json").read_text())
+    status.pop("seal")
+    (job.cell.folder / "status.json").write_text(json.dumps(status))
+    with pytest.raises(UserError, match=r"benchmarks.perplexity.part is development, the result is of test"):
+        read_runs(tmp_path)
 
 
 def old(folder):

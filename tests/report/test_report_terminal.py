@@ -4,10 +4,14 @@ import io
 import re
 
 import pytest
+from report_store import make_demo
 from rich.console import Console
 
+from fairloop.console import Console as CommandConsole
+from fairloop.report.read import read_runs
+from fairloop.report.recursion.conditions import conditions, settle_or_disappear
 from fairloop.report.table import Table
-from fairloop.report.terminal import print_table
+from fairloop.report.terminal import print_report, print_table, verdict_in_words
 
 VALUES = ("-0.083 [-0.17, 0.38]", "0.500 [0.33, 0.71]", "1.108 [1.10, 1.18]†", "<0.001", "–")
 LEVELS = Table(
@@ -48,3 +52,17 @@ def test_what_does_not_fit_follows_below_with_the_same_labels():
     assert text.count("level  seed  gen") == text.count("further columns") + 1
     assert text.count("a note") == 1
     assert "further columns" not in printed(LEVELS, 400)
+
+
+@pytest.mark.parametrize("wraps", [True, False], ids=["fairloop", "fairloop-report"])
+def test_no_sentence_of_the_answer_is_cut(tmp_path, wraps):
+    """A sweep's own console prints lines of any length; what is indented was cropped at its width."""
+    make_demo(tmp_path, seeds=(0, 1))
+    runs = read_runs(tmp_path)
+    (condition,) = found = conditions(runs.cells)
+    stream = io.StringIO()
+    print_report(runs, found, (), CommandConsole(file=stream, width=60, soft_wrap=wraps))
+    text = " ".join(stream.getvalue().split())
+    sentences = [verdict_in_words(one) for one in condition.settlings] + [settle_or_disappear(condition)]
+    assert len(max(sentences, key=len)) > 60
+    assert [one for one in sentences if " ".join(one.split()) not in text] == []

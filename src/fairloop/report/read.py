@@ -304,7 +304,9 @@ def _edited(cell: Cell, record: dict[str, Any]) -> str:
     """
     if cell.recorded:
         try:
-            said, done = (flatten(json.loads(canonical_json(one))) for one in (cell.config, cell.recorded))
+            said, done = (
+                flatten(json.loads(canonical_json(one))) for one in (_as_recorded(cell.config), cell.recorded)
+            )
         except (TypeError, ValueError) as problem:
             return str(problem)
         contents = {**cell.recorded.get("weights", {}), **cell.recorded.get("files", {})}  # not named by their paths
@@ -316,6 +318,17 @@ def _edited(cell: Cell, record: dict[str, Any]) -> str:
     newest = int(found.pop("version", 1))
     names = {cell_key(cell.study, found, version) for version in range(1, newest + 1)}
     return "" if cell.name in names else f"it does not give the name {cell.name}"
+
+
+def _as_recorded(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a configuration with `study.benchmarks` as in `deciding.json`: their names, and beside them settings."""
+    study = config.get("study")
+    if not isinstance(study, dict) or not isinstance(listed := study.get("benchmarks"), list):
+        return config
+    own = [one for one in listed if isinstance(one, dict)]
+    names = [one.get("name") if isinstance(one, dict) else one for one in listed]
+    settings = {str(one.get("name")): {key: one[key] for key in one if key != "name"} for one in own}
+    return config | {"study": study | {"benchmarks": names}, "benchmarks": settings}
 
 
 def _is_newer(folder: Path, record: dict[str, Any]) -> bool:

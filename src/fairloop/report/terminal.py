@@ -73,10 +73,10 @@ def print_report(
         for numbers, more in _equilibrium_lines(condition):
             console.print(Text("  " + numbers))
             for text in more:
-                console.print(Padding(Text(text), (0, 0, 0, indent)))
+                _print_indented(text, indent, console)
         answer = settle_or_disappear(condition)
         if answer:
-            console.print(Padding(Text(answer), (0, 0, 0, 2)))
+            _print_indented(answer, 2, console)
         console.print()
     changes = change_table([net_rate_alone(condition) for condition in conditions])
     if changes:
@@ -96,6 +96,11 @@ def print_report(
     for extra in (*others, numerics_table(runs.cells), unusable_table(runs)):
         if extra:
             print_table(extra, console)
+
+
+def _print_indented(text: str, columns: int, console: Console) -> None:
+    """Print a sentence over as many lines as it takes: what is padded is cropped where a console does not wrap."""
+    console.print(Padding(Text(text), (0, 0, 0, columns)), soft_wrap=False)
 
 
 def _equilibrium_heading(condition: Condition) -> str:

@@ -1,7 +1,6 @@
 """The recursion's numbers as tidy CSV: one thing per line, numbers in full."""
 
 from collections.abc import Iterable
-from dataclasses import astuple
 
 from fairloop.report.export import CELL, csv_field, csv_text, estimate_fields, identity_fields
 from fairloop.report.read import MITIGATED
@@ -148,7 +147,8 @@ def _equilibrium_line(condition: Condition, settling: Settling, levels: Iterable
     corrected, errors = settling.corrected, condition.errors
     parts = [corrected.last, corrected.trend, corrected.level] if corrected else [Estimate.undefined()] * 3
     more = [text for one in parts for text in estimate_fields(one)]
-    more += [str(one) for one in astuple(errors)] if errors else [""] * 5
+    sums = (errors.gendered, errors.right, errors.flipped, errors.others, errors.false) if errors else [""] * 5
+    more += map(str, sums)
     return [*_names(condition), settling.metric, found.verdict, found.reason, *numbers, *counts, line.resampled, *more]
 
 
