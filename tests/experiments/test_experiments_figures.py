@@ -3,7 +3,6 @@
 import json
 import re
 from fnmatch import fnmatch
-from math import isnan
 from statistics import fmean
 
 import pytest
@@ -312,7 +311,7 @@ def test_fair_gender_effects():
         beyond = sum(abs(effect) > 2 * error for effect, error in zip(really, errors, strict=True))
         assert cells == [
             str(len(rows)),
-            *("" if isnan(one[0]) else f"{spearmanr(one, really).statistic:.3f}" for one in (influence, knn)),
+            *("" if len(rows) < 6 else f"{spearmanr(one, really).statistic:.3f}" for one in (influence, knn)),
             f"{fmean(really):.0f}",
             f"{fmean(effect**2 for effect in really) ** 0.5:.0f}",
             f"{fmean(errors):.0f}",

@@ -195,7 +195,7 @@ class Begun(Exception):
 )
 def test_devices_are_those_of_the_machine_that_the_launcher_uses(monkeypatch, launcher, expected):
     monkeypatch.setattr("fairloop.config.may_have_gpu", lambda: False)
-    monkeypatch.setattr("fairloop.sweep.slurm.check_slurm", lambda _: None)  # the cluster is not this test's matter
+    monkeypatch.setattr(launch.slurm, "check_slurm", lambda _: None)  # the cluster is not this test's matter
     monkeypatch.setattr("fairloop.app.open_study", lambda _: (_ for _ in ()).throw(Begun))
     choices = [RANGE, "plm=minilm", "trainer.accelerator=gpu", f"hydra/launcher={launcher}"]
     with composition.composer():

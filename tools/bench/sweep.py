@@ -45,19 +45,25 @@ METRICS = (
 )  # fmt: skip
 
 
-def grid(cells: int) -> list[str]:
-    """Return the overrides of a sweep of so many cells, a multiple of ten."""
+def grids(cells: int) -> list[list[str]]:
+    """Return the overrides of the sweeps that make so many cells together, a multiple of ten.
+
+    Several where one command does not take them all.
+    """
     kinds = len(LEVELS) * len(STRATEGIES)
     if cells % kinds:
         raise ValueError(f"{cells} cells do not make a grid of {kinds} kinds")
-    seeds = f"seed=range({cells // kinds})"
-    return [f"initial_bias={','.join(LEVELS)}", f"mitigation={','.join(STRATEGIES)}", seeds, "tracking=none"]
+    both, seeds = [f"initial_bias={','.join(LEVELS)}", f"mitigation={','.join(STRATEGIES)}"], cells // kinds
+    at_once = composition.MOST_CELLS // kinds
+    ranges = [(start, min(start + at_once, seeds)) for start in range(0, seeds, at_once)]
+    return [[*both, f"seed=range({start},{end})", "tracking=none"] for start, end in ranges]
 
 
-def plan(overrides: list[str]) -> list[Job]:
-    """Compose, check and name every cell of a sweep."""
+def plan(cells: int, runs_dir: str) -> list[Job]:
+    """Compose, check and name every cell."""
     with composition.composer():
-        return jobs_of(composition.expand_sweep(overrides, None))
+        lines = (composition.expand_sweep([*one, f"runs_dir={runs_dir}"], None) for one in grids(cells))
+        return [job for some in lines for job in jobs_of(some)]
 
 
 def write_cell(job: Job) -> None:
@@ -100,7 +106,7 @@ def measure(runs_dir: str, cells: int) -> dict[str, float]:
         print(f"{cells} cells: {step} {seconds[step]:.1f} s", file=sys.stderr, flush=True)  # the largest takes long
 
     with timed("plan"):
-        jobs = plan([*grid(cells), f"runs_dir={runs_dir}"])
+        jobs = plan(cells, runs_dir)
     with timed("skip"):
         states = Plan.of(jobs)
     assert not states.missing  # noqa: S101 - else this would measure something else
@@ -126,7 +132,7 @@ def main(arguments: list[str]) -> None:
     )
     for cells in [int(argument) for argument in arguments] or SIZES:
         with tempfile.TemporaryDirectory() as folder:
-            for job in plan([*grid(cells), f"runs_dir={Path(folder) / 'runs'}"]):
+            for job in plan(cells, str(Path(folder) / "runs")):
                 write_cell(job)
             command = [sys.executable, "-m", "bench.sweep", "--measure", f"{folder}/runs", str(cells)]
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from itertools import cycle
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from fairloop.report.drawing import (
@@ -31,6 +32,9 @@ MOST_LINES = 30
 
 _WIDTH, _ROW_HEIGHT = 11.0, 3.7
 
+_LINE, _BESIDE = 100, 40
+"""Letters of a condition's name in a line over its row of panels, and up to which the formula stands beside it."""
+
 
 def trajectories_figure(conditions: Sequence[Condition]) -> Drawing:
     """Draw one row of panels per condition: B, the gendered share and the net rate among gendered sentences.
@@ -53,8 +57,9 @@ def _draw(figure: "Figure", conditions: Sequence[Condition]) -> None:
         for metric, axes in zip(FACTORS, panels, strict=True):
             trajectory_panel(axes, condition, metric, styles)
             axes.set_ylabel(broken(axis_title(metric), 20))
-        panels[0].set_title(broken(condition.label, 32), loc="left", fontweight="bold")
-        if not is_narrow():
+        label = broken(condition.label, 32) if is_narrow() else fill(condition.label, _LINE, break_on_hyphens=False)
+        panels[0].set_title(label, loc="left", fontweight="bold")
+        if not is_narrow() and len(condition.label) <= _BESIDE:
             panels[1].set_title("$B$ = gendered share × net rate among gendered", loc="left")
     for column in range(len(FACTORS)):
         share_limits([row[column] for row in rows])
