@@ -54,12 +54,17 @@ def test_influence_ranks_single_pairs_as_really_taken_steps_do():
     assert alone["knn"].rank().corr(alone["really"].rank()) < 0.5
 
 
-def test_the_trials_are_some_of_those_of_the_file():
+def test_the_trials_are_those_of_the_file_and_one_of_each_method_is_chosen():
     trials = pd.read_csv(FOLDER / "tuned" / "trials.csv")
     tuning = read_tuning(FOLDER / "tuning_reduced.yaml")
     expected = {(one.method, one.number): dict(one.settings) for one in trials_of(tuning)}
     for _, row in trials.iterrows():
         assert json.loads(row["settings"]) == expected[row["method"], row["trial"]]
-    assert (trials["chosen"] == 0).all()
+    assert len(trials) == len(expected)
+    chosen = trials[trials["chosen"] == 1].set_index("method")["trial"].to_dict()
+    written = json.loads((FOLDER / "tuned" / "chosen.json").read_text())["chosen"]
+    assert chosen == {method: settings["trial"] for method, settings in written.items()}
+    best = trials.sort_values(["excess", "bias"]).groupby("method")["trial"].first().to_dict()
+    assert chosen == best
     np.testing.assert_allclose(trials["bias"], trials[list(tuning.bias)].mean(axis=1))
     assert read_tuning(FOLDER / "tuning.yaml").each == 8

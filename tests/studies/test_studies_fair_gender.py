@@ -197,8 +197,8 @@ def test_a_benchmark_takes_the_settings_that_it_was_given_and_trains_where_the_c
     monkeypatch.setattr(registry, "measure", measuring)
     run(plm, tmp_path, "debias=none", "study.benchmarks=[glue,perplexity]", "benchmark=glue", "benchmark.tasks=[rte]",
         "benchmark.seeds=1", "trainer.devices=2")  # fmt: skip
-    glue, with_ = seen[0]
-    assert (glue.tasks, glue.seeds, glue.resamples) == (("rte",), 1, 100)
+    (glue, with_), (perplexity, _) = seen[:2]
+    assert (glue.tasks, glue.seeds, perplexity.resamples) == (("rte",), 1, 100)
     assert with_["trainer"].devices == 2
     assert tmp_path in with_["scratch"].parents
 

@@ -15,8 +15,8 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -109,6 +109,21 @@ class Worker:
             for file in self.folder.glob(f"{self._place(name).name}*"):
                 file.unlink(missing_ok=True)
             self.folder.rmdir()
+
+    @contextmanager
+    def alone(self) -> Iterator[bool]:
+        """Whether this worker is the one of the run store's that may take over what a dead one left; for the block."""
+        lock = Lock(self.folder.with_name(f"{self.folder.name}.lock"), self.lease_seconds)
+        try:
+            held = lock.acquire()
+        except OSError:  # a folder that cannot be written to: nobody else's either
+            yield True
+            return
+        try:
+            yield held
+        finally:
+            if held:
+                lock.release()
 
     def _place(self, name: str) -> Path:
         return self.folder / f"{name}.lock"
@@ -227,14 +242,15 @@ def _propose_lost_again(study: Any, worker: Worker) -> None:
     from optuna.exceptions import UpdateFinishedTrialError
     from optuna.trial import TrialState
 
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if worker.is_alive(trial):
-            continue
-        with suppress(ValueError, UpdateFinishedTrialError):  # another worker was first
-            study.tell(trial.number, state=TrialState.FAIL)
-            if trial.params:
-                study.enqueue_trial(trial.params, user_attrs={RETRY: trial.number})
-        worker.forget(str(trial.user_attrs.get(WORKER)))
+    with worker.alone() as alone:  # a database may let two workers end the same trial
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)) if alone else ():
+            if worker.is_alive(trial):
+                continue
+            with suppress(ValueError, UpdateFinishedTrialError):  # a worker of another store was first
+                study.tell(trial.number, state=TrialState.FAIL)
+                if trial.params:
+                    study.enqueue_trial(trial.params, user_attrs={RETRY: trial.number})
+            worker.forget(str(trial.user_attrs.get(WORKER)))
 
 
 def _propose_failed_again(study: Any) -> None:
