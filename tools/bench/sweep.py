@@ -45,25 +45,26 @@ METRICS = (
 )  # fmt: skip
 
 
-def grids(cells: int) -> list[list[str]]:
-    """Return the overrides of the sweeps that make so many cells together, a multiple of ten.
-
-    Several where one command does not take them all.
-    """
+def grid(cells: int, first: int = 0) -> list[str]:
+    """Return the overrides of a sweep of so many cells, a multiple of ten, with seeds from a first one on."""
     kinds = len(LEVELS) * len(STRATEGIES)
     if cells % kinds:
         raise ValueError(f"{cells} cells do not make a grid of {kinds} kinds")
-    both, seeds = [f"initial_bias={','.join(LEVELS)}", f"mitigation={','.join(STRATEGIES)}"], cells // kinds
-    at_once = composition.MOST_CELLS // kinds
-    ranges = [(start, min(start + at_once, seeds)) for start in range(0, seeds, at_once)]
-    return [[*both, f"seed=range({start},{end})", "tracking=none"] for start, end in ranges]
+    seeds = f"seed=range({first},{first + cells // kinds})"
+    return [f"initial_bias={','.join(LEVELS)}", f"mitigation={','.join(STRATEGIES)}", seeds, "tracking=none"]
 
 
-def plan(cells: int, runs_dir: str) -> list[Job]:
-    """Compose, check and name every cell."""
+def plan(overrides: list[str]) -> list[Job]:
+    """Compose, check and name every cell of a sweep."""
     with composition.composer():
-        lines = (composition.expand_sweep([*one, f"runs_dir={runs_dir}"], None) for one in grids(cells))
-        return [job for some in lines for job in jobs_of(some)]
+        return jobs_of(composition.expand_sweep(overrides, None))
+
+
+def plan_all(cells: int, runs_dir: str) -> list[Job]:
+    """Return every cell of a store of so many, by as many sweeps as one command takes cells of."""
+    most = composition.MOST_CELLS
+    parts = [(min(most, cells - start), start // (len(LEVELS) * len(STRATEGIES))) for start in range(0, cells, most)]
+    return [job for part in parts for job in plan([*grid(*part), f"runs_dir={runs_dir}"])]
 
 
 def write_cell(job: Job) -> None:
@@ -106,7 +107,7 @@ def measure(runs_dir: str, cells: int) -> dict[str, float]:
         print(f"{cells} cells: {step} {seconds[step]:.1f} s", file=sys.stderr, flush=True)  # the largest takes long
 
     with timed("plan"):
-        jobs = plan(cells, runs_dir)
+        jobs = plan_all(cells, runs_dir)
     with timed("skip"):
         states = Plan.of(jobs)
     assert not states.missing  # noqa: S101 - else this would measure something else
@@ -132,7 +133,7 @@ def main(arguments: list[str]) -> None:
     )
     for cells in [int(argument) for argument in arguments] or SIZES:
         with tempfile.TemporaryDirectory() as folder:
-            for job in plan(cells, str(Path(folder) / "runs")):
+            for job in plan_all(cells, str(Path(folder) / "runs")):
                 write_cell(job)
             command = [sys.executable, "-m", "bench.sweep", "--measure", f"{folder}/runs", str(cells)]
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
