@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -62,7 +63,9 @@ def bytes_of(cell):
 def start(runs_dir, delay, host):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS / "tracking"), *sys.path])}
     command = [sys.executable, "-W", "error", "-c", SCRIPT, str(runs_dir), str(delay), host]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    # A shell's background job ignores SIGINT, and so would what it starts: then only what is published is guarded.
+    as_in_a_terminal = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=as_in_a_terminal)
 
 
 def holding(runs_dir):
