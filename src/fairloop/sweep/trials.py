@@ -111,19 +111,19 @@ class Worker:
             self.folder.rmdir()
 
     @contextmanager
-    def alone(self) -> Iterator[bool]:
-        """Whether this worker is the one of the run store's that may take over what a dead one left; for the block."""
+    def alone(self) -> Iterator[None]:
+        """Be the only worker of the run store that changes which trials there are; for the block.
+
+        Optuna has no such guard: a trial is there before its settings are, two workers can be given the same waiting
+        trial by SQLite, and a database may let two of them end the same one.
+        """
         lock = Lock(self.folder.with_name(f"{self.folder.name}.lock"), self.lease_seconds)
+        with suppress(OSError):  # a folder that cannot be written to: nobody else's either
+            lock.wait(poll=0.02)
         try:
-            held = lock.acquire()
-        except OSError:  # a folder that cannot be written to: nobody else's either
-            yield True
-            return
-        try:
-            yield held
+            yield
         finally:
-            if held:
-                lock.release()
+            lock.release()
 
     def _place(self, name: str) -> Path:
         return self.folder / f"{name}.lock"
@@ -198,15 +198,20 @@ def run_trials(search: Search, study: Any, run: Run) -> None:
     first = len(study.get_trials(deepcopy=False))
     with Worker(search.folder / "workers", search.base.lease_seconds) as worker:
         if search.base.retry_failed:
-            _propose_failed_again(study)
+            with worker.alone():
+                _propose_failed_again(study)
         waiting = False
         while True:
-            _propose_lost_again(study, worker)
-            left, at_work = _left(search, study, first)
-            if left > 0:
-                proposals = _proposals(search, study, worker, first, min(left, int(search.sweeper["n_jobs"])))
+            with worker.alone():
+                _propose_lost_again(study, worker)
+                left, at_work = _left(search, study, first)
+                most = min(left, int(search.sweeper["n_jobs"]))
+                proposals = _proposals(search, study, worker, first, most)
+            if proposals:
                 if not _settle(search, study, worker, proposals, run):
                     return
+            elif left > 0:  # of another machine, which shares the database alone, came in between
+                time.sleep(PAUSE)
             elif at_work:
                 if not waiting:
                     console.say(f"{at_work} trials are at work in other processes: waiting for them")
@@ -238,19 +243,18 @@ def _counted(study: Any) -> list[Any]:
 
 
 def _propose_lost_again(study: Any, worker: Worker) -> None:
-    """Propose the settings of trials again whose worker is gone; of several workers one does."""
+    """Propose the settings of trials again whose worker is gone."""
     from optuna.exceptions import UpdateFinishedTrialError
     from optuna.trial import TrialState
 
-    with worker.alone() as alone:  # a database may let two workers end the same trial
-        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)) if alone else ():
-            if worker.is_alive(trial):
-                continue
-            with suppress(ValueError, UpdateFinishedTrialError):  # a worker of another store was first
-                study.tell(trial.number, state=TrialState.FAIL)
-                if trial.params:
-                    study.enqueue_trial(trial.params, user_attrs={RETRY: trial.number})
-            worker.forget(str(trial.user_attrs.get(WORKER)))
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if worker.is_alive(trial):
+            continue
+        with suppress(ValueError, UpdateFinishedTrialError):  # a worker of another store was first
+            study.tell(trial.number, state=TrialState.FAIL)
+            if trial.params:
+                study.enqueue_trial(trial.params, user_attrs={RETRY: trial.number})
+        worker.forget(str(trial.user_attrs.get(WORKER)))
 
 
 def _propose_failed_again(study: Any) -> None:
@@ -293,7 +297,6 @@ def _proposals(search: Search, study: Any, worker: Worker, first: int, most: int
             study.tell(trial, state=TrialState.FAIL)
             worker.trials.remove(trial)
             study.sampler.reseed_rng()  # that of another worker may have begun with the same seed
-            time.sleep(PAUSE)
             break
         chosen = [f"{key}={value}" for key, value in trial.params.items()]
         try:
