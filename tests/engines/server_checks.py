@@ -13,6 +13,7 @@ from real_servers import free_port
 from test_generation_server import attempts, settings
 
 from fairloop.errors import Fault, UserError
+from fairloop.generation.served_names import check_names
 from fairloop.generation.server import JOURNAL_FILE, ServerGenerator
 
 HERE = Path(__file__).parent
@@ -112,7 +113,11 @@ def seeds(server, engine, path, style, **options):
 
 
 def mistakes(server, engine, path, style, **options):
-    """A model that is not served, and nobody listening, are one line each."""
+    """A model that is not served, before work and in it, and nobody listening, are one line each."""
+    check_names([served(server, engine, path, style, **options)])
+    with pytest.raises(UserError, match=r"^model\.(path|url)=.*; it lists ") as caught:
+        check_names([served(server, engine, "org/other", style, **options)])
+    print(caught.value)
     with pytest.raises(UserError, match=r"^model\.(path|url)=") as caught:
         texts_of(ServerGenerator(served(server, engine, "org/other", style, **options)), 1)
     print(caught.value)
