@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from command import cells, fairloop, start
 from datasets import Dataset
-from real_servers import free_port
+from real_servers import PATIENCE, free_port
 from test_generation_server import attempts, settings
 
 from fairloop.errors import Fault, UserError
@@ -41,7 +41,7 @@ def chosen(server, engine, path, style, **options):
 
 def recursion(model, encoder, folder):
     """Run one cell; its corpus is whole, and its tokens are counted."""
-    done = fairloop(*model, *SMALL, f"study.encoder={encoder}", cwd=folder, timeout=580)
+    done = fairloop(*model, *SMALL, f"study.encoder={encoder}", cwd=folder, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     (cell,) = cells(folder / "runs")
     (generation,) = cell.glob("stages/*-generation-1")
@@ -57,7 +57,7 @@ def recursion(model, encoder, folder):
 def sweep(model, encoder, folder):
     """Run four cells, two at a time; all of them end well."""
     grid = ("-m", "seed=0,1", "initial_bias=low,high", "hydra/launcher=fairloop_joblib", "hydra.launcher.n_jobs=2")
-    done = fairloop(*model, *SMALL, f"study.encoder={encoder}", *grid, cwd=folder, timeout=580)
+    done = fairloop(*model, *SMALL, f"study.encoder={encoder}", *grid, cwd=folder, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     found = cells(folder / "runs")
     assert len(found) == 4
@@ -76,7 +76,7 @@ def killed_in_the_middle(server, model, encoder, folder):
         f"study.encoder={encoder}",
         cwd=folder,
     )
-    until = time.monotonic() + 400
+    until = time.monotonic() + PATIENCE
     answered = []
     while len(answered) < 2 and time.monotonic() < until and process.poll() is None:
         answered = [line for path in folder.rglob(JOURNAL_FILE) for line in path.read_bytes().splitlines()]
@@ -85,7 +85,7 @@ def killed_in_the_middle(server, model, encoder, folder):
     assert process.poll() is None, process.communicate()[1]
     time.sleep(1.0)
     server.start()
-    out, err = process.communicate(timeout=580)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     assert "asking again" in out + err
     (cell,) = cells(folder / "runs")
