@@ -1,6 +1,7 @@
 """A default stands in the schema, and the option's file in conf/ shows it (of debias methods: test_debias_settings)."""
 
 import importlib
+from collections import Counter
 
 import pytest
 import yaml
@@ -9,6 +10,8 @@ from fairloop.benchmarks.registry import benchmarks
 from fairloop.benchmarks.registry import settings_of as benchmark_settings
 from fairloop.composition import conf_dir
 from fairloop.config.study import studies
+from fairloop.generation.server_settings import ServerSettings, settings_class
+from fairloop.generation.settings import ModelSettings
 from fairloop.metrics.metric import Sample
 from fairloop.metrics.registry import DEFAULT, metrics
 from fairloop.mitigation.compose import strategies
@@ -38,6 +41,16 @@ def test_the_file_of_a_strategy_shows_every_key_with_the_default_of_its_schema(n
     assert content.keys() == {name}
     assert content[name].keys() == schema.model_fields.keys()
     assert schema.model_validate(content[name]) == schema()
+
+
+def test_a_generators_own_file_that_leaves_a_key_out_samples_as_most_packaged_models_do():
+    files = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in (conf_dir() / "model").glob("*.yaml")]
+    assert len(files) >= 10
+    for schema in (ModelSettings, ServerSettings):
+        shown = [one for one in files if settings_class(one) is schema]
+        for key in ("prompt_form", "temperature", "top_p", "repetition_penalty", "max_new_tokens"):
+            ((usual, _),) = Counter(one[key] for one in shown).most_common(1)
+            assert schema.model_fields[key].default == usual, (schema, key)
 
 
 def test_a_study_draws_as_often_as_its_measures_do_by_themselves():

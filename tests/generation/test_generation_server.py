@@ -44,6 +44,7 @@ CORPUS = [Example(OCCUPATIONS[i % 4], f"Sentence number {i} is here.") for i in 
 
 def settings(url="http://127.0.0.1:9/v1", **options):
     chosen = {"name": "m", "path": "org/model", "engine": "vllm", "style": "base", "backoff": 0.01, "tries": 3}
+    chosen |= {"top_p": 1.0, "max_new_tokens": 48}
     return ServerSettings(**{**chosen, "url": url, **options})
 
 

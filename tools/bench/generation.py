@@ -40,7 +40,13 @@ from fairloop.seeding import derive
 
 MODELS = {
     "base": ModelSettings(
-        name="gemma-3-270m", path="embedded:gemma-3-270m", style="base", temperature=0.8, top_k=50, top_p=0.95
+        name="gemma-3-270m",
+        path="embedded:gemma-3-270m",
+        style="base",
+        temperature=0.8,
+        top_k=50,
+        top_p=0.95,
+        max_new_tokens=48,
     ),
     "chat": ModelSettings(
         name="smollm2-135m-instruct",

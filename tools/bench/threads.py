@@ -25,7 +25,9 @@ from fairloop.sweep.resources import cores
 #: What libgomp does without a policy is 300,000 turns of a loop, some three milliseconds.
 WAYS = {"spinning": {"GOMP_SPINCOUNT": "300000", "KMP_BLOCKTIME": "200"}, "sleeping": {"OMP_WAIT_POLICY": "PASSIVE"}}
 SITUATIONS = ("alone", "beside a load")
-MODEL = ModelSettings(name="bench", path="embedded:smollm2-135m-instruct", style="chat", temperature=0.7, top_p=0.95)
+MODEL = ModelSettings(
+    name="bench", path="embedded:smollm2-135m-instruct", style="chat", temperature=0.7, max_new_tokens=48
+)
 
 Speeds = dict[str, dict[str, list[float]]]  # tokens per second by situation and way
 

@@ -34,7 +34,7 @@ class ServerSettings(ConnectionSettings, GeneratorSettings):
         True, description="whether an instruction is a system message; false puts it at the head of the user's"
     )
     max_new_tokens: int = Field(
-        48, ge=1, le=65_536, description="a sentence that is longer counts as cut off; a model that thinks needs more"
+        64, ge=1, le=65_536, description="a sentence that is longer counts as cut off; a model that thinks needs more"
     )
     seeds: bool = Field(True, description="whether each request carries its own seed; false for servers that refuse it")
     unsent: tuple[Sampled, ...] = Field(

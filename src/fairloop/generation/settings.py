@@ -28,12 +28,12 @@ class GeneratorSettings(Settings):
     )
     top_k: int = Field(50, ge=0, le=100_000, description="sample among the k likeliest tokens; 0: among all")
     top_p: float = Field(
-        1.0, gt=0.0, le=1.0, description="sample among the likeliest tokens that hold this much probability"
+        0.95, gt=0.0, le=1.0, description="sample among the likeliest tokens that hold this much probability"
     )
     repetition_penalty: float = Field(
         1.0, gt=0.0, le=10.0, description="above 1 makes tokens that occurred already less likely; 1 is off"
     )
-    max_new_tokens: int = Field(48, ge=1, le=1024, description="a sentence that is longer counts as cut off")
+    max_new_tokens: int = Field(64, ge=1, le=1024, description="a sentence that is longer counts as cut off")
 
     def deciding(self) -> dict[str, Any]:
         """Return what decides a result: the form of a chat prompt only where it is one, and not the list of old."""
