@@ -57,10 +57,10 @@ def search(address, server, tmp_path):
     """Return the overrides of a search, in a study of its own."""
     encoder = tiny_encoder(tmp_path / "encoder")
     model = ["model=openai_server", "model.path=org/model", f"model.url={server.url}", "model.concurrency=1"]
-    small = ["study.sentences=12", "study.generations=1", "study.examples=2", "study.prompt_group=6"]
+    small = ["study.sentences=12", "study.generations=2", "study.examples=2", "study.prompt_group=6"]
     plain = [f"study.encoder={encoder}", "study.resamples=100", "trainer.threads=1", "tracking=none"]
     sweeper = ["hydra/sweeper=fairloop_optuna", f"hydra.sweeper.storage={address}"]
-    named = [f"hydra.sweeper.study_name={NAME}-{tmp_path.name}", "objective=rule/net_stereotype_rate@1"]
+    named = [f"hydra.sweeper.study_name={NAME}-{tmp_path.name}", "objective=rule/net_stereotype_rate@2"]
     return ["-m", *model, *small, *plain, *sweeper, *named, "initial_bias.level=interval(0.1,0.6)"]
 
 
@@ -118,13 +118,14 @@ def test_two_workers_share_a_study_and_one_is_killed_in_the_middle(search, addre
 
 @pytest.mark.parametrize("scheduler", ["slurm", "ray"])
 def test_cells_of_a_search_report_to_it_from_wherever_they_run(scheduler, search, address, tmp_path, tmp_path_factory):
-    two = [*search, "hydra.sweeper.n_trials=4", "hydra.sweeper.n_jobs=2", "hydra/sweeper/pruner=median"]
+    two = [*search, "hydra.sweeper.n_trials=3", "hydra.sweeper.n_jobs=2", "hydra/sweeper/pruner=median"]
     if scheduler == "ray" and not is_installed("hydra_plugins.hydra_ray_launcher"):
         pytest.skip("the extra `ray` is not installed")
     if scheduler == "slurm" and (why := slurm_cluster.missing(accounting=False)):
         pytest.skip(why)
     with ExitStack() as stack:
-        launcher, environment = ["hydra/launcher=fairloop_ray", "hydra.launcher.ray.init.num_cpus=2"], {}
+        launcher = ["hydra/launcher=fairloop_ray", "hydra.launcher.ray.init.num_cpus=2"]
+        environment = slow_cells.PATIENT_RAY
         if scheduler == "slurm":
             folder = tmp_path_factory.mktemp("slurm")
             environment = stack.enter_context(slurm_cluster.cluster(folder, accounting=False)).environment
@@ -133,9 +134,9 @@ def test_cells_of_a_search_report_to_it_from_wherever_they_run(scheduler, search
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     found = trials(address, tmp_path)
-    assert [trial.state.name for trial in found] == ["COMPLETE"] * 4
-    assert all(trial.intermediate_values == {1: trial.value} for trial in found)
-    assert len(slow_cells.cells(tmp_path / "runs")) == 4
+    assert [trial.state.name for trial in found] == ["COMPLETE"] * 3
+    assert [list(trial.intermediate_values) for trial in found] == [[1]] * 3  # the last generation is the objective
+    assert len(slow_cells.cells(tmp_path / "runs")) == 3
 
 
 @pytest.mark.parametrize(

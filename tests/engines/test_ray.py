@@ -17,7 +17,7 @@ from slow_cells import start
 
 from fairloop.packages import is_installed
 
-OPEN = {"RAY_AUTH_MODE": "disabled"}
+OPEN = {"RAY_AUTH_MODE": "disabled", **slow_cells.PATIENT_RAY}
 """A head asks for a token unless it is told not to, and nodes and commands have one only if they are told so."""
 
 pytestmark = [
