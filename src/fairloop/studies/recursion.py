@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fairloop import console
 from fairloop.config import Configuration
 from fairloop.config.recursion import RecursionSettings
 from fairloop.corpus.table import load_corpus, make_corpus, save_corpus
@@ -42,9 +43,11 @@ WRITING_FILE = "writing.json"
 REJECTED_FILE = "rejected.json"  # the first of the texts that could not be used, by reason
 ADAPTED_FOLDER = "adapted"
 
+MOST_PROMPTS = 8  # of `max_attempts` answers each, after which a sentence is left out: some cannot be written any more
+
 # The versions of what the stages do, part of what names a shared stage: raise one when a change of the code changes
 # what such a stage puts out, together with the study's `version`.
-VERSIONS = {"seed-corpus": 1, "training": 2, "writing": 3, "mitigating": 2, "measuring": 5}
+VERSIONS = {"seed-corpus": 1, "training": 2, "writing": 4, "mitigating": 2, "measuring": 5}
 
 
 def run(configuration: Configuration, cell: Cell, tracker: Tracker) -> None:
@@ -209,11 +212,21 @@ class Recursion(Script):
                 stage=stage,
                 max_attempts=self.study.max_attempts,
                 min_yield=self.study.min_yield,
+                give_up_after=MOST_PROMPTS * self.study.max_attempts,
                 on_progress=on_progress,
+            )
+        there = {row["item"] for row in written.rows}
+        left_out = sorted(request.occupation for request in requests if request.item not in there)
+        if left_out:
+            answers = MOST_PROMPTS * self.study.max_attempts
+            console.warn(
+                f"fairloop: {self.label}: generation {generation}: left out, for none of {answers} answers was usable: "
+                f"{', '.join(left_out)}"
             )
         save_corpus(labelled(written.rows, generation), folder / CORPUS_FILE)
         stats = written.stats
         record = {"accepted": stats.accepted, "asked": stats.asked, "tokens": stats.tokens, "rejected": stats.reasons}
+        record |= {"left_out": left_out} if left_out else {}
         notes = {"tokens_per_second": stats.tokens_per_second, "sentences_per_second": stats.sentences_per_second}
         model = self.configuration.model
         if isinstance(model, ServerSettings):
