@@ -2,8 +2,9 @@
 
     python experiments/benchmarks/collect.py RUNS …
 
-writes `scores.csv` beside this file: every measure of every finished cell in the run stores RUNS, with its protocol.
-Without RUNS it writes the table again from the committed files.
+writes `scores.csv` beside this file: every measure of every finished cell in the run stores RUNS, with its protocol;
+what these stores have no cell of stays as it is committed. Without RUNS it writes the table again from what is
+committed.
 """
 
 import csv
@@ -50,14 +51,17 @@ Scores = dict[tuple[str, str], str]
 
 
 def scores_csv(stores: Iterable[Path]) -> str:
-    """Return every measure of every finished cell of the study evaluate as CSV."""
-    rows = []
+    """Return every measure of every finished cell of the study evaluate as CSV; others stay as they are committed."""
+    rows: list[tuple[str, ...]] = []
     for cell in (cell for store in stores for cell in read_runs(store).cells if cell.study == "evaluate"):
         plm, benchmark = cell.config["plm"], str(cell.config["benchmark"]["name"])
-        about = (str(plm["name"]), str(plm["dtype"]), benchmark, protocol_of(cell), cell.seed)
+        about = (str(plm["name"]), str(plm["dtype"]), benchmark, protocol_of(cell), str(cell.seed))
         for (metric, _), one in cell.measures.items():
             numbers = ["" if math.isnan(end) else repr(float(end)) for end in (one.value, one.low, one.high)]
             rows.append((*about, metric, *numbers, str(one.n), str(one.units or "")))
+    measured = {row[:3] for row in rows}
+    committed = [tuple(row[name] for name in COLUMNS) for row in read("scores.csv")]
+    rows += [row for row in committed if row[:3] not in measured]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)

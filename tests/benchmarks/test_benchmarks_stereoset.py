@@ -12,7 +12,7 @@ from plm_models import CAUSAL, MASKED, wordpiece
 
 from fairloop.benchmarks import stereoset
 from fairloop.benchmarks.registry import measure
-from fairloop.benchmarks.stereoset import StereoResult, StereoSetSettings, fillers, term_scores
+from fairloop.benchmarks.stereoset import StereoResult, StereoSetSettings, fillers, summary, term_scores
 from fairloop.errors import Fault, UserError
 from fairloop.plm.model import LanguageModel
 
@@ -317,3 +317,12 @@ def test_reads_the_publishers_items(benchmark_data):
     assert groups == {"race": 962, "profession": 810, "gender": 255, "religion": 79}
     assert sum(item.context.count("BLANK") == 2 for item in items) == 2
     assert all(all(fillers(item)) for item in items if item.kind == "intrasentence")
+
+
+@pytest.mark.parametrize("terms", [0, 1, 2, 5])
+@pytest.mark.filterwarnings("error")
+def test_scores_of_few_terms_have_no_interval_and_no_half_of_one(terms):
+    scores = np.linspace(30, 60, 2 * terms).reshape(terms, 2)
+    for estimate in summary(scores, seed=0, resamples=50):
+        assert np.isnan([estimate.low, estimate.high]).all()
+        assert estimate.defined == (terms > 0)

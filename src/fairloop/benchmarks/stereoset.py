@@ -43,6 +43,7 @@ from fairloop.plm.model import LanguageModel, ScoreRequest
 from fairloop.plm.scoring import causal_protocol, causal_requests
 from fairloop.statistics.bootstrap import bootstrap_sums
 from fairloop.statistics.estimate import Estimate
+from fairloop.statistics.units import divide
 
 LEADERBOARD = "meade2022_overall"
 LEADERBOARD_TYPES = ("gender", "race", "religion")
@@ -383,7 +384,7 @@ def summary(terms: np.ndarray, *, seed: int, resamples: int) -> tuple[Estimate, 
     columns = np.column_stack([terms, np.ones(len(terms))])
 
     def mean(column: int, sums: np.ndarray) -> np.ndarray:
-        return np.asarray(sums[..., column] / sums[..., 2])
+        return divide(sums[..., column], sums[..., 2])
 
     statistics: list[Callable[[np.ndarray], np.ndarray]] = [
         partial(mean, 0),
@@ -398,7 +399,7 @@ def summary(terms: np.ndarray, *, seed: int, resamples: int) -> tuple[Estimate, 
     capped = replace(
         above if above.value < below.value else below,
         low=float(np.minimum(above.low, below.low)),
-        high=min(100.0, float(np.minimum(above.high, below.high))),
+        high=float(np.minimum(100.0, np.minimum(above.high, below.high))),  # NaN, below the floor of terms, stays NaN
     )
     return lms, ss, capped
 
