@@ -30,8 +30,9 @@ test-slow: $(VENV)/.with-dev ## the tests that take minutes: long kill tests, fu
 
 engines: $(VENV)-engines/.made ## install vLLM, llama.cpp's server and transformers serve into .venv-engines (3.5 GB)
 
-test-engines: $(VENV)/.with-dev ## run studies against real servers and schedulers; each skips with its reason where it is not installed
+test-engines: $(VENV)/.with-dev ## run studies against real servers, schedulers and a database; each skips with its reason where it is not installed
 	-$(MAKE) engines
+	-$(INSTALL) 'psycopg[binary]==3.3.9'
 	$(BIN)/pytest -m engines -rs tests/engines
 
 coverage: $(VENV)/.with-dev ## simulate every interval that is printed, and write experiments/coverage (some minutes)

@@ -10,10 +10,11 @@ sys.path.insert(0, str(_HERE))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test of this folder, so that none has to say it itself."""
+    """Mark every test of this folder; the limit of time is for what hangs, on a machine that may be busy."""
     for item in items:
         if _HERE in item.path.parents:
             item.add_marker(pytest.mark.engines)
+            item.add_marker(pytest.mark.timeout(3600))
 
 
 @pytest.fixture(scope="session")

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from command import cells, fairloop, start
 from datasets import Dataset
-from real_servers import free_port
+from real_servers import PATIENCE, free_port
 from test_generation_server import attempts, settings
 
 from fairloop.errors import Fault, UserError
+from fairloop.generation.served_names import check_names
 from fairloop.generation.server import JOURNAL_FILE, ServerGenerator
 
 HERE = Path(__file__).parent
@@ -40,7 +41,7 @@ def chosen(server, engine, path, style, **options):
 
 def recursion(model, encoder, folder):
     """Run one cell; its corpus is whole, and its tokens are counted."""
-    done = fairloop(*model, *SMALL, f"study.encoder={encoder}", cwd=folder, timeout=580)
+    done = fairloop(*model, *SMALL, f"study.encoder={encoder}", cwd=folder, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     (cell,) = cells(folder / "runs")
     (generation,) = cell.glob("stages/*-generation-1")
@@ -56,7 +57,7 @@ def recursion(model, encoder, folder):
 def sweep(model, encoder, folder):
     """Run four cells, two at a time; all of them end well."""
     grid = ("-m", "seed=0,1", "initial_bias=low,high", "hydra/launcher=fairloop_joblib", "hydra.launcher.n_jobs=2")
-    done = fairloop(*model, *SMALL, f"study.encoder={encoder}", *grid, cwd=folder, timeout=580)
+    done = fairloop(*model, *SMALL, f"study.encoder={encoder}", *grid, cwd=folder, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     found = cells(folder / "runs")
     assert len(found) == 4
@@ -75,7 +76,7 @@ def killed_in_the_middle(server, model, encoder, folder):
         f"study.encoder={encoder}",
         cwd=folder,
     )
-    until = time.monotonic() + 400
+    until = time.monotonic() + PATIENCE
     answered = []
     while len(answered) < 2 and time.monotonic() < until and process.poll() is None:
         answered = [line for path in folder.rglob(JOURNAL_FILE) for line in path.read_bytes().splitlines()]
@@ -84,7 +85,7 @@ def killed_in_the_middle(server, model, encoder, folder):
     assert process.poll() is None, process.communicate()[1]
     time.sleep(1.0)
     server.start()
-    out, err = process.communicate(timeout=580)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     assert "asking again" in out + err
     (cell,) = cells(folder / "runs")
@@ -112,7 +113,11 @@ def seeds(server, engine, path, style, **options):
 
 
 def mistakes(server, engine, path, style, **options):
-    """A model that is not served, and nobody listening, are one line each."""
+    """A model that is not served, before work and in it, and nobody listening, are one line each."""
+    check_names([served(server, engine, path, style, **options)])
+    with pytest.raises(UserError, match=r"^model\.(path|url)=.*; it lists ") as caught:
+        check_names([served(server, engine, "org/other", style, **options)])
+    print(caught.value)
     with pytest.raises(UserError, match=r"^model\.(path|url)=") as caught:
         texts_of(ServerGenerator(served(server, engine, "org/other", style, **options)), 1)
     print(caught.value)

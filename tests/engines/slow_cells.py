@@ -12,7 +12,7 @@ from command import cells, fairloop, results, start  # noqa: E402
 from fairloop.locks import is_locked  # noqa: E402
 from fairloop.tracking.store import is_complete  # noqa: E402
 
-__all__ = ["complete", "fairloop", "grid", "locked", "start"]
+__all__ = ["cells", "complete", "fairloop", "grid", "locked", "start"]
 
 STUDY = "evaluate"
 CELLS = 6

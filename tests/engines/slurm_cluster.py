@@ -86,7 +86,7 @@ class Cluster:
 
     def ask(self, *command: str, check: bool = True) -> str:
         environment = {**os.environ, **self.environment}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
         assert not check or done.returncode == 0, (command, done.stderr)
         return done.stdout.strip()
 
@@ -95,7 +95,7 @@ class Cluster:
         lines = self.ask("squeue", "--noheader", "--array", "--states=all", "--format=%i|%T|%N").splitlines()
         return {job: (state, node) for job, state, node in (line.split("|") for line in lines)}
 
-    def wait_for(self, said, seconds: float = 240):
+    def wait_for(self, said, seconds: float = 900):
         """Return what `said()` returns as soon as that is something."""
         end = time.monotonic() + seconds
         while not (found := said()):
@@ -137,7 +137,7 @@ def cluster(folder: Path, *, accounting: bool):
         yield made
         made.ask("scancel", "--partition=small", "--signal=KILL", "--full", check=False)
         made.ask("scancel", "--partition=small", check=False)
-        made.wait_for(lambda: not made.ask("squeue", "-h"), 30)
+        made.wait_for(lambda: not made.ask("squeue", "-h"), 300)
 
 
 def _ports(count: int) -> list[int]:
@@ -212,7 +212,7 @@ def _read(path: Path) -> str:
     return path.read_text(errors="replace") if path.exists() else ""
 
 
-def _until(true, seconds: float = 60) -> None:
+def _until(true, seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end

@@ -4,6 +4,7 @@ import pytest
 import server_checks as checks
 from real_servers import BASE, CHAT, engines_python, free_port, on_path, packed, running
 
+from fairloop.generation.served_names import check_names
 from tiny_models import tiny_encoder
 
 
@@ -35,6 +36,7 @@ def model(server, style="chat"):
 
 def test_mistakes_and_seeds(chat):
     checks.nobody(chat, "llama.cpp", "served", "chat")
+    check_names([checks.served(chat, "llama.cpp", "org/other", "chat")])  # it answers to every name
     checks.seeds(chat, "llama.cpp", "served", "chat")
 
 

@@ -21,7 +21,6 @@ OPEN = {"RAY_AUTH_MODE": "disabled"}
 """A head asks for a token unless it is told not to, and nodes and commands have one only if they are told so."""
 
 pytestmark = [
-    pytest.mark.timeout(1500),
     pytest.mark.skipif(not is_installed("hydra_plugins.hydra_ray_launcher"), reason="the extra `ray` is not installed"),
 ]
 
@@ -41,7 +40,7 @@ def parent(process):
     return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
 
 
-def until(true, seconds=180):
+def until(true, seconds=900):
     end = time.monotonic() + seconds
     while not (found := true()):
         assert time.monotonic() < end
@@ -95,16 +94,16 @@ def _answers(port):
 def test_a_node_dies_and_its_cell_is_computed_by_another(address, grid, finished, tmp_path):
     launcher = ["hydra/launcher=fairloop_ray", f"hydra.launcher.ray.init.address={address}"]
     process = start("-m", *grid, *launcher, cwd=tmp_path, env=OPEN)
-    until(lambda: cells_of("left") and cells_of("right") and len(slow_cells.locked(tmp_path / "runs")) == 2, 300)
+    until(lambda: cells_of("left") and cells_of("right") and len(slow_cells.locked(tmp_path / "runs")) == 2)
     (doomed,) = raylet("left")
     os.kill(doomed, signal.SIGKILL)
-    out, err = process.communicate(timeout=900)
+    out, err = process.communicate(timeout=1800)
     assert process.returncode == 0, err
     assert not raylet("left")
     assert slow_cells.complete(tmp_path / "runs") == finished
     assert slow_cells.locked(tmp_path / "runs") == []
     assert len(re.findall(r" complete ", out[out.index("Cells") :])) == 6
-    assert "as many cells at once as there is room for, 1 processor threads each" in out
+    assert "as many cells at once as there is room for, 1 processor thread each" in out
 
 
 def test_an_address_where_nobody_answers_is_one_line(grid, tmp_path):
@@ -112,12 +111,12 @@ def test_an_address_where_nobody_answers_is_one_line(grid, tmp_path):
         port = free.getsockname()[1]
     key = "hydra.launcher.ray.init.address"
     process = start("-m", *grid, "hydra/launcher=fairloop_ray", f"{key}=127.0.0.1:{port}", cwd=tmp_path)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=600)
     assert process.returncode == 2
     assert re.fullmatch(rf"fairloop: {key}=127\.0\.0\.1:{port}: nobody answers there \(.*\); is `ray start .*\n", err)
     assert not (tmp_path / "runs").exists()
     process = start("-m", *grid, "hydra/launcher=fairloop_ray", f"{key}=auto", cwd=tmp_path)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=600)
     assert process.returncode == 2
     assert err.count("\n") == 1
     assert f"{key}=auto: Could not find any running Ray instance" in err

@@ -20,7 +20,6 @@ LAUNCHER = [
     "hydra.launcher.signal_delay_s=50",  # of a limit of one minute, ten seconds are left
     "hydra.launcher.array_parallelism=2",
 ]
-pytestmark = pytest.mark.timeout(1500)
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["without accounting", "with accounting"])
@@ -78,7 +77,7 @@ def test_six_cells_one_requeued_one_out_of_time_one_cancelled_and_a_node_drained
     drained = slurm.states()[running(slurm)[0]][1]
     slurm.ask("scontrol", "update", f"nodename={drained}", "state=drain", "reason=a test")
     before = {job for job, (state, _) in slurm.states().items() if state in ("RUNNING", "COMPLETED", "COMPLETING")}
-    out, err = process.communicate(timeout=900)
+    out, err = process.communicate(timeout=1800)
     after = {job: node for job, (_, node) in slurm.states().items() if job not in before}
     slurm.ask("scontrol", "update", f"nodename={drained}", "state=resume")
 
@@ -96,7 +95,7 @@ def test_six_cells_one_requeued_one_out_of_time_one_cancelled_and_a_node_drained
     assert {name: files for name, files in finished.items() if name != key} == slow_cells.complete(tmp_path / "runs")
 
     again = sweep(slurm, grid, tmp_path)
-    out, err = again.communicate(timeout=600)
+    out, err = again.communicate(timeout=1800)
     assert (again.returncode, err) == (0, "")
     assert "5 complete, 0 to do, 1 interrupted" in out
     assert slow_cells.complete(tmp_path / "runs") == finished
@@ -109,7 +108,7 @@ def test_a_job_that_may_not_be_requeued_and_one_that_is_killed(slurm, grid, fini
     first, second = slurm.wait_for(lambda: jobs_at_work(slurm, tmp_path, 2))
     slurm.ask("scontrol", "update", f"jobid={first}", "timelimit=1")
     os.kill(process_of(second), signal.SIGKILL)
-    out, err = process.communicate(timeout=600)
+    out, err = process.communicate(timeout=1800)
     assert process.returncode == 1
     assert re.search(
         r"^fairloop: cell \w+: its job may not be requeued at its time limit again "
@@ -141,7 +140,7 @@ def test_a_job_that_may_not_be_requeued_and_one_that_is_killed(slurm, grid, fini
 )
 def test_what_the_cluster_has_not_is_one_line_and_nothing_is_left(slurm, grid, tmp_path, changed, line):
     process = sweep(slurm, grid, tmp_path, f"hydra.launcher.{changed}")
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=600)
     assert (process.returncode, err) == (2, f"fairloop: {line}\n")
     assert not (tmp_path / "runs").exists()
     assert slurm.ask("squeue", "-h", "--states=pending,running") == ""

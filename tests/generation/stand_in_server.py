@@ -22,14 +22,17 @@ class Asked:
 
 
 class StandIn(ThreadingHTTPServer):
-    """`answer(asked)` returns a text, (status, headers, body), or None if it wrote the response itself."""
+    """`answer(asked)` returns a text, (status, headers, body), or None if it wrote the response itself.
+
+    With `models`, questions for the list of models are answered by these names, and not remembered.
+    """
 
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, answer):
+    def __init__(self, answer, models=()):
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.answer, self.asked, self.most = answer, [], 0
+        self.answer, self.models, self.asked, self.most = answer, models, [], 0
         self.lock, self.at_work = threading.Lock(), 0
 
     @property
@@ -46,6 +49,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self):
         server, asked = self.server, Asked(self)
+        if server.models and asked.path == "/v1/models":
+            self.respond(200, {}, json.dumps({"data": [{"id": name} for name in server.models]}).encode())
+            return
         with server.lock:
             server.asked.append(asked)
             server.at_work += 1
@@ -58,15 +64,17 @@ class _Handler(BaseHTTPRequestHandler):
         if answer is None:
             self.close_connection = True
             return
-        status, headers, body = answer if isinstance(answer, tuple) else (200, {}, completion(asked, answer))
+        self.respond(*(answer if isinstance(answer, tuple) else (200, {}, completion(asked, answer))))
+
+    do_GET = do_POST  # noqa: N815
+
+    def respond(self, status, headers, body):
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
-
-    do_GET = do_POST  # noqa: N815
 
     def log_message(self, *_):
         pass
@@ -81,9 +89,9 @@ def completion(asked, text, finish="stop", prompt_tokens=100, tokens=7):
 
 
 @contextmanager
-def serving(answer):
+def serving(answer, models=()):
     """Run a stand-in while the block runs."""
-    server = StandIn(answer)
+    server = StandIn(answer, models)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:

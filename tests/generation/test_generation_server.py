@@ -727,7 +727,7 @@ def test_a_killed_cell_goes_on_without_asking_again_for_what_was_answered(tmp_pa
         who, seed = "".join(occupation(asked)), asked.body["seed"]
         return f"The {who} said that {('he', 'she')[seed % 2]} wrote {seed} letters before lunch."
 
-    with serving(answer) as server:
+    with serving(answer, models=["org/model"]) as server:
         arguments = (
             *("model=openai_server", "model.path=org/model", f"model.url={server.url}", "model.concurrency=2"),
             *("model.price_in=1", "model.price_out=2", f"study.encoder={encoder}", "study.sentences=8"),

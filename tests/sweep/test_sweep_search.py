@@ -10,6 +10,7 @@ import pytest
 from fairloop import composition
 from fairloop.app import command, run_search
 from fairloop.errors import UserError
+from fairloop.packages import installer
 from fairloop.sweep import launch
 from fairloop.sweep.search import check, objective_values, read_search
 from fairloop.sweep.study_storage import open_study
@@ -166,6 +167,27 @@ def test_a_storage_that_does_not_open_is_one_line(sound, storage, named, tmp_pat
     for part in named:
         assert part in line
     assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("storage", "module", "named"),
+    [
+        ("postgresql+psycopg://me@host/name", "psycopg", "needs the driver psycopg: {} 'psycopg[binary]'"),
+        ("postgresql+psycopg2://me@host/name", "psycopg2", "needs the driver psycopg2: {} psycopg2-binary"),
+        ("mysql+mysqldb://me@host/name", "MySQLdb", "needs the driver mysqldb: {} mysqlclient"),
+    ],
+)
+@pytest.mark.parametrize("broken", [False, True])
+def test_the_package_that_brings_a_driver_is_named(sound, storage, module, named, broken, tmp_path, monkeypatch):
+    """Also where the driver is there and its library is not, as psycopg's libpq."""
+    monkeypatch.setitem(sys.modules, module, None)  # as if it were not installed
+    if broken:
+        (tmp_path / f"{module}.py").write_text("raise ImportError('no library\\nfound: try this or that')")
+        monkeypatch.delitem(sys.modules, module)
+        monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError) as raised:
+        open_study(replace(sound, sweeper={**sound.sweeper, "storage": storage}))
+    assert str(raised.value) == f"hydra.sweeper.storage={storage}: {named.format(installer())}"
 
 
 def test_a_command_with_such_a_storage_computes_and_writes_nothing(tmp_path, monkeypatch, capsys):

@@ -52,6 +52,10 @@ class Trouble(Exception):
         self.pause = pause
 
 
+class Silence(Trouble):
+    """An attempt failed without an answer: nobody was reached, or nothing whole came in time."""
+
+
 @dataclass
 class Pace:
     """When the next request may be sent: a limit per minute, and the pauses that a server asks for."""
@@ -173,6 +177,25 @@ class Client:
                     self.idle.append(connection)
                     return answer
 
+    def ask_once(self, route: str, read: Callable[[bytes], T], body: Mapping[str, Any] | None = None) -> T:
+        """Return what `read` makes of the answer to one request, which is not repeated; arguments as `ask` takes.
+
+        Raises:
+            Trouble: there is no usable answer now; Silence: there is none at all.
+            UserError: the server refuses the request, and would again.
+        """
+
+        async def once(_: None) -> T | Trouble:
+            try:
+                return await self._try(self._connection(), f"{self.base}/{route}", body, read)
+            except Trouble as trouble:
+                return trouble
+
+        (found,) = self.in_order(deque([None]), once)
+        if isinstance(found, Trouble):
+            raise found
+        return found
+
     async def _wait_or_give_up(self, trouble: Trouble, url: str, number: int, seed: int) -> None:
         """Wait before the next try, or raise what ends the cell."""
         if trouble.pause > _LONGEST_PAUSE:
@@ -194,9 +217,9 @@ class Client:
             async with asyncio.timeout(limit):
                 response, data = await self._post(connection, url, body)
         except TimeoutError:
-            raise Trouble(f"no whole answer within {limit:g} s") from None
+            raise Silence(f"no whole answer within {limit:g} s") from None
         except httpx.RequestError as error:
-            raise Trouble(self._described(error)) from error
+            raise Silence(self._described(error)) from error
         if response.is_success:
             return read(data)
         said = self._said(data)

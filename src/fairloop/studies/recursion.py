@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from fairloop import console
 from fairloop.config import Configuration
 from fairloop.config.recursion import RecursionSettings
+from fairloop.console import SECONDS_WORTH_A_LINE
 from fairloop.corpus.table import load_corpus, make_corpus, save_corpus
 from fairloop.files import write_json
 from fairloop.generation.generator import Generator
@@ -203,8 +204,8 @@ class Recursion(Script):
             stage=stage,
             instruction=self.mitigation.instruction(generation),
         )
-        generator = self.adapted_generator(inputs[1]) if self.mitigation.trains_generator else self.generator
         with self.progress(f"generation {generation} of {self.generations}") as on_progress:
+            generator = self.adapted_generator(inputs[1]) if self.mitigation.trains_generator else self.generator
             written = write_corpus(
                 generator,
                 requests,
@@ -250,9 +251,11 @@ class Recursion(Script):
 
     def write_measures(self, generation: int, corpus: Stage, encoder: Stage | None, folder: Path) -> None:
         """All measures of one corpus, with the untouched encoder or with the one that the mitigation trained."""
-        embed = self.embed if encoder is None else self.load_encoder(str(encoder.folder / ADAPTED_FOLDER))
-        seed = derive(self.seed, f"measures-{generation}")
-        measured = self.measure_corpus(load_corpus(corpus.folder / CORPUS_FILE), embed, seed, self.study.resamples)
+        seed, table = derive(self.seed, f"measures-{generation}"), load_corpus(corpus.folder / CORPUS_FILE)
+        after = ", mitigated" if corpus.name.startswith("mitigated") or encoder is not None else ""
+        with self.progress(f"measures of generation {generation}{after}", SECONDS_WORTH_A_LINE) as on_progress:
+            embed = self.embed if encoder is None else self.load_encoder(str(encoder.folder / ADAPTED_FOLDER))
+            measured = self.measure_corpus(table, embed, seed, self.study.resamples, on_progress)
         if (corpus.folder / WRITING_FILE).exists():
             measured += writing_of(corpus)
         write_measures(measured, folder)

@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import shlex
 import shutil
 import tempfile
 import time
@@ -22,6 +23,9 @@ SQLITE = "sqlite:///"
 ALLOWED = "journal:///FILE, or a database that SQLAlchemy names, such as sqlite:///FILE or postgresql://USER@HOST/NAME"
 FORMER = "optuna.db"
 """Beside the journal: what the sweeper of Optuna 2 wrote before Fairloop had its own."""
+
+_DRIVERS = {"psycopg": "psycopg[binary]", "psycopg2": "psycopg2-binary", "mysqldb": "mysqlclient"}
+"""The package that brings a driver, where its name is another one: without `binary`, libpq has to be there already."""
 
 TRIES = 5
 SECONDS_TO_ANSWER = 20
@@ -78,8 +82,8 @@ def open_storage(place: str) -> Any:
     except (ArgumentError, NoSuchModuleError, ValueError) as error:
         raise UserError.of(f"{KEY}.storage", shown(place), ALLOWED) from error
     except ImportError as error:
-        missing = error.name or first_line(error)
-        raise UserError(f"{KEY}.storage={shown(place)}: needs the driver {missing}: {installer()} {missing}") from error
+        package = shlex.quote(_DRIVERS.get(driver, error.name or driver))
+        raise UserError(f"{KEY}.storage={shown(place)}: needs the driver {driver}: {installer()} {package}") from error
     timeout = _TIMEOUTS.get(driver)
     with _refusing(place):
         if url.database and place.startswith(SQLITE):

@@ -1,4 +1,4 @@
-"""What has to be there before a cell is started: a run store that can be written, packages, weights, data, keys."""
+"""What has to be there before a cell is started: a store to write to, packages, weights, data, keys, served models."""
 
 import os
 import tempfile
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fairloop.benchmarks.registry import provide
 from fairloop.errors import UserError
+from fairloop.generation.server_settings import ServerSettings
 from fairloop.plm.locate import require
 from fairloop.sweep.jobs import Job
 from fairloop.tracking.wandb_service import check_variables
@@ -14,6 +15,8 @@ from fairloop.tracking.wandb_service import check_variables
 
 def check_surroundings(jobs: Sequence[Job], *, local: bool = True) -> None:
     """Refuse what would fail later: a run store that can't be written; packages, weights, data, keys that are not here.
+
+    A model that its server does not serve is refused too, where the server can tell.
 
     `local`: the cells run on this machine, so its devices count.
     """
@@ -29,6 +32,11 @@ def check_surroundings(jobs: Sequence[Job], *, local: bool = True) -> None:
     benchmarks = {repr(found): found for one in missing for found in one.study.measured_by(one).values()}
     for settings in benchmarks.values():
         provide(settings)
+    asked = [one.model for one in missing if one.generates and isinstance(one.model, ServerSettings)]
+    if asked:
+        from fairloop.generation.served_names import check_names  # imports httpx
+
+        check_names(asked)
 
 
 def _check_writable(runs_dir: str) -> None:
