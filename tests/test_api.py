@@ -140,7 +140,7 @@ def test_a_cell_that_fails_raises_and_a_sweep_keeps_the_others(store, monkeypatc
     monkeypatch.setattr(runner, "run_cell", fails)
     with pytest.raises(Fault, match="the disk is full"):
         fairloop.run([*SMALL, "seed=2"])
-    with pytest.raises(SweepFailed, match="1 cells failed") as error:
+    with pytest.raises(SweepFailed, match="1 cell failed") as error:
         fairloop.sweep([*SMALL, "seed=0,2"], quiet=True)
     assert len(error.value.sweep) == 1
     assert "the disk is full" in error.value.sweep.failures[0]

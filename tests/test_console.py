@@ -8,6 +8,8 @@ import struct
 import subprocess
 import sys
 import termios
+import threading
+import time
 from fcntl import ioctl
 
 import pytest
@@ -122,6 +124,39 @@ def test_where_a_process_is_stands_in_a_log_once(capsys):
     with console.at_work("cell 1 of 2 (seed=0)"), console.doing("loading"), console.progress("work") as on_progress:
         on_progress(3, 3)
     assert lines(capsys) == ["cell 1 of 2 (seed=0)", "work: 3/3 in 0 s"]
+
+
+def test_what_says_nothing_for_long_is_named_less_and_less_often_and_once_when_it_is_done(clock, capsys):
+    with console.doing("seed 0: measures"):
+        for _ in range(200):  # a thread looks now and then
+            clock[0] += 1.0
+            console._pulse.look()
+    assert lines(capsys) == [
+        *(f"seed 0: measures, {seconds} s so far" for seconds in (20, 60, 120, 180)),
+        "seed 0: measures: done in 200 s",
+    ]
+    with console.doing("seed 0: generation 1"), console.progress("seed 0: generation 1 of 2") as on_progress:
+        clock[0] += 19.0
+        on_progress(3, 10)
+        clock[0] += 19.0
+        console._pulse.look()  # it counts, and so it will say so itself
+        clock[0] += 1.0
+        console._pulse.look()
+    with console.doing("a short stage"), console.progress("its count", least=1.0):
+        clock[0] += 0.9
+    assert lines(capsys) == ["seed 0: generation 1 of 2: 3/10, 39 s so far", "seed 0: generation 1 of 2: 3/10 in 39 s"]
+
+
+def test_a_log_is_told_of_work_that_gives_no_sign(monkeypatch, capsys):
+    monkeypatch.setattr(console, "SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr(console, "SECONDS_BETWEEN_LOOKS", 0.01)
+    with pytest.raises(KeyboardInterrupt), console.doing("outer"), console.doing("loading"):
+        deadline = time.monotonic() + 60
+        while "loading, 0 s so far" not in capsys.readouterr().out and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert time.monotonic() < deadline
+        raise KeyboardInterrupt
+    assert "fairloop-pulse" not in {thread.name for thread in threading.enumerate()}
 
 
 SHOWN = """

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fairloop.errors import Fault, UserError
+from fairloop.words import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -122,7 +123,7 @@ class Result:
         return _figures([self])
 
     def __repr__(self) -> str:
-        return f"Result({str(self.folder)!r}, {len(self.values)} values)"
+        return f"Result({str(self.folder)!r}, {counted(len(self.values), 'value')})"
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,7 @@ class SweepFailed(Fault):
     def __init__(self, finished: Sweep) -> None:
         self.sweep = finished
         others = f" ({len(finished)} finished)"
-        super().__init__(f"{len(finished.failures)} cells failed{others}; the first: {finished.failures[0]}")
+        super().__init__(f"{counted(len(finished.failures), 'cell')} failed{others}; the first: {finished.failures[0]}")
 
 
 def run(overrides: Overrides = (), *, quiet: bool = False) -> Result:

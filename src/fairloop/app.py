@@ -41,6 +41,7 @@ from fairloop.sweep.trials import Pruned, Watch, print_trials, run_trials, trial
 from fairloop.tracking.wandb_service import SETTLED, agents_run, settle_offline
 from fairloop.tracking.wandb_sweep import begin_sweep, log_sweep
 from fairloop.version import __version__
+from fairloop.words import counted
 
 REPORT_FOLDER = "report"
 HELP_WIDTH = 80
@@ -120,9 +121,9 @@ def compute_sweep(overrides: Sequence[str], params: dict[str, Any] | None) -> tu
             at_once = (
                 "as many cells at once as there is room for"
                 if launcher.share.cells is None
-                else (f"{launcher.share.cells} cells at once" if launcher.share.cells > 1 else "1 cell at a time")
+                else (f"{counted(launcher.share.cells, 'cell')} at once")
             )
-            console.say(f"{at_once}, {launcher.share.threads} processor threads each")
+            console.say(f"{at_once}, {counted(launcher.share.threads, 'processor thread')} each")
         console.show_warnings()
         settle_offline(plan.jobs[0].configuration.tracking.mode, plan.jobs[0].configuration.runs_dir)
         begin_sweep(plan.jobs[0].configuration.tracking, [job.cell for job in plan.jobs])
@@ -169,7 +170,7 @@ def run_search(search: Search) -> int:
     study = open_study(search)
     done = _done(study)
     console.say(
-        f"search {search.study_name} in {search.base.runs_dir}: {done} trials complete, "
+        f"search {search.study_name} in {search.base.runs_dir}: {counted(done, 'trial')} complete, "
         f"{max(0, search.n_trials - done)} to do"
     )
     if done < search.n_trials:
@@ -333,7 +334,7 @@ def _finish(plan: Plan, failures: Sequence[Outcome]) -> int:
             console.warn(f"fairloop: {outcome.line}")
     not_started = sum(outcome.state == "left" for outcome in failures)
     if not_started:
-        console.warn(f"fairloop: {not_started} cells were not started after a failure (on_failure=stop)")
+        console.warn(f"fairloop: {counted(not_started, 'cell')} not started after a failure (on_failure=stop)")
     status = max((outcome.exit_status for outcome in failures), default=0)
     return max(status, int(len(finished) < len(plan.jobs)))
 

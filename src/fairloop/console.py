@@ -4,6 +4,7 @@ import argparse
 import logging
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,13 @@ OnProgress = Callable[[int, int], None]
 
 # Where the output is no terminal (a log file, a pipe), a line is printed this often instead of a moving bar.
 SECONDS_BETWEEN_LINES = 20.0
+
+# Work that took less has no line of its own when it is done, unless it is told otherwise.
+SECONDS_WORTH_A_LINE = 5.0
+
+# Work that says nothing for long says that it goes on: after as long as between two lines, then less and less often.
+LONGEST_SILENCE = 60.0
+SECONDS_BETWEEN_LOOKS = 2.0
 
 # A log file or a pipe is as wide as the tables need; COLUMNS sets another width. A terminal has its own.
 WIDTH = 120
@@ -142,6 +150,7 @@ def _guard_streams(name: str) -> None:
 
 def say(text: str) -> None:
     """Print one line of plain text (never read as markup), above what moves on the terminal."""
+    _pulse.heard()
     (_moving.console if _moving else stdout).print(text, markup=False, soft_wrap=True)
 
 
@@ -191,25 +200,32 @@ def at_work(where: str = "") -> Iterator[None]:
 
 @contextmanager
 def doing(what: str) -> Iterator[None]:
-    """Name what is being done, on the moving line; a log says nothing of it."""
-    if _moving is None:
+    """Name what is being done: on the moving line, or in a log by a line now and then while it says nothing itself.
+
+    If it took long and no `progress` within it has told of that, a line does when it is done.
+    """
+    began, told = time.monotonic(), _Count.told
+    with _pulse.beating(what) if _moving is None else _moving.named(what):
         yield
-    else:
-        with _moving.named(what):
-            yield
+    took = time.monotonic() - began
+    if took >= SECONDS_WORTH_A_LINE and _Count.told == told:
+        say(f"{what}: done in {took:.0f} s")
 
 
 @contextmanager
-def progress(description: str) -> Iterator[OnProgress]:
+def progress(description: str, least: float = 0.0) -> Iterator[OnProgress]:
     """Show progress under `description`; the yielded function takes (done, total) as often as it likes.
 
     Work may come in parts, each with its own total: a total that changes, or a count that falls, begins the next one.
+    The last line is left out of what took less than `least` seconds.
     """
     with at_work():
         count = _Count(description)
-        with doing(description):
+        with _pulse.named(count.line) if _moving is None else _moving.named(description):
             yield count.on_progress
-        say(count.summary())
+        if time.monotonic() - count.began >= least:
+            say(count.summary())
+            _Count.told += 1
     sys.stdout.flush()
 
 
@@ -226,6 +242,9 @@ def lines_only() -> None:
 
 class _Count:
     """What is done of a piece of work, over all its parts."""
+
+    told = 0
+    """How many have told in a last line what was done."""
 
     def __init__(self, description: str) -> None:
         self.description = description
@@ -245,15 +264,20 @@ class _Count:
                 self.before += self.done
                 self.part += 1
         self.done, self.total = done, total
+        _pulse.heard()
         if _moving is not None:
             _moving.count(self._named(), done, total)
         elif now - self.last >= SECONDS_BETWEEN_LINES:
             self.last = now
-            line = f"{self._named()}: {done}/{total}"
+            line = self.line()
             if done > self.done_at_first:
                 left = (now - self.part_began) / (done - self.done_at_first) * (total - done)
                 line += f", about {left:.0f} s left"
             say(line)
+
+    def line(self) -> str:
+        """Return what is done of the current part."""
+        return f"{self._named()}: {self.done}/{self.total}" if self.total else self._named()
 
     def _named(self) -> str:
         return self.description if self.part == 1 else f"{self.description}, part {self.part}"
@@ -262,6 +286,57 @@ class _Count:
         """Return what was done in all, and the time it took."""
         done, total = self.before + self.done, self.before + self.total
         return f"{self.description}: {done}/{total} in {time.monotonic() - self.began:.0f} s"
+
+
+class _Pulse:
+    """Says in a log what is being done while nobody else says anything: a model is loaded, or a step takes minutes."""
+
+    def __init__(self) -> None:
+        self.words: list[Callable[[], str]] = []
+        self.began = self.last = 0.0
+        self.patience = SECONDS_BETWEEN_LINES
+
+    @contextmanager
+    def named(self, words: Callable[[], str]) -> Iterator[None]:
+        """Have these words for what is done in the block."""
+        self.words.append(words)
+        try:
+            yield
+        finally:
+            self.words.pop()
+
+    @contextmanager
+    def beating(self, what: str) -> Iterator[None]:
+        """Look now and then, during the block, whether it is time for a line."""
+        with self.named(lambda: what):
+            if len(self.words) > 1:  # within another block that looks
+                yield
+                return
+            self.began = time.monotonic()
+            self.heard()
+            ended = threading.Event()
+            thread = threading.Thread(target=self._beat, args=(ended,), name="fairloop-pulse", daemon=True)
+            thread.start()
+            try:
+                yield
+            finally:
+                ended.set()
+                thread.join()
+
+    def heard(self) -> None:
+        """Take note that something was said, or that a count goes on."""
+        self.last, self.patience = time.monotonic(), SECONDS_BETWEEN_LINES
+
+    def look(self) -> None:
+        """Say what is being done if it is time."""
+        now, patience, words = time.monotonic(), self.patience, self.words[-1:]
+        if words and now - self.last >= patience:
+            say(f"{words[0]()}, {now - self.began:.0f} s so far")
+            self.patience = min(2 * patience, LONGEST_SILENCE)
+
+    def _beat(self, ended: threading.Event) -> None:
+        while not ended.wait(SECONDS_BETWEEN_LOOKS):
+            self.look()
 
 
 class _Moving:
@@ -317,5 +392,6 @@ class _Numbers(ProgressColumn):
         return Text(f"{task.completed:.0f}/{task.total:.0f}{time_left}")
 
 
+_pulse = _Pulse()
 _moving: _Moving | None = None
 _lines_only = False

@@ -77,12 +77,15 @@ class Lock:
             if error.errno not in _NO_FLOCK:
                 raise
             native, seconds = None, seconds or LEASE_SECONDS
-        if seconds is None or self._take_lease(seconds):
-            self._native = native
-            return True
-        if native is not None:
-            native.release()
-        return False
+        self._native = native  # at once: what interrupts us from here on leaves a lock that `release` gives back
+        try:
+            taken = seconds is None or self._take_lease(seconds)
+        except OSError:
+            self.release()
+            raise
+        if not taken:
+            self.release()
+        return taken
 
     def release(self) -> None:
         """Give the lock back, if it is held."""
@@ -116,7 +119,7 @@ class Lock:
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Release the lock, which is held, at the end of a block.
+        """Release the lock at the end of a block, if it is held then.
 
         Raises:
             LostError: another process took it over meanwhile, whatever else the block raised.
@@ -138,11 +141,11 @@ class Lock:
             unchanged = time.monotonic() - self._seen[1]
             if unchanged < float(record["seconds"]) and not _is_dead_here(record):
                 return False
-        lease = _Lease(self.path, number + 1, seconds)
-        if not lease.begin():
-            return False
-        self._lease = lease
-        return True
+        self._lease = _Lease(self.path, number + 1, seconds)
+        if self._lease.begin():
+            return True
+        self._lease = None
+        return False
 
 
 def is_locked(path: Path) -> bool:

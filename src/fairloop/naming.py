@@ -37,7 +37,7 @@ _PLACES = (
 )
 """The order of the names in a condition."""
 
-_NO_CONDITION = {"study.metrics", "study.benchmarks", "study.resamples", "benchmark.resamples"}
+NO_CONDITION = {"study.metrics", "study.benchmarks", "study.resamples", "benchmark.resamples"}
 """What decides which measures there are and how exact their intervals, and not what they are of."""
 
 _SHORTENED = ("study.", "debias.", "mitigation.", "initial_bias.")
@@ -159,7 +159,7 @@ def _changes(configuration: Configuration, group: str) -> Iterator[str]:
         if key.startswith(f"{group}.") and key in usual and path != usual[key]:
             yield f"{_short(key)}={_model_in_words(path)}"
     for key, value in _flat(Settings.deciding(configuration)[group], f"{group}.").items():
-        if key in usual and usual[key] != value and key not in _NO_CONDITION:
+        if key in usual and usual[key] != value and key not in NO_CONDITION:
             yield f"{_short(key)}={_value_in_words(value)}"
 
 

@@ -103,7 +103,7 @@ def test_a_node_dies_and_its_cell_is_computed_by_another(address, grid, finished
     assert slow_cells.complete(tmp_path / "runs") == finished
     assert slow_cells.locked(tmp_path / "runs") == []
     assert len(re.findall(r" complete ", out[out.index("Cells") :])) == 6
-    assert "as many cells at once as there is room for, 1 processor threads each" in out
+    assert "as many cells at once as there is room for, 1 processor thread each" in out
 
 
 def test_an_address_where_nobody_answers_is_one_line(grid, tmp_path):

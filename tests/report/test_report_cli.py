@@ -16,6 +16,7 @@ from fairloop.report.recursion.conditions import conditions, verdict_in_words
 from fairloop.report.recursion.tables import (
     NO_REST,
     change_table,
+    decomposition_table,
     equilibrium_table,
     metric_tables,
     percent_change,
@@ -64,10 +65,10 @@ def test_few_generations_have_no_verdict_and_b_star_is_marked(tmp_path):
     make_demo(tmp_path, seeds=(0, 1, 2))
     found = conditions(read_runs(tmp_path).cells)
     text = printed(tmp_path, 110)
-    assert "undecided: 2 transition(s) among generated corpora; a verdict takes 4" in text
+    assert "undecided: 2 transitions among generated corpora; a verdict takes 4" in text
     assert "]‡  rho" in text
     table = equilibrium_table(found)
-    assert table.rows[0][-1] == "undecided: 2 transition(s) among generated corpora; a verdict takes 4"
+    assert table.rows[0][-1] == "undecided: 2 transitions among generated corpora; a verdict takes 4"
     assert NO_REST in table.rows[0][3]
     assert "No resting level" in table.note
     assert r"\textdaggerdbl{}" in latex_table(table, "x")
@@ -87,7 +88,7 @@ def test_the_seeds_step_stands_apart_from_the_dynamics(tmp_path):
 
 
 def test_groups_stand_beside_n_and_too_few_are_said(tmp_path):
-    make_cell(tmp_path, sealed=False)
+    make_cell(tmp_path, sealed=False, prompt_group=16)
     (folder,) = (tmp_path / "recursion").iterdir()
     header, *lines = (folder / "metrics.csv").read_text().splitlines()
     units = {f"0,{NET}": 16, "1,rule/gendered_share": 3}
@@ -95,7 +96,11 @@ def test_groups_stand_beside_n_and_too_few_are_said(tmp_path):
     (folder / "metrics.csv").write_text("\n".join([f"{header},units", *lines, ""]))
     (condition,) = conditions(read_runs(tmp_path).cells)
     note = metric_tables(condition, single=True)[0].note
-    assert "n = 256 in 16 groups; no interval: fewer than 4 independent groups" in note
+    assert "n = 256 in 16 groups; too few groups: an interval needs 4 independent ones or more, 49 sentences or" in note
+    moved = decomposition_table([condition])
+    assert "(too few cells)" in moved.rows[0][3]
+    assert moved.below.endswith("Too few cells: an interval needs 3 or more.")
+    assert "Too few cells: an interval needs 3 or more." in write_report(tmp_path).page.read_text()
     written = {(row["generation"], row["metric"]): row["units"] for row in rows(write_report(tmp_path).cells)}
     assert (written["0", NET], written["1", "rule/gendered_share"], written["1", NET]) == ("16", "3", "")
 
@@ -119,7 +124,7 @@ def test_a_change_from_what_may_be_zero_is_one_word(tmp_path):
 
 def test_one_cell_is_too_little_and_said_so(tmp_path):
     make_cell(tmp_path)
-    assert "undecided: 2 transition(s) among generated corpora" in " ".join(printed(tmp_path, 100).split())
+    assert "undecided: 2 transitions among generated corpora" in " ".join(printed(tmp_path, 100).split())
 
 
 def test_markup_in_names_is_printed_as_it_is(tmp_path):

@@ -62,6 +62,39 @@ def test_what_decides_a_result_does(tmp_path):
     ]
 
 
+ALL = ["rule_based", "embedding", "downstream", "downstream_pronoun", "downstream_hiring", "diversity"]
+
+
+def test_which_metrics_were_chosen_makes_no_condition_and_no_recursion_counts_twice(tmp_path):
+    """Seed 1 is measured by rules alone; seed 0 as usual, and once more by rules alone."""
+    others = ("embedding/effect_size", "downstream/bias", "downstream/accuracy", "diversity/distinct_2")
+    for mitigation in ((), ("prompt",)):
+        make_cell(tmp_path, mitigation=mitigation, metrics=ALL, resamples=200)
+        for seed in (0, 1):
+            make_cell(tmp_path, mitigation=mitigation, seed=seed, metrics=["rule_based"], drop=others)
+    without, prompted = found(tmp_path)
+    for one in (without, prompted):
+        assert one.settings == ()
+        assert [cell.seed for cell in one.cells] == ["0", "1"]
+        assert len(one.settling("rule/net_stereotype_rate").trajectories) == 2
+        assert [cell.get("downstream/bias", 1).defined for cell in one.cells] == [True, False]
+    assert without.under == prompted.under
+    assert write_report(tmp_path, tmp_path / "report").page.exists()
+
+
+def test_one_measure_by_two_classifiers_is_no_repetition(tmp_path):
+    paths = ("org/one", "org/other", None)
+    for seed, path in enumerate(paths):
+        folder = make_cell(tmp_path, seed=seed, metrics=[*ALL, "toxicity"] if path else ["rule_based"])
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        change(folder, metric={"toxicity": {"labels": path}} if path else {}, study={**config["study"], "encoder": "e"})
+    assert [(one.settings, len(one.cells)) for one in found(tmp_path)] == [
+        (("metric.toxicity.labels=org/one",), 1),
+        (("metric.toxicity.labels=org/other",), 1),
+        (("metric.toxicity.labels=unset",), 1),
+    ]
+
+
 def record(runs_dir, level, seed, weights="0a1b", path="google/gemma", files=None, by_contents=(), **more):
     """Write a cell of today with the run store's own functions."""
     config = {

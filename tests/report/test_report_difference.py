@@ -173,7 +173,7 @@ def test_terminal_page_and_files_say_the_same(tmp_path):
     stream = io.StringIO()
     show_difference(str(first), str(second), tmp_path / "out", Console(file=stream, width=130, highlight=False))
     text = stream.getvalue()
-    assert "9 pair(s) of cells that agree in initial_bias.level, seed." in text
+    assert "9 pairs of cells that agree in initial_bias.level, seed." in text
     assert "Of 2 headline measures 1 moved beyond chance (Holm, 5%): rule/net_stereotype_rate." in text
     assert "+0.050 (no spread) *" in text
     page = (tmp_path / "out" / "comparison_a_b.html").read_text()

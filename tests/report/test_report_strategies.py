@@ -115,7 +115,7 @@ def test_the_equilibrium_and_the_decomposition_are_the_known_ones(grid):
         assert settling.trend.value == pytest.approx(np.mean(steps) * (1 + 0.4) / 2)
         assert settling.breaks[-1].change.value == pytest.approx(0.08 + 0.4 * 0.6 - 0.6)
         assert settling.verdict == "undecided"
-        assert settling.reason.startswith("2 transition(s)")
+        assert settling.reason.startswith("2 transitions among")
         high = next(one for one in condition.decompositions if (one.level, one.since) == (0.6, 0))
         bias = 0.6
         for _ in range(3):

@@ -46,14 +46,24 @@ def test_the_interval_covers_the_truth_at_few_points(points, strength):
     assert 0.92 <= covered / studies <= 0.99
 
 
-def test_of_many_points_the_ranks_stay_and_the_interval_is_nearly_the_same(monkeypatch):
+@pytest.mark.parametrize("values", ["all different", "many ties"])
+@pytest.mark.parametrize("sizes", ["alike", "unlike"])
+def test_of_many_points_the_ranks_stay_and_the_interval_is_nearly_the_same(monkeypatch, values, sizes):
+    """Beside ranks taken anew without each cluster, by this module and by scipy; clusters of 4, or of unlike sizes."""
     draw = np.random.default_rng(5)
     x, noise = draw.normal(size=(2, 200))
-    y, clusters = x + noise, (np.arange(200) // 4).tolist()
-    exact = spearman(x, y, clusters=clusters)
-    monkeypatch.setattr(correlation, "MANY_POINTS", 100)
-    quick = spearman(x, y, clusters=clusters)
+    y = x + noise
+    if values == "many ties":
+        x, y = np.round(x), np.round(y)
+    clusters = np.arange(200) // 4 if sizes == "alike" else np.floor(np.sqrt(2 * np.arange(200))).astype(int)
+    exact = spearman(x, y, clusters=clusters.tolist())
+    monkeypatch.setattr(correlation, "MANY_POINTS", 200)
+    quick = spearman(x, y, clusters=clusters.tolist())
+    assert quick.value == pytest.approx(exact.value, abs=1e-12)
     assert (quick.low, quick.high) == pytest.approx((exact.low, exact.high), abs=0.01)
+    columns, numbers = [x, y], np.unique(clusters, return_inverse=True)[1]
+    left_out = [stats.spearmanr(x[clusters != one], y[clusters != one]).statistic for one in np.unique(clusters)]
+    assert correlation._left_out_keeping_ranks(columns, numbers) == pytest.approx(left_out, abs=0.005)
 
 
 def test_what_cannot_be_known_is_undefined():

@@ -111,7 +111,7 @@ def test_every_launcher_gives_the_same_bytes(inputs, finished, tmp_path, launche
     done = fairloop("-m", *inputs, *GRID, *more, f"hydra/launcher={name}", "tracking=none", cwd=tmp_path, timeout=800)
     assert done.returncode == 0, done.stderr
     assert found(tmp_path / "runs") == finished
-    assert "1 processor threads each" in done.stdout or "cells at once" in done.stdout
+    assert "1 processor thread each" in done.stdout or "cells at once" in done.stdout
 
 
 def test_two_sweeps_at_once_share_their_cells(inputs, finished, tmp_path):
@@ -160,7 +160,7 @@ def test_a_sweep_that_stops_at_a_failure_starts_no_other_cell(inputs, tmp_path, 
     assert command(chosen) == 1
     said = capsys.readouterr()
     assert COMPUTED not in said.out
-    assert "3 cells were not started after a failure (on_failure=stop)" in said.err
+    assert "3 cells not started after a failure (on_failure=stop)" in said.err
     # The other choice goes on with them, with the same cells.
     assert command([*chosen, "on_failure=continue"]) == 1
     said = capsys.readouterr()

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -292,3 +293,36 @@ def test_a_launcher_without_its_package_says_what_to_install(monkeypatch):
     monkeypatch.setattr(launch, "is_installed", lambda module: True)
     with pytest.raises(UserError, match=r"in its way: .* -m pip uninstall hydra-optuna-sweeper$"):
         check_plugins(["hydra/sweeper=fairloop_optuna"])
+
+
+TERMINATED = """
+import os, time
+from joblib import Parallel, delayed
+from omegaconf import OmegaConf
+from fairloop.sweep.launch import _ending_workers_too
+
+def work():
+    print(os.getpid(), flush=True)
+    time.sleep(60)
+
+with _ending_workers_too(OmegaConf.create({"_target_": "plugins.JoblibLauncher"})):
+    Parallel(n_jobs=2, backend="loky")(delayed(work)() for _ in range(2))
+"""
+
+
+def test_a_terminated_command_ends_the_workers_of_joblib_without_a_word():
+    """They went on with their cells, and joblib told of leaked semaphores and folders when they had ended."""
+    command = subprocess.Popen([sys.executable, "-c", TERMINATED], stdout=-1, stderr=-1, text=True)
+    workers = [int(command.stdout.readline()) for _ in range(2)]
+    command.terminate()
+    assert command.wait(120) == 128 + signal.SIGTERM
+    for worker in workers:
+        with pytest.raises(ProcessLookupError):
+            os.kill(worker, 0)
+    assert command.communicate(timeout=120) == ("", "")
+
+
+def test_another_launcher_leaves_the_signal_as_it_is():
+    before = signal.getsignal(signal.SIGTERM)
+    with launch._ending_workers_too(OmegaConf.create({"_target_": "plugins.BasicLauncher"})):
+        assert signal.getsignal(signal.SIGTERM) == before

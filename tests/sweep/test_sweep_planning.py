@@ -209,7 +209,7 @@ def test_a_large_table_counts_what_is_complete_and_lists_what_is_not(tmp_path, m
     print_cells(found, [job.status() for job in found], Console(file=out, width=200))
     assert out.getvalue().count("complete") == 4 + 1
     assert "not started" in out.getvalue()
-    assert "and 5 more cells that are complete" in out.getvalue()
+    assert "and 5 more complete cells" in out.getvalue()
 
 
 def test_the_bench_writes_cells_that_the_store_takes_for_complete(tmp_path):

@@ -1,6 +1,7 @@
 """The trials of a search: several workers on one stored study, kills, failures, pruning, and studies of before."""
 
 import copy
+import json
 import sqlite3
 import threading
 from dataclasses import replace
@@ -14,6 +15,7 @@ from bench.sweep import write_cell
 
 from fairloop import composition
 from fairloop.errors import UserError
+from fairloop.locks import Lock, LostError, is_locked
 from fairloop.measures.measurement import Measurement
 from fairloop.sweep import trials as loop
 from fairloop.sweep.jobs import Job, Outcome
@@ -278,6 +280,51 @@ def test_a_worker_on_another_machine_is_alive_while_its_beat_is_heard(tmp_path):
         assert worker.is_alive(trial(5, worker=other.name))
         other.trials.append(None)  # it ends with a trial in its hands
     assert not worker.is_alive(trial(5, worker=other.name))
+
+
+@pytest.mark.parametrize("lease", [None, 30.0])
+def test_a_worker_that_is_interrupted_while_it_waits_for_its_turn_leaves_no_lock(tmp_path, monkeypatch, lease):
+    """A notebook goes on after Ctrl-C: what it held then it would hold for good."""
+    worker = Worker(tmp_path / "workers", lease)
+    taking = Lock.acquire
+
+    def interrupted(self):
+        assert taking(self)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Lock, "acquire", interrupted)
+    with pytest.raises(KeyboardInterrupt) as kept, worker.alone():  # the traceback holds what is in its frames
+        pass
+    monkeypatch.setattr(Lock, "acquire", taking)
+    assert not is_locked(tmp_path / "workers.lock")
+    assert kept.tb is not None
+
+
+def test_a_worker_whose_turn_was_taken_over_ends_with_a_line_and_begins_no_trial(tmp_path):
+    worker = Worker(tmp_path / "workers", 30.0)
+    with pytest.raises(LostError, match="has taken over the trials of this search"), worker.alone():
+        record = json.dumps({"token": "another", "seconds": 30.0, "host": "elsewhere", "pid": 1})
+        (tmp_path / "workers.lock-lease-2").write_text(record)
+
+
+def test_a_worker_that_others_took_for_dead_says_so(tmp_path):
+    folder = tmp_path / "workers"
+    lost = pytest.raises(LostError, match="what this worker of the search tried")
+    with Worker(folder) as other, lost, Worker(folder, 30.0) as worker:
+        other.forget(worker.name)
+        raise KeyboardInterrupt  # which the lease's thread sends
+
+
+def test_a_long_wait_for_a_turn_is_said_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(loop, "LONG_TURN", 0.1)
+    first, second = (Worker(tmp_path / "workers") for _ in range(2))
+    with first.alone():
+        waiting = threading.Thread(target=lambda: second.alone().__enter__())
+        waiting.start()
+        waiting.join(0.5)
+        assert waiting.is_alive()
+    waiting.join(60)
+    assert capsys.readouterr().out.count("another worker of this search takes its trials") == 1
 
 
 # --- stored studies --------------------------------------------------------------------------------------------------

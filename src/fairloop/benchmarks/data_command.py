@@ -9,6 +9,7 @@ from pathlib import Path
 from fairloop.benchmarks.data import DataFile, DataSet, fetch, names
 from fairloop.console import Parser, entry, say
 from fairloop.errors import Fault, UserError
+from fairloop.words import counted
 
 
 @entry("fairloop-data")
@@ -64,7 +65,7 @@ def _provide(dataset: DataSet, *, check: bool) -> bool:
                 _provide_file(dataset, file, check=check)
             except Fault as fault:
                 faults.append(str(fault))
-    state = f"{len(faults)} files missing or damaged" if faults else "complete"
+    state = f"{counted(len(faults), 'file')} missing or damaged" if faults else "complete"
     unpinned = [file.name for file in dataset.files if not file.pinned and not file.optional]
     checked = "checksums verified"
     if unpinned:

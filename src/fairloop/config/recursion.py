@@ -14,7 +14,7 @@ from fairloop.mitigation.compose import compose
 class RecursionSettings(MetricStudySettings):
     """Group `study`, option `recursion`: an LLM writes data from its own data (arXiv 2511.10689)."""
 
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     reads: ClassVar[tuple[str, ...]] = ("model", "initial_bias", "mitigation", "metric")
 
     name: Literal["recursion"]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from fairloop.errors import UserError
 from fairloop.seeding import derive, random_generator
+from fairloop.words import counted
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def plan_requests(
         UserError: more examples asked for than the corpus holds, or no occupations.
     """
     if examples > len(corpus):
-        raise UserError.of("examples", examples, f"the corpus has only {len(corpus)} sentences")
+        raise UserError.of("examples", examples, f"the corpus has only {counted(len(corpus), 'sentence')}")
     if not occupations:
         raise UserError("there are no occupations to write about")
     order = random_generator(seed, stage, "occupations")

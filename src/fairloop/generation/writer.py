@@ -12,6 +12,7 @@ from fairloop.generation.generator import Generator
 from fairloop.generation.requests import Attempt, Completion, Request
 from fairloop.generation.screening import clean, normal_form, screen
 from fairloop.seeding import random_generator
+from fairloop.words import counted
 
 Screen = Callable[[str, bool, Request, Container[str]], str | None]
 """What judges a text: see `screening.screen`, whose arguments it takes."""
@@ -163,8 +164,8 @@ def _require_yield(stats: GenerationStats, floor: float, last: str, enough: int 
         return
     reasons = ", ".join(f"{reason} {count}" for reason, count in stats.reasons.most_common(3))
     raise Fault(
-        f"the generator's yield is {stats.yield_:.3f} after {stats.asked} answers, under the floor of {floor}: "
-        f"rejected as {reasons}; the last one was {last[:80]!r}"
+        f"the generator's yield is {stats.yield_:.3f} after {counted(stats.asked, 'answer')}, under the floor of "
+        f"{floor}: rejected as {reasons}; the last one was {last[:80]!r}"
     )
 
 

@@ -106,9 +106,24 @@ def lack(one: Estimate, over: str = "") -> str:
         return ""
     count = one.n if one.units is None else one.units
     if count < _FLOORS.get(over, FEWEST_FOR_BOOTSTRAP):
-        return f"too few {over or ('groups' if count < one.n else 'items')}"
+        return _too_few(over or ("groups" if count < one.n else "items"))
     # A value that is of no sample (a count, a yield) knows of no units.
     return "no spread" if over or one.units is not None else ""
+
+
+def floors_in_words(texts: Iterable[str]) -> str:
+    """Return how many cells, pairs, … an interval needs, of those that the texts say there are too few of."""
+    texts = list(texts)
+    said = [
+        f"{_too_few(over)}: an interval needs {floor} or more"
+        for over, floor in _FLOORS.items()
+        if any(_too_few(over) in text for text in texts)
+    ]
+    return f"{'; '.join(said).capitalize()}." if said else ""
+
+
+def _too_few(over: str) -> str:
+    return f"too few {over}"
 
 
 def remark(metric: str, one: Estimate) -> str:

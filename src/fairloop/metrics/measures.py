@@ -1,6 +1,6 @@
 """Measure a corpus with the chosen metrics, as the studies do."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ def measure_corpus(
     device: str = "cpu",
     resamples: int = Sample.resamples,
     partitions: int = Sample.partitions,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> list[Measurement]:
     """Measure a labelled corpus with the chosen metrics, always in the same order.
 
@@ -42,6 +43,7 @@ def measure_corpus(
         device: where a metric runs a model of its own.
         resamples: draws of the training noise behind the downstream intervals.
         partitions: the largest number of partitions that a permutation test looks at.
+        on_progress: called with (metrics measured, all metrics), first before any is.
 
     Raises:
         UserError: the corpus has no sentences, or a name is no metric's.
@@ -62,8 +64,13 @@ def measure_corpus(
         partitions=partitions,
     )
     measured: list[Measurement] = []
-    for name in in_order(chosen):
+    names = in_order(chosen)
+    for done, name in enumerate(names):
+        if on_progress is not None:
+            on_progress(done, len(names))
         one = metric(name)
         own = (settings or {}).get(name) or (one.settings() if one.settings is not None else None)
         measured += one.measure(replace(sample, pairs=(pairs or {}).get(name)), own)
+    if on_progress is not None:
+        on_progress(len(names), len(names))
     return measured

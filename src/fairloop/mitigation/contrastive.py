@@ -16,6 +16,7 @@ from fairloop.mitigation.base import Mitigation, Training
 from fairloop.mitigation.counterfactuals import add_counterfactuals, is_sensitive, require_sentences
 from fairloop.mitigation.fitting import at_most
 from fairloop.training.settings import ContrastiveSettings
+from fairloop.words import counted
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -69,8 +70,8 @@ class Strategy(Mitigation):
         pairs = sensitive_pairs(corpus)
         if len({frozenset(pair) for pair in pairs}) < 2:
             raise Fault(
-                f"mitigation=contrastive: generation {generation} has {len(pairs)} sentences with a stereotype and a"
-                " variant; contrastive training needs two different ones"
+                f"mitigation=contrastive: generation {generation} has {counted(len(pairs), 'sentence')} with a "
+                "stereotype and a variant; contrastive training needs two different ones"
             )
         settings = at_most(self.settings, len(pairs), "mitigation.contrastive", generation)
         task = ContrastiveTask(settings, tuple(pairs))

@@ -78,10 +78,10 @@ def charts(
     debiased: Sequence[Debiasing],
 ) -> list[Chart]:
     """Return the interactive figures of a report, in the order of the page; none that would be empty."""
-    places = {id(cell): place for place, cell in enumerate(cells)}
+    places = {cell.folder: place for place, cell in enumerate(cells)}
     labels = _labels(conditions)
     panels = tuple(
-        {"label": labels[id(one)], "cells": [places[id(cell)] for cell in one.cells]}
+        {"label": labels[id(one)], "cells": [places[cell.folder] for cell in one.cells]}
         for one in conditions[:MOST_PANELS]
     )
     found = [

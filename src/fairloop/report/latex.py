@@ -102,7 +102,7 @@ def latex_table(table: Table, name: str) -> str:
             r"\bottomrule",
             r"\end{tabular}",
         ]
-    note = " ".join(filter(None, (escape(table.note), *remarks)))
+    note = " ".join(filter(None, (escape(table.below), *remarks)))
     if note:
         lines.append(r"\par\smallskip\begin{minipage}{\linewidth}\footnotesize")
         lines.append(note + r"\end{minipage}")

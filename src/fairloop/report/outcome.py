@@ -9,6 +9,7 @@ from fairloop.report.read import Cell, level_mean
 from fairloop.report.recursion.conditions import NET_RATE, Condition, verdict_in_words
 from fairloop.report.recursion.strategies import DOWNSTREAM, Comparison, Reduction
 from fairloop.report.table import number, with_interval
+from fairloop.words import counted
 
 MOST_LINES = 8
 """So many lines of each kind are on the first screen; the sections have all."""
@@ -38,7 +39,7 @@ def outcomes(
     evaluated = [cell for cell in cells if cell.study == "evaluate"]
     if evaluated:
         models, names = ({getattr(cell, what) for cell in evaluated} for what in ("subject", "choice"))
-        text = f"{_counted(len(models), 'model')} on {_counted(len(names), 'benchmark')}"
+        text = f"{counted(len(models), 'model')} on {counted(len(names), 'benchmark')}"
         found.append(Outcome("Evaluation", text, "benchmarks"))
     return found
 
@@ -46,7 +47,7 @@ def outcomes(
 def counted_cells(cells: Sequence[Cell]) -> str:
     """Return how many cells there are and of what: `12 finished cells: 2 mitigations or methods, 2 levels, 3 seeds`."""
     parts = [
-        _counted(len(values), word)
+        counted(len(values), word)
         for word, values in (
             ("model", {cell.subject for cell in cells}),
             ("mitigation or method", {cell.choice for cell in cells if cell.choice}),
@@ -55,14 +56,7 @@ def counted_cells(cells: Sequence[Cell]) -> str:
         )
         if values
     ]
-    return f"{_counted(len(cells), 'finished cell')}: {', '.join(parts)}"
-
-
-_PLURALS = {"initial bias": "initial levels of bias", "mitigation or method": "mitigations or methods"}
-
-
-def _counted(count: int, word: str) -> str:
-    return f"{count} {word if count == 1 else _PLURALS.get(word, f'{word}s')}"
+    return f"{counted(len(cells), 'finished cell')}: {', '.join(parts)}"
 
 
 def _first(lines: Iterator[Outcome]) -> list[Outcome]:
@@ -108,7 +102,7 @@ def _bought(comparison: Comparison) -> Iterator[Outcome]:
 def _reduced(one: Reduction) -> str:
     found = one.reduction
     value = f"{abs(100 * found.value):.0f}% {'less' if found.value >= 0 else 'more'} than without"
-    pairs = f"{one.pairs} pair{'' if one.pairs == 1 else 's'}"
+    pairs = counted(one.pairs, "pair")
     if not found.bounded:
         return f"{value} ({pairs}; too few or too uncertain for an interval)"
     clear = "" if found.low > 0 or found.high < 0 else ": not told from none"

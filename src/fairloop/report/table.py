@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fairloop.catalogue import catalogue
-from fairloop.measures.remarks import MARK, is_short, lack, short_note
+from fairloop.measures.remarks import MARK, floors_in_words, is_short, lack, short_note
 from fairloop.report.read import Cell, Runs
 from fairloop.statistics.estimate import Estimate
 
@@ -33,6 +33,12 @@ class Table:
     note: str = ""
     caption: str = ""
     about: tuple[Mapping[str, str], ...] = ()
+
+    @property
+    def below(self) -> str:
+        """What stands below it: the note, and how many cells, pairs, … an interval needs where some have none."""
+        floors = floors_in_words(text for row in self.rows for text in row)
+        return " ".join(filter(None, (f"{self.note.rstrip('. ')}." if self.note and floors else self.note, floors)))
 
     def has_words(self, index: int) -> bool:
         """Whether a column holds sentences, and neither names nor numbers."""

@@ -33,6 +33,7 @@ from fairloop.report.recursion.tables import (
     trend_and_line,
 )
 from fairloop.report.table import Table, numerics_table, unusable_table
+from fairloop.words import counted
 
 MOST_CELLS = 12
 """Up to this many cells in all the terminal shows each; above, the means of each level."""
@@ -105,8 +106,10 @@ def _print_indented(text: str, columns: int, console: Console) -> None:
 
 def _equilibrium_heading(condition: Condition) -> str:
     first = condition.settlings[0] if condition.settlings else None
-    counts = f" ({len(first.trajectories)} cells, {first.equilibrium.transitions} transitions each)" if first else ""
-    return f"Equilibrium: {condition.label}{counts}"
+    if first is None:
+        return f"Equilibrium: {condition.label}"
+    cells = counted(len(first.trajectories), "cell")
+    return f"Equilibrium: {condition.label} ({cells}, {counted(first.equilibrium.transitions, 'transition')} each)"
 
 
 def _equilibrium_lines(condition: Condition) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -140,8 +143,8 @@ def print_table(table: Table, console: Console) -> None:
         title = table.title if place == 0 else f"{table.title} (further columns)"
         console.print(Text(title, style="bold"), soft_wrap=wrapped)
         console.print(_grid(part))
-    if table.note:
-        console.print(Text(table.note, style="dim"), soft_wrap=wrapped)
+    if table.below:
+        console.print(Text(table.below, style="dim"), soft_wrap=wrapped)
     console.print()
 
 

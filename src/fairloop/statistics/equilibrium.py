@@ -40,6 +40,7 @@ from scipy import stats
 from fairloop.statistics.estimate import CONFIDENCE, TAILS, Estimate
 from fairloop.statistics.line import Line, fit_line
 from fairloop.statistics.student import student_quantile
+from fairloop.words import counted
 
 Array = npt.NDArray[np.float64]
 Verdict = Literal["equilibrium", "falling", "rising", "undecided"]
@@ -143,12 +144,12 @@ def _verdict(
     """Return the verdict, and the reason of one that is undecided; `certainly` and `kept` have 90% intervals."""
     if transitions < FEWEST_TRANSITIONS:
         return "undecided", (
-            f"{transitions} transition(s) among generated corpora; a verdict takes {FEWEST_TRANSITIONS}"
+            f"{counted(transitions, 'transition')} among generated corpora; a verdict takes {FEWEST_TRANSITIONS}"
         )
     if math.isnan(trend.low):
         if trend.n >= FEWEST_TRENDS and len({one.level for one in trajectories}) < trend.n:
             return "undecided", "the cells of each level changed alike, to the last digit"
-        return "undecided", f"{trend.n} cell(s); a verdict takes {FEWEST_TRENDS}, and two of one level"
+        return "undecided", f"{counted(trend.n, 'cell')}; a verdict takes {FEWEST_TRENDS}, and two of one level"
     if trend.high < 0:
         return "falling", ""
     if trend.low > 0:

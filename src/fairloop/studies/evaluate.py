@@ -33,7 +33,8 @@ def run(configuration: Configuration, cell: Cell, tracker: Tracker) -> None:
     plm, benchmark = configuration.plm, configuration.benchmark
     what = f"{benchmark.name} of {plm.name}"
     compute = partial(measure_plm, Script(configuration, cell, tracker), plm, benchmark, what)
-    scores = cell.stage("scores", compute)
+    with console.doing(what):
+        scores = cell.stage("scores", compute)
     measured = read_measures(scores)
     outcome = json.loads((scores.folder / OUTCOME_FILE).read_text())
     console.say(f"protocol: {outcome['protocol']}")

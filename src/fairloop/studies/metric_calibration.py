@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fairloop import console
 from fairloop.config import Configuration
 from fairloop.config.metric_calibration import MetricCalibrationSettings
 from fairloop.corpus.seed import surplus
@@ -99,7 +100,7 @@ class MetricCalibration(Script):
     def readings(self) -> Iterator[Reading]:
         """Yield what the metrics say of every corpus."""
         batches = self.batches()
-        with self.progress("corpora") as on_progress:
+        with console.doing(self.label), self.progress("corpora") as on_progress:
             for done, batch in enumerate(batches, start=1):
                 stage = self.cell.stage(batch.name, partial(self.measure, batch))
                 self.stages.append(stage)

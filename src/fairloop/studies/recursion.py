@@ -15,8 +15,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fairloop import console
 from fairloop.config import Configuration
 from fairloop.config.recursion import RecursionSettings
+from fairloop.console import SECONDS_WORTH_A_LINE
 from fairloop.corpus.table import load_corpus, make_corpus, save_corpus
 from fairloop.files import write_json
 from fairloop.generation.generator import Generator
@@ -42,9 +44,11 @@ WRITING_FILE = "writing.json"
 REJECTED_FILE = "rejected.json"  # the first of the texts that could not be used, by reason
 ADAPTED_FOLDER = "adapted"
 
+MOST_PROMPTS = 8  # of `max_attempts` answers each, after which a sentence is left out: some cannot be written any more
+
 # The versions of what the stages do, part of what names a shared stage: raise one when a change of the code changes
 # what such a stage puts out, together with the study's `version`.
-VERSIONS = {"seed-corpus": 1, "training": 2, "writing": 3, "mitigating": 2, "measuring": 5}
+VERSIONS = {"seed-corpus": 1, "training": 2, "writing": 4, "mitigating": 2, "measuring": 5}
 
 
 def run(configuration: Configuration, cell: Cell, tracker: Tracker) -> None:
@@ -200,8 +204,8 @@ class Recursion(Script):
             stage=stage,
             instruction=self.mitigation.instruction(generation),
         )
-        generator = self.adapted_generator(inputs[1]) if self.mitigation.trains_generator else self.generator
         with self.progress(f"generation {generation} of {self.generations}") as on_progress:
+            generator = self.adapted_generator(inputs[1]) if self.mitigation.trains_generator else self.generator
             written = write_corpus(
                 generator,
                 requests,
@@ -209,11 +213,21 @@ class Recursion(Script):
                 stage=stage,
                 max_attempts=self.study.max_attempts,
                 min_yield=self.study.min_yield,
+                give_up_after=MOST_PROMPTS * self.study.max_attempts,
                 on_progress=on_progress,
+            )
+        there = {row["item"] for row in written.rows}
+        left_out = sorted(request.occupation for request in requests if request.item not in there)
+        if left_out:
+            answers = MOST_PROMPTS * self.study.max_attempts
+            console.warn(
+                f"fairloop: {self.label}: generation {generation}: left out, for none of {answers} answers was usable: "
+                f"{', '.join(left_out)}"
             )
         save_corpus(labelled(written.rows, generation), folder / CORPUS_FILE)
         stats = written.stats
         record = {"accepted": stats.accepted, "asked": stats.asked, "tokens": stats.tokens, "rejected": stats.reasons}
+        record |= {"left_out": left_out} if left_out else {}
         notes = {"tokens_per_second": stats.tokens_per_second, "sentences_per_second": stats.sentences_per_second}
         model = self.configuration.model
         if isinstance(model, ServerSettings):
@@ -237,9 +251,11 @@ class Recursion(Script):
 
     def write_measures(self, generation: int, corpus: Stage, encoder: Stage | None, folder: Path) -> None:
         """All measures of one corpus, with the untouched encoder or with the one that the mitigation trained."""
-        embed = self.embed if encoder is None else self.load_encoder(str(encoder.folder / ADAPTED_FOLDER))
-        seed = derive(self.seed, f"measures-{generation}")
-        measured = self.measure_corpus(load_corpus(corpus.folder / CORPUS_FILE), embed, seed, self.study.resamples)
+        seed, table = derive(self.seed, f"measures-{generation}"), load_corpus(corpus.folder / CORPUS_FILE)
+        after = ", mitigated" if corpus.name.startswith("mitigated") or encoder is not None else ""
+        with self.progress(f"measures of generation {generation}{after}", SECONDS_WORTH_A_LINE) as on_progress:
+            embed = self.embed if encoder is None else self.load_encoder(str(encoder.folder / ADAPTED_FOLDER))
+            measured = self.measure_corpus(table, embed, seed, self.study.resamples, on_progress)
         if (corpus.folder / WRITING_FILE).exists():
             measured += writing_of(corpus)
         write_measures(measured, folder)

@@ -60,7 +60,8 @@ class Script:
         """
 
         def shown(folder: "Path") -> dict[str, Any] | None:
-            with console.doing(f"{self.label}: {name}" if self.label else name):
+            words = name.replace("-", " ")
+            with console.doing(f"{self.label}: {words}" if self.label else words):
                 return compute(folder)
 
         choices = {key: self.choices[key] for key in keys}
@@ -92,7 +93,14 @@ class Script:
             self.configuration.model, self.configuration.trainer.accelerator, scratch=self.cell.scratch
         )
 
-    def measure_corpus(self, corpus: "Dataset", embed: "Embed | None", seed: int, resamples: int) -> list[Measurement]:
+    def measure_corpus(
+        self,
+        corpus: "Dataset",
+        embed: "Embed | None",
+        seed: int,
+        resamples: int,
+        on_progress: console.OnProgress | None = None,
+    ) -> list[Measurement]:
         """Measure a corpus with the metrics that the study chose, each with its settings."""
         from fairloop.metrics.measures import measure_corpus
 
@@ -105,6 +113,7 @@ class Script:
             settings=study.metric_settings(self.configuration),
             device=self.device,
             resamples=resamples,
+            on_progress=on_progress,
         )
 
     @cached_property
@@ -126,9 +135,9 @@ class Script:
         """The torch device that the group `trainer` chooses."""
         return torch_device(self.configuration.trainer.accelerator)
 
-    def progress(self, what: str) -> AbstractContextManager[console.OnProgress]:
-        """Show what this cell is doing, and how long it will take."""
-        return console.progress(f"{self.label}: {what}" if self.label else what)
+    def progress(self, what: str, least: float = 0.0) -> AbstractContextManager[console.OnProgress]:
+        """Show what this cell does and how long it will take; no last line of what took less than `least` seconds."""
+        return console.progress(f"{self.label}: {what}" if self.label else what, least)
 
     @contextmanager
     def training(self, what: str, folder: "Path") -> Iterator[Training]:

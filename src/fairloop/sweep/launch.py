@@ -5,6 +5,8 @@ What became of each cell is in the run store; what a job reports beside that com
 """
 
 import shutil
+import signal
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -126,7 +128,8 @@ class Launcher:
             returns = slurm.launch(launcher, overrides, first)
         else:
             try:
-                returns = list(launcher.launch(overrides, initial_job_idx=first))
+                with _ending_workers_too(self.config.hydra.launcher):
+                    returns = list(launcher.launch(overrides, initial_job_idx=first))
             except ConnectionError as error:
                 if _plugin(self.config.hydra.launcher) != "RayLauncher":
                     raise
@@ -140,6 +143,28 @@ class Launcher:
         if threads is None or job.configuration.trainer.threads is not None:
             return list(job.overrides)
         return [*job.overrides, f"trainer.threads={threads}"]
+
+
+@contextmanager
+def _ending_workers_too(launcher: DictConfig) -> Iterator[None]:
+    """Let SIGTERM end joblib's workers with the command, as Ctrl-C does.
+
+    Else they would go on with their cells, unseen, and joblib would warn of what the command had left behind.
+    """
+    usual = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM)
+    if _plugin(launcher) != "JoblibLauncher" or usual != signal.SIG_DFL:
+        yield
+        return
+
+    def end(number: int, _: Any) -> None:
+        signal.signal(number, signal.SIG_DFL)  # the next one ends this process at once
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _plugin(launcher: DictConfig) -> str:

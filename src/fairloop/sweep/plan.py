@@ -8,6 +8,7 @@ from functools import cached_property
 from fairloop import console
 from fairloop.sweep.jobs import Job
 from fairloop.tracking.store import Status
+from fairloop.words import counted
 
 MOST_LISTED = 20
 
@@ -48,7 +49,7 @@ class Plan:
     def say(self) -> None:
         """Print how many cells are complete, to do, failed and interrupted, and those that are left failed."""
         count = Counter(status.state for status in self.statuses)
-        cells = "1 cell" if len(self.jobs) == 1 else f"{len(self.jobs)} cells"
+        cells = counted(len(self.jobs), "cell")
         parts = [f"{count['complete']} complete", f"{count['absent']} to do"]
         if count["failed"]:
             parts.append(f"{count['failed']} failed ({'tried again' if self._retries else 'not tried again'})")

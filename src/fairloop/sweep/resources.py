@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from fairloop import console
 from fairloop.errors import UserError
+from fairloop.words import counted
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -108,7 +109,7 @@ def check_gpu_share(gpu_share: float | None, launcher: DictConfig, share: Share)
         raise UserError.of(
             "gpu_share",
             gpu_share,
-            f"a share that lets {share.cells} cells run at once on {len(gpus())} GPU(s), or fewer cells at once",
+            f"a share that lets {share.cells} cells run at once on {counted(len(gpus()), 'GPU')}, or fewer at once",
         )
 
 

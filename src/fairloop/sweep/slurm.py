@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 
 from fairloop import console
 from fairloop.errors import Fault, UserError, first_line
+from fairloop.words import counted
 
 if TYPE_CHECKING:
     from submitit import Job
@@ -219,7 +220,7 @@ def _ask_squeue() -> None:
 
         def _say_what_holds(self, reasons: Sequence[str]) -> None:
             for why in sorted(set(reasons) - self._reasons - set(_USUAL)):
-                console.warn(f"fairloop: SLURM holds {reasons.count(why)} jobs back: {why}")
+                console.warn(f"fairloop: SLURM holds {counted(reasons.count(why), 'job')} back: {why}")
             self._reasons |= set(reasons)
 
     slurm.SlurmJob.watcher = Queue(delay_s=POLL_SECONDS)

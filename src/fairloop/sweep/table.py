@@ -11,6 +11,7 @@ from fairloop.sweep.estimate import duration, stage_seconds
 from fairloop.sweep.jobs import Job
 from fairloop.tracking.results import measurements_of
 from fairloop.tracking.store import Status
+from fairloop.words import counted
 
 MOST_METRICS = 4
 MOST_ROWS = 200
@@ -44,7 +45,7 @@ def print_cells(jobs: Sequence[Job], statuses: Sequence[Status], console: Any) -
     columns = (*choices, "status", *map(in_words, metrics), "time", "cell")
     print_table(Table("Cells", columns, tuple(rows), len(choices) + 1), console)
     if len(shown) < len(pairs):
-        console.print(f"and {len(pairs) - len(shown)} more cells that are complete", markup=False)
+        console.print(f"and {counted(len(pairs) - len(shown), 'more complete cell')}", markup=False)
 
 
 def in_words(metric: str) -> str:

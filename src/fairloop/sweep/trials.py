@@ -29,6 +29,7 @@ from fairloop.measures.measurement import Measurement
 from fairloop.sweep.jobs import Job, Outcome, jobs_of
 from fairloop.sweep.search import Search, objective_values
 from fairloop.sweep.study_storage import open_storage
+from fairloop.words import counted
 
 BEAT = 30
 """Seconds between two signs of life of a worker."""
@@ -38,6 +39,9 @@ SILENT = 300
 
 UNSIGNED = 60
 """Seconds that a worker may take to sign a trial it was given."""
+
+LONG_TURN = 10
+"""Seconds that a worker waits for its turn before it says so."""
 
 PAUSE = 1
 """Seconds between two looks at what other workers do."""
@@ -64,7 +68,10 @@ class Trial:
 
 @dataclass
 class Worker:
-    """This command on a study: it holds a lock while it lives, and its trials carry its name and its beat."""
+    """This command on a study: it holds a lock while it lives, and its trials carry its name and its beat.
+
+    As a context it raises `LostError` at its end if others took it for dead.
+    """
 
     folder: Path
     lease_seconds: float | None = None
@@ -72,7 +79,7 @@ class Worker:
     trials: list[Any] = field(default_factory=list)
 
     def __enter__(self) -> "Worker":
-        self._lock = Lock(self._place(self.name), self.lease_seconds)
+        self._lock = Lock(self._place(self.name), self.lease_seconds, "what this worker of the search tried")
         with suppress(OSError):  # a folder that cannot be written to: the beat alone tells
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
@@ -84,7 +91,8 @@ class Worker:
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._thread.join()
-        self._lock.release()
+        with self._lock.kept():  # others that took this worker for dead have its trials
+            pass
         if not self.trials:  # else the free lock tells others that these are lost
             self.forget(self.name)
 
@@ -116,14 +124,25 @@ class Worker:
 
         Optuna has no such guard: a trial is there before its settings are, two workers can be given the same waiting
         trial by SQLite, and a database may let two of them end the same one.
+
+        Raises:
+            LostError: this process stood still for longer than its lease, and another worker took its turn.
         """
-        lock = Lock(self.folder.with_name(f"{self.folder.name}.lock"), self.lease_seconds)
-        with suppress(OSError):  # a folder that cannot be written to: nobody else's either
-            lock.wait(poll=0.02)
-        try:
+        place = self.folder.with_name(f"{self.folder.name}.lock")
+        lock = Lock(place, self.lease_seconds, "the trials of this search")
+        with lock.kept():  # also where Ctrl-C ends the wait: a lease that is not given back lives as long as we do
+            with suppress(OSError):  # a folder that cannot be written to: nobody else's either
+                self._wait(lock)
             yield
-        finally:
-            lock.release()
+
+    @staticmethod
+    def _wait(lock: Lock) -> None:
+        began, told = time.monotonic(), False
+        while not lock.acquire():
+            if not told and time.monotonic() - began >= LONG_TURN:
+                console.say("another worker of this search takes its trials, or was killed meanwhile: waiting for it")
+                told = True
+            time.sleep(0.02)
 
     def _place(self, name: str) -> Path:
         return self.folder / f"{name}.lock"
@@ -214,7 +233,7 @@ def run_trials(search: Search, study: Any, run: Run) -> None:
                 time.sleep(PAUSE)
             elif at_work:
                 if not waiting:
-                    console.say(f"{at_work} trials are at work in other processes: waiting for them")
+                    console.say(f"waiting for {counted(at_work, 'trial')} at work in other processes")
                 waiting = True
                 time.sleep(PAUSE)
             else:

@@ -21,6 +21,7 @@ from fairloop.sweep.jobs import Job, jobs_of
 from fairloop.sweep.surroundings import check_surroundings
 from fairloop.sweep.tuning import Half, Judged, Trial, Tuning, best, check_criterion, judge, read_tuning, trials_of
 from fairloop.tracking.results import measurements_of
+from fairloop.words import counted
 
 TRIALS_FILE, CHOSEN_FILE, TEST_FILE = "trials.csv", "chosen.json", "test.csv"
 
@@ -67,7 +68,8 @@ def run_tuning(tuning: Tuning, out: Path, *, test: bool) -> int:
     # The test's cells are checked with the methods' own settings: a mistake in them is found before hours of trials.
     tested = [job for trial in trials if trial.number == 0 for job in _jobs(trial, tuning.test, tuning)]
     check_surroundings([*(job for some in planned.values() for job in some), *tested])
-    console.say(f"{len(trials)} trials, {tuning.each} of each of {len(tuning.methods)} methods, development half")
+    methods = counted(len(tuning.methods), "method")
+    console.say(f"{counted(len(trials), 'trial')}, {tuning.each} of each of {methods}, development half")
     rows: list[dict[str, Any]] = []
     judged: dict[Trial, Judged] = {}
     for trial, jobs in planned.items():

@@ -29,6 +29,7 @@ from fairloop.tracking.wandb_service import (
     run_settings,
 )
 from fairloop.tracking.wandb_values import csv_table, define, goal_of, table
+from fairloop.words import counted
 
 FOLDER = ".sweeps"
 """Inside the run store: the sweeps' own runs and what was last logged of each."""
@@ -150,7 +151,7 @@ def _begin(settings: TrackingSettings, cells: Sequence[Cell], folder: Path, run_
         id=run_id,
         resume="allow" if online else None,
         reinit="create_new",
-        name=f"{' and '.join(studies)}: {len(cells)} cells",
+        name=f"{' and '.join(studies)}: {counted(len(cells), 'cell')}",
         project=settings.project,
         entity=settings.entity,
         group=settings.group or JOB_TYPE,

@@ -20,6 +20,7 @@ from fairloop.report.table import Table, amount, p_value_text, signed
 from fairloop.report.terminal import print_table
 from fairloop.statistics.estimate import Estimate
 from fairloop.statistics.paired import FEWEST_FOR_FLIPS
+from fairloop.words import counted
 
 MOST_LINES = 12
 """So many further measures stand on the terminal; the page and the CSV file have all."""
@@ -107,7 +108,7 @@ def summary(found: Difference) -> list[str]:
         lines.append("Two cells: differences over the items that both keep, else from the two intervals.")
     elif found.pairs:
         on = ", ".join(found.matched_on) or "nothing that varies"
-        lines.append(f"{found.pairs} pair(s) of cells that agree in {on}.")
+        lines.append(f"{counted(found.pairs, 'pair')} of cells that agree in {on}.")
         if any(found.left_out):
             lines.append(f"Without a match, and left out: {found.left_out[0]} of A, {found.left_out[1]} of B.")
     else:

@@ -10,6 +10,7 @@ from fairloop.pairs.pair import Balance, Coverage, PairRow, coverage, kept, reas
 from fairloop.report.page import environment
 from fairloop.report.payload import script
 from fairloop.report.samples import Piece, gendered_pieces, visible
+from fairloop.words import counted
 
 # One word each: they are names of attributes of HTML elements as well.
 SCORES = ("fluency", "toxicity", "similarity", "plausibility", "rank", "aligned", "effect", "bias")
@@ -107,7 +108,7 @@ def print_pairs(rows: Sequence[PairRow], console: Console, count: int = 100) -> 
             f"evenness {balance.evenness:.3f}"
         )
     dropped = ", ".join(f"{reason} {number}" for reason, number in reasons(rows).items()) or "none"
-    line(f"{len(rows)} pairs, {len(kept(rows))} kept; dropped: {dropped}")
+    line(f"{counted(len(rows), 'pair')}, {len(kept(rows))} kept; dropped: {dropped}")
     replaced = sum(row.replaced for row in rows)
     if replaced:
         line(

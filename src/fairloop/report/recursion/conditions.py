@@ -2,14 +2,16 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from fairloop.catalogue import catalogue
 from fairloop.corpus.label_errors import known_errors
+from fairloop.naming import NO_CONDITION
 from fairloop.report.read import Cell, Chosen, decided
 from fairloop.statistics.differences import split_product, standard_error
 from fairloop.statistics.equilibrium import Equilibrium, Trajectory, estimate_equilibrium
@@ -24,6 +26,7 @@ from fairloop.statistics.mislabelled import (
     corrected_share_change,
 )
 from fairloop.statistics.relative_change import RelativeChange, relative_changes
+from fairloop.words import counted
 
 NET_RATE = "rule/net_stereotype_rate"
 GENDERED_SHARE = "rule/gendered_share"
@@ -145,21 +148,22 @@ class Condition:
 def conditions(cells: Iterable[Cell], errors: LabelErrors | None = None) -> list[Condition]:
     """Group the recursion cells into conditions and estimate each one's equilibrium.
 
+    Which metrics were chosen makes no condition of its own: they do not change what is written.
+
     `errors` of the labels count for every generator; without them, those of the families that are known.
     """
     cells = [cell for cell in cells if cell.study == "recursion"]
     alike: dict[tuple[str, str], list[Chosen]] = defaultdict(list)
-    for cell, settings in decided(cells):
+    for cell, settings in _measured_once(decided(cells)):
         alike[cell.model, cell.mitigation].append((cell, settings))
     found = []
     for (model, mitigation), members in alike.items():
         for differing, group in _by_settings(members).items():
             chosen = [cell for cell, _ in group]
-            under = {key: value for key, value in group[0][1].items() if key.split(".")[0] != "mitigation"}
             err = errors or known_errors().get(model)
             settlings = tuple(filter(None, (_settling(chosen, metric, err) for metric in FACTORS)))
             decomposed = tuple(_decompose(chosen))
-            shared = tuple(sorted((key, value) for key, value in under.items() if key not in _OWN))
+            shared = tuple(sorted((key, value) for key, value in group[0][1].items() if not _is_start(key)))
             men = _corrected_male_share(chosen, err) if err else None
             found.append(
                 Condition(model, mitigation, differing, shared, tuple(chosen), settlings, decomposed, err, men)
@@ -214,9 +218,44 @@ def settle_or_disappear(condition: Condition) -> str:
         (False, False): "neither a loss of gendered words nor less stereotyping among them is clear",
     }[fewer_words, less_bias]
     if math.isnan(whole.by_share.low):
-        said = f"{whole.change.n} cell(s) are too few to say which"
+        said = f"{counted(whole.change.n, 'cell')}: too few to say which"
     parts = f"change of B {whole.change.value:+.3f} = share {whole.by_share.value:+.3f}"
     return f"{said} ({parts}, net rate among gendered {whole.by_net_rate.value:+.3f})"
+
+
+def _measured_once(cells: Sequence[Chosen]) -> Iterator[Chosen]:
+    """Yield each recursion once, with the measures of all cells that differ in nothing but which metrics were chosen.
+
+    What a metric is measured by, an encoder or a classifier, is named only in cells that measure it: where all of them
+    name the same, so do the others.
+    """
+    bare = [{key: value for key, value in settings.items() if key not in NO_CONDITION} for _, settings in cells]
+    under = [
+        tuple(sorted((key, value) for key, value in one.items() if not _is_start(key) and not _is_means(key)))
+        for one in bare
+    ]
+    means: dict[Any, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for where, one in zip(under, bare, strict=True):
+        for key in filter(_is_means, one):
+            means[where][key].add(one[key])
+    once: dict[Any, Chosen] = {}
+    for (cell, _), where, one in zip(cells, under, bare, strict=True):
+        settings = {key: next(iter(values)) for key, values in means[where].items() if len(values) == 1} | one
+        recursion = (cell.model, cell.mitigation, *sorted(settings.items()))
+        other = once.get(recursion, (cell, settings))[0]
+        fuller, further = (cell, other) if len(cell.measures) > len(other.measures) else (other, cell)
+        once[recursion] = replace(fuller, measures=further.measures | fuller.measures), settings
+    yield from once.values()
+
+
+def _is_start(key: str) -> bool:
+    """Tell whether cells that are compared may differ in a setting: in their start, their length, their mitigation."""
+    return key in _OWN or key.startswith("mitigation.")
+
+
+def _is_means(key: str) -> bool:
+    """Tell whether a setting is the means of a metric, which decides nothing that is written."""
+    return key == "study.encoder" or key.startswith("metric.")
 
 
 def _by_settings(cells: Sequence[Chosen]) -> dict[tuple[str, ...], list[Chosen]]:
@@ -261,9 +300,9 @@ def _settling(cells: Sequence[Cell], metric: str, errors: LabelErrors | None) ->
     trajectories = [
         Trajectory(cell.level, values, tuple(standard_error(one.low, one.high) for one in cell.course(metric)))
         for cell in cells
-        if (values := cell.values(metric))
+        if any(map(math.isfinite, values := cell.values(metric)))  # others did not measure it
     ]
-    if not any(math.isfinite(value) for one in trajectories for value in one.values):
+    if not trajectories:
         return None
     resamples = _PATTERNS if len(trajectories) <= _MANY_CELLS else _FEWER_PATTERNS
     equilibrium = estimate_equilibrium(trajectories, possible=_POSSIBLE[metric], resamples=resamples)

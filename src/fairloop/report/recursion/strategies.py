@@ -16,6 +16,7 @@ from fairloop.statistics.correlation import spearman
 from fairloop.statistics.estimate import Estimate
 from fairloop.statistics.large import flip_p_value
 from fairloop.statistics.paired import FEWEST_FOR_FLIPS, paired_reduction
+from fairloop.words import counted
 
 Floats = NDArray[np.float64]
 
@@ -120,7 +121,7 @@ class Reduction:
         if math.isinf(self.reduction.low):
             return "unbounded: these pairs cannot tell the control's bias from zero"
         few = self.pairs < FEWEST_FOR_FLIPS
-        return f"{self.pairs} pairs: sign flips cannot give p below {2 / 2**self.pairs:.2g}" if few else ""
+        return f"{counted(self.pairs, 'pair')}: sign flips cannot give p below {2 / 2**self.pairs:.2g}" if few else ""
 
 
 @dataclass(frozen=True)

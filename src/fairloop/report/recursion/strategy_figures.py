@@ -45,6 +45,7 @@ from fairloop.report.recursion.trajectories import (
 )
 from fairloop.report.table import with_interval
 from fairloop.statistics.estimate import Estimate
+from fairloop.words import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -198,7 +199,7 @@ def _reductions(comparison: Comparison) -> Drawing:
             _forest(axes, [one for one in shown if one.level == level], heights, edge, _colours(comparison))
             where = "All levels" if level is None else f"Initial bias {level:g}"
             here = next(one for one in shown if one.level == level)
-            title = broken(f"{where} ({here.pairs} of {here.possible} pairs)", 26)
+            title = broken(f"{where} ({here.pairs} of {counted(here.possible, 'pair')})", 26)
             axes.set_title(title, loc="left", fontweight="bold")
         panels[0].set_yticks([heights[row] for row in rows], [names[condition] for _, condition in rows])
         panels[0].set_ylim(min(heights.values()) - 0.6, -0.2)

@@ -30,6 +30,7 @@ from fairloop.statistics.intervals import FEWEST_UNITS
 from fairloop.statistics.line import FEWEST_FOR_LINE
 from fairloop.statistics.mislabelled import LabelErrors
 from fairloop.statistics.paired import FEWEST_FOR_FLIPS
+from fairloop.words import counted
 
 UNDEFINED = "undefined"
 """A change relative to what may be zero."""
@@ -68,7 +69,7 @@ def metric_tables(condition: Condition, *, single: bool, in_full: bool = False) 
     """
     groups = [(cell.level, cell.seed, [cell]) for cell in condition.cells]
     if not single:
-        groups = [(level, f"{len(condition.at(level))} seeds", condition.at(level)) for level in condition.levels]
+        groups = [(level, counted(len(condition.at(level)), "seed"), condition.at(level)) for level in condition.levels]
     tables = []
     for name, metrics in _headlines(condition, in_full=in_full).items():
         shown = {metric: catalogue().label(metric) for metric in metrics}
@@ -412,7 +413,7 @@ def _shown(metric: str, measure: Estimate, cells: int, in_full: bool) -> str:
     return measured(metric, measure) if cells == 1 else with_interval(measure, over="cells")
 
 
-def _interval_note(single: bool, cells: Iterable[Cell], metrics: Collection[str]) -> str:
+def _interval_note(single: bool, cells: Sequence[Cell], metrics: Collection[str]) -> str:
     """Return what the intervals are over, how many independent groups there are, and why some are missing."""
     if not single:
         return "means over cells, 95% intervals over cells (from three)"
@@ -425,7 +426,10 @@ def _interval_note(single: bool, cells: Iterable[Cell], metrics: Collection[str]
     ]
     counts = sorted({(n, units) for metric, n, units in grouped if metric == NET_RATE})
     if counts:
-        note += f"; {', '.join(f'n = {n} in {units} groups' for n, units in counts)}"
+        note += "; " + ", ".join(f"n = {n} in {counted(units, 'group')}" for n, units in counts)
     if any(units < FEWEST_UNITS for _, _, units in grouped):
-        note += f"; no interval: fewer than {FEWEST_UNITS} independent groups"
+        note += f"; too few groups: an interval needs {FEWEST_UNITS} independent ones or more"
+        (size, *others) = {cell.chosen("study", "prompt_group") for cell in cells}
+        if isinstance(size, int) and not others:
+            note += f", {(FEWEST_UNITS - 1) * size + 1} sentences or more"
     return note
