@@ -15,7 +15,7 @@ from fairloop.tracking.store import is_complete  # noqa: E402
 __all__ = ["cells", "complete", "fairloop", "grid", "locked", "start"]
 
 STUDY = "evaluate"
-PATIENT_RAY = {"RAY_raylet_start_wait_time_s": "600"}  # 30 s are not enough for a node on a busy machine
+PATIENT_RAY = {"RAY_raylet_start_wait_time_s": "120"}  # 30 s are not enough for a node on a busy machine
 CELLS = 6
 
 
