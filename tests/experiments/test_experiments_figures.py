@@ -1,5 +1,7 @@
 """Every table of figures in README.md and experiments/ is what a committed CSV says, or names the commit it is from."""
 
+import collections
+import importlib.util
 import json
 import re
 from fnmatch import fnmatch
@@ -117,26 +119,20 @@ def test_equilibrium_ten_generations():
 
 
 def test_equilibrium_families():
-    names = {"Gemma 3 270M": "gemma_3_270m", "SmolLM2 135M Instruct": "smollm2_135m_instruct"}
-    shown = table(FAMILIES, "family, mitigation")
-    assert len(shown) == 9
-    for label, level, *cells in shown:
-        family, mitigation = label.rsplit(", ", 1)
-
-        def at(metric: str, generation: int, chosen=(names[family], mitigation, level)) -> dict[str, str]:
-            model, strategy, start = chosen
-            return one(
-                "equilibrium_families/cells.csv",
-                model=model, mitigation=strategy, level=start, metric=metric, generation=str(generation),
-            )  # fmt: skip
-
-        def course(metric: str, at=at) -> str:
-            first, second, last = (f"{float(at(metric, generation)['value']):.2f}" for generation in (0, 1, 6))
-            ends = ", ".join(f"{float(at(metric, 6)[end]):.2f}" for end in ("low", "high"))
-            return f"{first} → {second} → {last} [{ends}]"
-
-        yields = " → ".join(f"{float(at('generation/yield', generation)['value']):.2f}" for generation in (1, 6))
-        assert cells == [course(SHARE), course(NET), yields]
+    """Every cell of cells.csv has its line in README.md, and sentences.csv twenty sentences of each generation."""
+    spec = importlib.util.spec_from_file_location("families", EXPERIMENTS / "equilibrium_families" / "tables.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    page = FAMILIES.read_text(encoding="utf-8").splitlines()
+    lines = list(module.rows())
+    cells = {row["cell"] for row in read("equilibrium_families/cells.csv")}
+    assert len(lines) == len(cells)
+    assert [
+        line for line in page if line.startswith(tuple(f"| {name}, " for name in module.FAMILIES.values()))
+    ] == lines
+    shown = collections.Counter((row["model"], row["generation"]) for row in read("equilibrium_families/sentences.csv"))
+    assert set(shown.values()) == {module.SHOWN}
+    assert {model for model, _ in shown} == {row["model"] for row in read("equilibrium_families/cells.csv")}
 
 
 CALIBRATED = {
