@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from types import SimpleNamespace
 
 import pytest
 from fair_gender_store import make_grid as make_debiasing
@@ -15,8 +16,9 @@ from fairloop.report.fair_gender.effects import debiasings
 from fairloop.report.outcome import MOST_LINES, counted_cells, outcomes
 from fairloop.report.page import render_page
 from fairloop.report.read import read_runs
-from fairloop.report.recursion.conditions import conditions
+from fairloop.report.recursion.conditions import conditions, last_mean
 from fairloop.report.recursion.strategies import DOWNSTREAM, comparisons
+from fairloop.statistics.estimate import Estimate
 
 
 @pytest.fixture(scope="module")
@@ -109,3 +111,15 @@ def test_what_is_not_told_from_none_is_said_so_and_many_lines_are_cut(tmp_path):
     clear = [one.reduction.low > 0 or one.reduction.high < 0 for one in comparisons(found)[0].reductions]
     assert math.isfinite(sum(clear))
     assert any("not told from none" in one.text for one in said)
+
+
+def test_the_mean_of_unlike_cells_has_an_interval_within_what_is_possible():
+    def cell(share: float) -> SimpleNamespace:
+        return SimpleNamespace(generations=(0, 1), get=lambda *_: Estimate(share, share, share, 100))
+
+    cells = [cell(share) for share in (0.01, 0.02, 0.9)]
+    mean = last_mean(cells, "rule/gendered_share")
+    assert mean.value == pytest.approx(0.31)
+    assert mean.low == 0
+    assert mean.high == 1
+    assert math.isnan(last_mean(cells[:2], "rule/gendered_share").low)

@@ -36,7 +36,8 @@ MALE_SHARE = "rule/male_share"
 FACTORS = (NET_RATE, GENDERED_SHARE, NET_RATE_AMONG_GENDERED)
 """B and the two factors whose product it is."""
 
-_POSSIBLE = {NET_RATE: (-1.0, 1.0), GENDERED_SHARE: (0.0, 1.0), NET_RATE_AMONG_GENDERED: (-1.0, 1.0)}
+_POSSIBLE = {NET_RATE: (-1.0, 1.0), NET_RATE_AMONG_GENDERED: (-1.0, 1.0)}
+_POSSIBLE |= dict.fromkeys((GENDERED_SHARE, MALE_SHARE), (0.0, 1.0))
 
 PAPER_RANGE = (0.11, 0.13)
 """Where the recursion of Gemma-2-2b-it settles according to arXiv 2511.10689."""
@@ -319,7 +320,7 @@ def _settling(cells: Sequence[Cell], metric: str, errors: LabelErrors | None) ->
 
 def _corrected(cells: Sequence[Cell], metric: str, found: Equilibrium, errors: LabelErrors) -> Corrected | None:
     """Take the labels' errors out; None without a generated corpus."""
-    mean = partial(_last_mean, cells)
+    mean = partial(last_mean, cells)
     if not mean(metric).defined:
         return None
     counted, level, trend = mean(metric), found.line.level, found.trend
@@ -337,14 +338,16 @@ def _corrected(cells: Sequence[Cell], metric: str, found: Equilibrium, errors: L
     return Corrected(name, counted, corrected(counted), corrected(trend), corrected(level))
 
 
-def _last_mean(cells: Sequence[Cell], metric: str) -> Estimate:
-    """Return the mean of each cell's last generated corpus; a single cell's own estimate."""
+def last_mean(cells: Sequence[Cell], metric: str) -> Estimate:
+    """Return the mean of each cell's last generated corpus, within what is possible; a single cell's own estimate."""
     ends = [cell.get(metric, cell.generations[-1]) for cell in cells if cell.generations and cell.generations[-1] > 0]
-    return ends[0] if len(ends) == 1 else student_mean([one.value for one in ends])
+    if len(ends) == 1:
+        return ends[0]
+    return student_mean([one.value for one in ends]).mapped(lambda end: float(np.clip(end, *_POSSIBLE[metric])))
 
 
 def _corrected_male_share(cells: Sequence[Cell], errors: LabelErrors) -> Corrected | None:
-    counted, share = _last_mean(cells, MALE_SHARE), _last_mean(cells, GENDERED_SHARE).value
+    counted, share = last_mean(cells, MALE_SHARE), last_mean(cells, GENDERED_SHARE).value
     if not counted.defined or not share > 0:
         return None
     nothing = Estimate.undefined()
