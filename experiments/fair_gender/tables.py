@@ -28,6 +28,15 @@ TESTED = {
 }
 """What the table of the test half shows: its title, and digits."""
 
+WRITTEN = {
+    "usable answers to the first prompt": ("usable answers", 2),
+    "counterparts that hold": ("counterparts that hold", 2),
+    "of these, equal to the swapped sentence": ("of these, as the swapper has it", 2),
+    "distinct_2": ("distinct-2", 2),
+    "compression_ratio": ("compression ratio", 2),
+}
+"""What the table of writers shows: its title, and digits."""
+
 ABLATED = {
     "heldout_templates/mean_abs_log_odds": ("he/she", "change", 1, 3, ""),
     "lpbs/gap": ("LPBS", "change", 1, 3, ""),
@@ -40,7 +49,7 @@ ABLATED = {
 
 def main() -> None:
     """Print every table."""
-    for lines in (effects(), trials(), tested(), ablated()):
+    for lines in (effects(), trials(), tested(), ablated(), written(), wholes()):
         print("\n".join(lines) + "\n")
 
 
@@ -116,6 +125,42 @@ def ablated() -> list[str]:
             middle, *ends = (_signed(end, digits) for end in (change, low, high))
             cells.append(f"{middle}{unit} [{', '.join(ends)}]")
         lines.append(_line([variant.removeprefix("fair_gender, "), *cells]))
+    return lines
+
+
+def written() -> list[str]:
+    """Return the table of language models that wrote pairs, with intervals over answers or pairs."""
+    rows = read(HERE / "writers.csv")
+    lines = [
+        _line(["writer", "pairs", *(title for title, _ in WRITTEN.values())]),
+        _line(["---", "---:", *["---:"] * len(WRITTEN)]),
+    ]
+    for writer in dict.fromkeys(row["writer"] for row in rows):
+        of = {row["metric"]: row for row in rows if row["writer"] == writer}
+        cells = []
+        for metric, (_, digits) in WRITTEN.items():
+            middle, low, high = (f"{float(of[metric][name]):.{digits}f}" for name in ("value", "low", "high"))
+            cells.append(f"{middle} [{low}, {high}]")
+        lines.append(_line([writer, of["counterparts that hold"]["n"], *cells]))
+    return lines
+
+
+def wholes() -> list[str]:
+    """Return the table of what training on whole, swapped and template pairs does: means over seeds."""
+    rows = [row for row in read(HERE / "whole.csv") if row["metric"] in TESTED]
+    chosen = {metric: shown for metric, shown in TESTED.items() if metric in {row["metric"] for row in rows}}
+    before = {row["metric"]: float(row["before"]) for row in rows}
+    lines = [
+        _line(["pairs to train on", *(title for title, _ in chosen.values())]),
+        _line(["---", *["---:"] * len(chosen)]),
+        _line(["none (untouched PLM)", *(f"{before[metric]:.{digits}f}" for metric, (_, digits) in chosen.items())]),
+    ]
+    for pairs in dict.fromkeys(row["pairs"] for row in rows):
+        cells = []
+        for metric, (_, digits) in chosen.items():
+            values = [float(row["after"]) for row in rows if (row["pairs"], row["metric"]) == (pairs, metric)]
+            cells.append(over_seeds(values, digits))
+        lines.append(_line([pairs, *cells]))
     return lines
 
 

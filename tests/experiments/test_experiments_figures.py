@@ -523,3 +523,15 @@ def test_main_readme_measure_a_model():
                 assert re.fullmatch(r"README\.md of commit [0-9a-f]{7}", printed[0]["origin"])
             else:
                 assert cell == "–", (name, plm)
+
+
+def test_fair_gender_writers():
+    """The tables of writers, and of training on what they wrote, as `tables.py` prints them."""
+    spec = importlib.util.spec_from_file_location("fair_gender_tables", EXPERIMENTS / "fair_gender" / "tables.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    page = FAIR_GENDER.read_text(encoding="utf-8").splitlines()
+    for lines in (module.written(), module.wholes()):
+        start = page.index(lines[0])
+        shown = page[start : start + len(lines)]
+        assert [shown[0], *shown[2:]] == [lines[0], *lines[2:]]
