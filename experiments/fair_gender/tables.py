@@ -49,7 +49,7 @@ ABLATED = {
 
 def main() -> None:
     """Print every table."""
-    for lines in (effects(), trials(), tested(), ablated(), written(), wholes()):
+    for lines in (effects(), trials(), tested(), ablated(), written()):
         print("\n".join(lines) + "\n")
 
 
@@ -142,25 +142,6 @@ def written() -> list[str]:
             middle, low, high = (f"{float(of[metric][name]):.{digits}f}" for name in ("value", "low", "high"))
             cells.append(f"{middle} [{low}, {high}]")
         lines.append(_line([writer, of["counterparts that hold"]["n"], *cells]))
-    return lines
-
-
-def wholes() -> list[str]:
-    """Return the table of what training on whole, swapped and template pairs does: means over seeds."""
-    rows = [row for row in read(HERE / "whole.csv") if row["metric"] in TESTED]
-    chosen = {metric: shown for metric, shown in TESTED.items() if metric in {row["metric"] for row in rows}}
-    before = {row["metric"]: float(row["before"]) for row in rows}
-    lines = [
-        _line(["pairs to train on", *(title for title, _ in chosen.values())]),
-        _line(["---", *["---:"] * len(chosen)]),
-        _line(["none (untouched PLM)", *(f"{before[metric]:.{digits}f}" for metric, (_, digits) in chosen.items())]),
-    ]
-    for pairs in dict.fromkeys(row["pairs"] for row in rows):
-        cells = []
-        for metric, (_, digits) in chosen.items():
-            values = [float(row["after"]) for row in rows if (row["pairs"], row["metric"]) == (pairs, metric)]
-            cells.append(over_seeds(values, digits))
-        lines.append(_line([pairs, *cells]))
     return lines
 
 

@@ -1,11 +1,10 @@
 """Which language model can write pairs? Read the cells of several writers, and make files of pairs to train on.
 
-python experiments/fair_gender/writers.py RUNS [TRAINED]
+python experiments/fair_gender/writers.py RUNS
 
 RUNS holds one cell of `study=fair_gender` with `debias.source=llm` for each writer (the commands stand in README.md).
 Writes writers.csv beside this script and, under RUNS/pairs, for each writer two files for `debias.swap_file` with the
-same number of pairs: the first that the LLM wrote whole, and the first whose counterpart the swapper wrote. TRAINED
-holds the cells that were trained on these files, and on as many pairs from templates: their measures go into whole.csv.
+same number of pairs: the first that the LLM wrote whole, and the first whose counterpart the swapper wrote.
 """
 
 import csv
@@ -18,19 +17,16 @@ from typing import Any
 import yaml
 
 from fairloop.corpus.counterfactual import swap_gender
-from fairloop.measures.catalogue import BEFORE
 from fairloop.metrics.diversity import measure_diversity
 from fairloop.pairs.pair import PairRow, load_pairs
-from fairloop.report.read import read_runs
 from fairloop.statistics.intervals import estimate_share
 
 HERE = Path(__file__).parent
-TRAINED = ("pairs", "seed", "metric", "before", "after")
 COLUMNS = ("writer", "metric", "value", "low", "high", "n")
 DIVERSITY = ("distinct_2", "duplicate_share", "mean_length", "compression_ratio")
 
 
-def main(runs: Path, trained: Path | None = None) -> None:
+def main(runs: Path) -> None:
     """Write the table and the files."""
     lines: list[tuple[Any, ...]] = []
     (runs / "pairs").mkdir(exist_ok=True)
@@ -44,22 +40,6 @@ def main(runs: Path, trained: Path | None = None) -> None:
         print(f"{writer}: {len(whole)} of {len(rows)} counterparts hold; files of {count} pairs")
     with (HERE / "writers.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([COLUMNS, *lines])
-    if trained is not None:
-        with (HERE / "whole.csv").open("w", encoding="utf-8", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows([TRAINED, *sorted(compared(trained))])
-
-
-def compared(trained: Path) -> Iterator[tuple[Any, ...]]:
-    """Give what each trained cell measured before and after: (pairs, seed, metric, before, after)."""
-    for cell in read_runs(trained).cells:
-        debias = cell.config["debias"]
-        pairs = (
-            debias["source"] if debias["source"] == "template" else Path(debias["swap_file"]).stem.rpartition("-")[2]
-        )
-        after = {metric: one.value for (metric, _), one in cell.measures.items()}
-        for metric, value in after.items():
-            if BEFORE + metric in after:
-                yield pairs, cell.seed, metric, after[BEFORE + metric], value
 
 
 def cells(runs: Path) -> Iterator[tuple[str, dict[str, Any], list[PairRow]]]:
@@ -107,4 +87,4 @@ def write_pairs(path: Path, rows: Sequence[PairRow]) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:3]))
+    main(Path(sys.argv[1]))
