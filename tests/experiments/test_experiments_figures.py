@@ -135,6 +135,31 @@ def test_equilibrium_families():
     assert {model for model, _ in shown} == {row["model"] for row in read("equilibrium_families/cells.csv")}
 
 
+def test_equilibrium_families_as_quoted():
+    """The verdicts and trends that the findings name, there and in README.md."""
+    page, main = (" ".join(path.read_text(encoding="utf-8").split()) for path in (FAMILIES, ROOT / "README.md"))
+    found = {
+        (model, mitigation, metric): one(
+            "equilibrium_families/equilibrium.csv", model=model, mitigation=mitigation, metric=metric
+        )
+        for model in ("gemma_3_270m", "smollm2_135m_instruct")
+        for mitigation in ("none", "augment")
+        for metric in (NET, SHARE, AMONG)
+    }
+    decided = {key: row["verdict"] for key, row in found.items() if row["verdict"] != "undecided"}
+    assert decided == {
+        ("gemma_3_270m", "none", NET): "falling",
+        ("gemma_3_270m", "none", SHARE): "falling",
+        ("gemma_3_270m", "augment", AMONG): "falling",
+        ("smollm2_135m_instruct", "augment", SHARE): "rising",
+    }
+    for key in decided:
+        row = found[key]
+        trend = f"{number(float(row['trend']), 3, signed=True)} {interval(row, 'trend', 3, signed=True)}"
+        assert trend in page, (key, trend)
+        assert key[2] != NET or trend in main
+
+
 CALIBRATED = {
     "net rate B": (NET, None),
     "WEAT d": ("embedding/effect_size", 2),
