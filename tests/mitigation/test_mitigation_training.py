@@ -102,8 +102,12 @@ def test_contrastive_brings_pairs_together_and_keeps_other_sentences_apart(encod
 
 def test_contrastive_needs_two_different_sensitive_sentences(encoder, tmp_path):
     neutral = corpus().map(lambda row: {"stereotype": 0, "gender": "none"})
-    for few, count in ((neutral, 0), (corpus().select([0]), 1), (corpus().select([0, 0, 0]), 3)):
-        line = f"^mitigation=contrastive: generation 2 has {count} sentences with a stereotype and a variant; "
+    for few, count in (
+        (neutral, "0 sentences"),
+        (corpus().select([0]), "1 sentence"),
+        (corpus().select([0, 0, 0]), "3 sentences"),
+    ):
+        line = f"^mitigation=contrastive: generation 2 has {count} with a stereotype and a variant; "
         with pytest.raises(Fault, match=line):
             mitigation(contrastive={}).encoder(few, encoder, tmp_path / "out", 2, training(tmp_path))
     with pytest.raises(Fault, match=r"^mitigation=contrastive: the corpus of generation 2 is empty$"):
