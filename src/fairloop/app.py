@@ -121,7 +121,7 @@ def compute_sweep(overrides: Sequence[str], params: dict[str, Any] | None) -> tu
             at_once = (
                 "as many cells at once as there is room for"
                 if launcher.share.cells is None
-                else (f"{counted(launcher.share.cells, 'cell')} at once")
+                else f"{counted(launcher.share.cells, 'cell')} at once"
             )
             console.say(f"{at_once}, {counted(launcher.share.threads, 'processor thread')} each")
         console.show_warnings()
