@@ -1,6 +1,8 @@
 """docs/scale.md: its tables are what the arithmetic gives now, and the arithmetic is right."""
 
+import csv
 import math
+from statistics import fmean
 
 import pytest
 from bench import scale
@@ -10,6 +12,16 @@ def test_the_page_is_what_is_computed():
     text = scale.PAGE.read_text(encoding="utf-8")
     assert scale.page(text) == text, "run: PYTHONPATH=tools python -m bench.scale"
     assert all(given.source for given in scale.GIVEN)
+
+
+def test_the_usable_share_is_what_was_measured():
+    with (scale.PAGE.parents[1] / "experiments" / "equilibrium_families" / "cells.csv").open(newline="") as file:
+        yields = [
+            float(row["value"])
+            for row in csv.DictReader(file)
+            if (row["model"], row["mitigation"], row["metric"]) == ("smollm2_135m_instruct", "none", "generation/yield")
+        ]
+    assert scale.YIELD.value == round(fmean(yields), 2)
 
 
 def test_the_grid_is_recomputed_by_hand():

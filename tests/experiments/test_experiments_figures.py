@@ -559,3 +559,13 @@ def test_fair_gender_writers():
     lines = module.written()
     start = page.index(lines[0])
     assert page[start : start + len(lines)] == lines
+    hold = {row["writer"]: row for row in read("fair_gender/writers.csv") if row["metric"] == "counterparts that hold"}
+    same = [row for row in read("fair_gender/writers.csv") if row["metric"].startswith("of these")]
+    for name, writer in (
+        ("Qwen2.5-Coder's counterparts", "qwen_2_5_coder_0_5b_instruct"),
+        ("SmolLM2's", "smollm2_135m_instruct"),
+    ):
+        share, low, high = (f"{100 * float(hold[writer][key]):.0f}" for key in ("value", "low", "high"))
+        assert re.search(rf"{name} {share}%( hold)? \[{low}, {high}\]", "\n".join(page))
+    equal = round(sum(float(row["value"]) * int(row["n"]) for row in same))
+    assert f"{equal} of {sum(int(row['n']) for row in same)} are the swapped sentence" in "\n".join(page)

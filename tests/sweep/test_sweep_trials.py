@@ -4,6 +4,7 @@ import copy
 import json
 import sqlite3
 import threading
+import time
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -280,6 +281,30 @@ def test_a_worker_on_another_machine_is_alive_while_its_beat_is_heard(tmp_path):
         assert worker.is_alive(trial(5, worker=other.name))
         other.trials.append(None)  # it ends with a trial in its hands
     assert not worker.is_alive(trial(5, worker=other.name))
+
+
+def test_workers_take_their_trials_one_after_another(searching, monkeypatch):
+    """Else two with one seed begin the same settings: a trial is there before its settings are."""
+    search, inside, most = searching("hydra.sweeper.n_trials=4"), [], []
+    propose = loop._proposals
+
+    def watched(*given):
+        inside.append(given)
+        most.append(len(inside))
+        time.sleep(0.1)  # as long as another one would need to come in
+        try:
+            return propose(*given)
+        finally:
+            inside.pop()
+
+    monkeypatch.setattr(loop, "_proposals", watched)
+    workers = [threading.Thread(target=searched, args=(search,)) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    assert len(most) > 3
+    assert max(most) == 1
 
 
 @pytest.mark.parametrize("lease", [None, 30.0])

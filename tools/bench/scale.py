@@ -37,7 +37,9 @@ class Given:
 CELLS = Given("cells", 45, "", GRID)
 SENTENCES = Given("sentences of a generation", 10_000, "", GRID)
 GENERATIONS = Given("generations", 10, "", GRID)
-YIELD = Given("usable share of what is written", 0.78, "", "measured: SmolLM2 in experiments/equilibrium_families")
+YIELD = Given(
+    "usable share of what is written", 0.78, "", "measured: experiments/equilibrium_families, SmolLM2 unmitigated"
+)
 WORDS = Given("words of a sentence", 11.6, "", EQUILIBRIUM + ", mean of all generated corpora")
 PIECES = Given("tokens of a word", 1.2, "", "measured: SmolLM2's tokenizer on 2,000 seed sentences (Gemma 3's: 1.15)")
 PROMPT = Given("tokens of a prompt", 273, "", PROMPTS)
