@@ -64,13 +64,15 @@ def process_of(job):
 
 def test_six_cells_one_requeued_one_out_of_time_one_cancelled_and_a_node_drained(slurm, grid, finished, tmp_path):
     process = sweep(slurm, grid, tmp_path)
-    first, second = slurm.wait_for(lambda: jobs_at_work(slurm, tmp_path, 2))
+    first, second = slurm.wait_for(lambda: jobs_at_work(slurm, tmp_path, 2))  # the second is the long one
+    others = [job for job, (state, _) in slurm.states().items() if state == "PENDING"]
+    slurm.ask("scontrol", "hold", ",".join(others))  # a quiet machine would be done with them before the time is up
     slurm.ask("scontrol", "requeue", first)
     slurm.ask("scontrol", "update", f"jobid={second}", "timelimit=1")
     slurm.wait_for(lambda: slurm.states()[second][0] == "PENDING")  # it was told, and went back into the queue
     slurm.ask("scontrol", "update", f"jobid={second}", "timelimit=10")
-    seen = set(running(slurm))
-    third = slurm.wait_for(lambda: next((job for job in running(slurm) if job not in seen), None))
+    slurm.ask("scontrol", "release", ",".join(others))
+    third = slurm.wait_for(lambda: next((job for job in running(slurm) if job in others), None))
     slurm.wait_for(lambda: jobs_at_work(slurm, tmp_path, len(running(slurm))))  # it has just begun with its cell
     slurm.ask("scancel", third)
     slurm.wait_for(lambda: running(slurm))
@@ -105,9 +107,9 @@ def test_six_cells_one_requeued_one_out_of_time_one_cancelled_and_a_node_drained
 def test_a_job_that_may_not_be_requeued_and_one_that_is_killed(slurm, grid, finished, tmp_path):
     two = [*grid[:-1], ",".join(grid[-1].split(",")[:2])]
     process = sweep(slurm, two, tmp_path, "hydra.launcher.max_num_timeout=0")
-    first, second = slurm.wait_for(lambda: jobs_at_work(slurm, tmp_path, 2))
-    slurm.ask("scontrol", "update", f"jobid={first}", "timelimit=1")
-    os.kill(process_of(second), signal.SIGKILL)
+    short, long = slurm.wait_for(lambda: jobs_at_work(slurm, tmp_path, 2))
+    os.kill(process_of(short), signal.SIGKILL)
+    slurm.ask("scontrol", "update", f"jobid={long}", "timelimit=1")
     out, err = process.communicate(timeout=1800)
     assert process.returncode == 1
     assert re.search(
@@ -116,7 +118,7 @@ def test_a_job_that_may_not_be_requeued_and_one_that_is_killed(slurm, grid, fini
         err,
         re.MULTILINE,
     )
-    assert f"fairloop: a process of the launcher ended (job {second} ended without a result (" in err
+    assert f"fairloop: a process of the launcher ended (job {short} ended without a result (" in err
     assert "Traceback" not in out + err
     done = slow_cells.complete(tmp_path / "runs")
     assert len(done) == 1  # the killed one was tried again
