@@ -1,6 +1,7 @@
 """Number formats: `auto` asks the hardware, and everything that loads or trains asks the same function."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -45,14 +46,24 @@ def test_a_process_without_torch_has_no_fingerprint_and_does_not_load_it():
     assert done.stdout.split() == ["{}", "False"]
 
 
-@pytest.mark.parametrize(("chosen", "policy"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
-def test_threads_that_wait_sleep_unless_the_user_says_otherwise(chosen, policy):
-    kept = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+@pytest.mark.parametrize(
+    ("chosen", "policy", "turns"),
+    [
+        ({}, "PASSIVE", 30_000),
+        ({"OMP_WAIT_POLICY": "PASSIVE"}, "PASSIVE", 0),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE", 30_000_000_000),
+        ({"GOMP_SPINCOUNT": "7"}, "PASSIVE", 7),
+    ],
+)
+def test_threads_that_wait_soon_sleep_unless_the_user_says_otherwise(chosen, policy, turns):
+    kept = {name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
     run = subprocess.run(
         [sys.executable, "-c", "import fairloop, torch"],
-        env={**kept, **chosen, "OMP_DISPLAY_ENV": "true"},
+        env={**kept, **chosen, "OMP_DISPLAY_ENV": "verbose"},
         capture_output=True,
         text=True,
         check=True,
     )
-    assert f"OMP_WAIT_POLICY = '{policy}'" in run.stderr  # said by the OpenMP that torch loads
+    # Said by the OpenMP that torch loads.
+    assert f"OMP_WAIT_POLICY = '{policy}'" in run.stderr
+    assert re.search(rf"GOMP_SPINCOUNT = '{turns}'", run.stderr)

@@ -56,9 +56,9 @@ A key decides a result only in studies that read its group:
 Environment variables: `FAIRLOOP_CACHE` (converted models and benchmark data; default `~/.cache/fairloop`), `HF_TOKEN`
 (for models whose terms have to be accepted), `WANDB_API_KEY` and the other variables of `wandb`.
 `FAIRLOOP_BENCHMARK_DATA` tells tests and `make bench` where benchmark data lies, `FAIRLOOP_VLLM_PYTHON` which Python
-has vLLM. `OMP_WAIT_POLICY` says what a thread does that waits for others: Fairloop sets `PASSIVE`, by which it sleeps,
-if you have set nothing. With `ACTIVE` it holds its core, and beside any other computation everything gets slower many
-times over ([speed](speed.md)).
+has vLLM. `OMP_WAIT_POLICY` says what a thread does that waits for others: if you have set nothing, Fairloop sets
+`PASSIVE` and `GOMP_SPINCOUNT=30000`, by which it soon sleeps. With `ACTIVE` it holds its core, and beside any other
+computation everything gets slower many times over ([speed](speed.md)).
 """
 
 PATHS = ("model.path", "model.revision", "plm.path", "plm.revision", "study.encoder")

@@ -72,10 +72,12 @@ def test_the_published_way_and_the_engine_score_causal_sentences_alike(family):
 
 def test_threads_are_compared_by_neighbours():
     found = {
-        "alone": {"spinning": [10.0, 20.0, 30.0], "sleeping": [8.0, 20.0, 33.0]},
-        "beside a load": {"spinning": [1.0, 2.0, 6.0], "sleeping": [5.0, 8.0, 15.0]},
+        "alone": {"spin": [10.0, 20.0, 30.0], "sleep at once": [4.0, 5.0, 6.0], "fairloop": [8.0, 20.0, 33.0]},
+        "beside a load": {"spin": [1.0, 2.0, 6.0], "sleep at once": [5.0, 4.0, 6.0], "fairloop": [5.0, 8.0, 15.0]},
     }
-    spinning, sleeping, ratio = (line.split() for line in threads.report(found).splitlines()[1:])
-    assert spinning[2:] == ["20.0", "2.0", "0.10"]
-    assert sleeping[2:] == ["20.0", "8.0", "0.45"]
-    assert ratio[3:] == ["1.00", "4.00"]
+    assert list(found["alone"]) == list(threads.WAYS)
+    spin, _, own, over_spin, over_sleep = (line.split() for line in threads.report(found).splitlines()[1:])
+    assert spin[1:] == ["20.0", "2.0", "0.10"]
+    assert own[1:] == ["20.0", "8.0", "0.45"]
+    assert over_spin[-2:] == ["1.00", "4.00"]
+    assert over_sleep[-2:] == ["4.00", "2.00"]

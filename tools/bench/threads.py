@@ -1,10 +1,11 @@
 """How fast the in-process generator is while something else computes: `python -m bench.threads`.
 
-Threads that wait for others spin by default; Fairloop has them sleep (`OMP_WAIT_POLICY=PASSIVE`). Two processes with
-the same model take turns, one of each kind, first alone and then beside a load that this program starts: a process that
-multiplies matrices with as many threads as there are cores, its own threads spinning. A fair share is half of what a
-process writes alone. On a machine that is busy anyway, "alone" is beside that, and a batch can take minutes: with
-`--layers` the work is, for some seconds at a time, the matrix products of a small model's layers instead.
+Threads that wait for others spin by default, for milliseconds; Fairloop has them spin for a moment and then sleep.
+Processes with the same model take turns, one of each kind and one whose threads sleep at once, first alone and then
+beside a load that this program starts: a process that multiplies matrices with as many threads as there are cores, its
+own threads spinning. A fair share is half of what a process writes alone. On a machine that is busy anyway, "alone" is
+beside that, and a batch can take minutes: with `--layers` the work is, for some seconds at a time, the matrix products
+of a small model's layers instead.
 """
 
 import argparse
@@ -15,7 +16,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from bench.machine import processor
 from fairloop.generation.requests import Attempt
@@ -23,7 +24,9 @@ from fairloop.generation.settings import ModelSettings
 from fairloop.sweep.resources import cores
 
 #: What libgomp does without a policy is 300,000 turns of a loop, some three milliseconds.
-WAYS = {"spinning": {"GOMP_SPINCOUNT": "300000", "KMP_BLOCKTIME": "200"}, "sleeping": {"OMP_WAIT_POLICY": "PASSIVE"}}
+SPINNING = {"GOMP_SPINCOUNT": "300000", "KMP_BLOCKTIME": "200"}
+#: `fairloop` sets what it likes best where nothing is set.
+WAYS = {"spin": SPINNING, "sleep at once": {"OMP_WAIT_POLICY": "PASSIVE"}, "fairloop": {}}
 SITUATIONS = ("alone", "beside a load")
 MODEL = ModelSettings(
     name="bench", path="embedded:smollm2-135m-instruct", style="chat", temperature=0.7, max_new_tokens=48
@@ -84,7 +87,7 @@ def burden(threads: int) -> None:
 @contextmanager
 def started(*options: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
     """Start this program in another role, and end it with the block."""
-    names = ("OMP_WAIT_POLICY", *WAYS["spinning"])
+    names = ("OMP_WAIT_POLICY", *SPINNING)
     kept = {name: value for name, value in os.environ.items() if name not in names}
     command = [sys.executable, "-m", "bench.threads", *options]
     process = subprocess.Popen(
@@ -112,17 +115,18 @@ def speed(process: subprocess.Popen[str]) -> float:
 
 
 def race(sizes: Sequence[str], repeats: int) -> Speeds:
-    """Measure both ways by turns, alone and beside a load; `sizes` are a worker's options."""
+    """Measure all ways by turns, alone and beside a load; `sizes` are a worker's options."""
     found: Speeds = {situation: {way: [] for way in WAYS} for situation in SITUATIONS}
-    spin, sleep = (WAYS[way] for way in WAYS)
-    with started("--worker", *sizes, **spin) as first, started("--worker", *sizes, **sleep) as second:
-        workers = dict(zip(WAYS, (first, second), strict=True))
+    with ExitStack() as stack:
+        workers = {
+            way: stack.enter_context(started("--worker", *sizes, **variables)) for way, variables in WAYS.items()
+        }
         for worker in workers.values():
             speed(worker)  # what is set up once is not measured
         for _ in range(repeats):
             for way, worker in workers.items():
                 found["alone"][way].append(speed(worker))
-            with started("--load", **spin):
+            with started("--load", **SPINNING):
                 for way, worker in workers.items():
                     found["beside a load"][way].append(speed(worker))
     return found
@@ -134,11 +138,12 @@ def report(found: Speeds) -> str:
     for way in WAYS:
         alone, beside = (found[situation][way] for situation in SITUATIONS)
         lines.append(
-            f"threads {way:16} {statistics.median(alone):14.1f} {statistics.median(beside):14.1f} "
-            f"{_ratio(beside, alone):11.2f}"
+            f"{way:24} {statistics.median(alone):14.1f} {statistics.median(beside):14.1f} {_ratio(beside, alone):11.2f}"
         )
-    ratios = [_ratio(found[situation]["sleeping"], found[situation]["spinning"]) for situation in SITUATIONS]
-    return "\n".join([*lines, f"{'sleeping over spinning':24} {ratios[0]:14.2f} {ratios[1]:14.2f}"])
+    for way in list(WAYS)[:-1]:
+        ratios = [_ratio(found[situation]["fairloop"], found[situation][way]) for situation in SITUATIONS]
+        lines.append(f"{f'fairloop over {way}':24} {ratios[0]:14.2f} {ratios[1]:14.2f}")
+    return "\n".join(lines)
 
 
 def _ratio(ours: list[float], theirs: list[float]) -> float:
