@@ -151,6 +151,7 @@ class Vllm:
             max_num_seqs=generator.settings.batch_size,
             max_model_len=1024,
             enforce_eager=eager,
+            enable_chunked_prefill=False,  # version 0.32 ends on a processor when a prompt with a seed is read in parts
         )
 
     def __enter__(self) -> "Vllm":
