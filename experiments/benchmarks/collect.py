@@ -27,9 +27,6 @@ PLMS = {
     "smollm2_135m_instruct": "`smollm2_135m_instruct`",
     "gemma_3_270m": "`gemma_3_270m` (bfloat16)",
 }
-OLDER = "§"
-"""What marks a figure that no measured cell holds: it was printed by an earlier commit (`as_printed.csv`)."""
-
 LINES = (
     ("SEAT, gender tests, mean absolute effect size", "seat/mean_abs_effect_size", 2),
     ("SEAT 6 (names; career, family), effect size", "seat/sent-weat6/effect_size", 2),
@@ -60,7 +57,7 @@ def scores_csv(stores: Iterable[Path]) -> str:
             numbers = ["" if math.isnan(end) else repr(float(end)) for end in (one.value, one.low, one.high)]
             rows.append((*about, metric, *numbers, str(one.n), str(one.units or "")))
     measured = {row[:3] for row in rows}
-    committed = [tuple(row[name] for name in COLUMNS) for row in read("scores.csv")]
+    committed = [tuple(row[name] for name in COLUMNS) for row in read()]
     rows += [row for row in committed if row[:3] not in measured]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -69,19 +66,19 @@ def scores_csv(stores: Iterable[Path]) -> str:
     return out.getvalue()
 
 
-def read(name: str) -> list[dict[str, str]]:
-    """Return the rows of a committed file."""
-    with (HERE / name).open(newline="", encoding="utf-8") as file:
+def read() -> list[dict[str, str]]:
+    """Return the committed scores."""
+    with (HERE / "scores.csv").open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
 def shown(digits: dict[str, int]) -> Scores:
-    """Return each score as the table prints it, by PLM and measure; what was measured goes before what was printed."""
-    found = {(row["plm"], row["metric"]): f"{row['printed']} {OLDER}" for row in read("as_printed.csv")}
-    for row in read("scores.csv"):
-        if row["metric"] in digits:
-            found[row["plm"], row["metric"]] = _with_interval(row, digits[row["metric"]])
-    return found
+    """Return each score as the table prints it, by PLM and measure."""
+    return {
+        (row["plm"], row["metric"]): _with_interval(row, digits[row["metric"]])
+        for row in read()
+        if row["metric"] in digits
+    }
 
 
 def _with_interval(row: dict[str, str], digits: int) -> str:

@@ -528,26 +528,18 @@ MEASURED = {
 
 
 def test_main_readme_measure_a_model():
-    """A cell is the committed score, or what an earlier commit printed, marked with §; what neither has is a dash."""
+    """Every cell of the table is the committed score."""
     rows = table(ROOT / "README.md", "benchmark | `minilm`")
     assert [row[0] for row in rows] == list(MEASURED)
     for name, *shown in rows:
         metric, digits = MEASURED[name]
         for plm, cell in zip(("minilm", "smollm2_135m_instruct", "gemma_3_270m"), shown, strict=True):
-            measured, printed = (
-                [row for row in read(f"benchmarks/{file}") if row["plm"] == plm and fnmatch(row["metric"], metric)]
-                for file in ("scores.csv", "as_printed.csv")
-            )
-            if measured:
-                (row,) = measured
-                numbers = [float(row[key]) for key in ("value", "low", "high") if row[key]]
-                said = [float(text) for text in re.findall(r"-?[\d.]+", cell.replace("−", "-"))]
-                assert said == [float(f"{one_of:.{digits}f}") for one_of in numbers], (name, plm)
-            elif printed:
-                assert cell == f"{printed[0]['printed']} §", (name, plm)
-                assert re.fullmatch(r"README\.md of commit [0-9a-f]{7}", printed[0]["origin"])
-            else:
-                assert cell == "–", (name, plm)
+            (row,) = [
+                row for row in read("benchmarks/scores.csv") if row["plm"] == plm and fnmatch(row["metric"], metric)
+            ]
+            numbers = [float(row[key]) for key in ("value", "low", "high") if row[key]]
+            said = [float(text) for text in re.findall(r"-?[\d.]+", cell.replace("−", "-"))]
+            assert said == [float(f"{one_of:.{digits}f}") for one_of in numbers], (name, plm)
 
 
 def test_fair_gender_writers():
