@@ -9,8 +9,8 @@ sampling settings and batch:
   sentence, and so does vLLM. Rejected sentences are asked for again in the next batches.
 
 vLLM takes part where `FAIRLOOP_VLLM_PYTHON`, or else `.venv-engines/bin/python` (`make engines`), is a Python that
-has it. It replaces finished rows by itself, and its prefix cache keeps what prompts share from one repetition to the
-next, too.
+has it. It replaces finished rows by itself, and its prefix cache keeps what prompts share; it is emptied before each
+repetition.
 """
 
 import argparse
@@ -172,6 +172,7 @@ class Vllm:
 
     def complete(self, queue: deque[Attempt]) -> Iterator[Completion]:
         """Write all attempts that wait, and then those that have come."""
+        self._ask(forget=True)  # a repetition asks again what the last one asked, and a study never does
         settings = self.generator.settings
         sampling = {
             "temperature": settings.temperature,
