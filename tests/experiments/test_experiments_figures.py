@@ -152,6 +152,7 @@ def test_equilibrium_families_as_quoted():
         ("gemma_3_270m", "none", SHARE): "falling",
         ("gemma_3_270m", "augment", AMONG): "falling",
         ("smollm2_135m_instruct", "augment", SHARE): "rising",
+        ("smollm2_135m_instruct", "augment", AMONG): "falling",
     }
     for key in decided:
         row = found[key]
