@@ -12,7 +12,7 @@ import numpy as np
 from fairloop.catalogue import catalogue
 from fairloop.corpus.label_errors import known_errors
 from fairloop.naming import NO_CONDITION
-from fairloop.report.read import Cell, Chosen, decided
+from fairloop.report.read import POSSIBLE, Cell, Chosen, bounded_mean, decided
 from fairloop.statistics.differences import split_product, standard_error
 from fairloop.statistics.equilibrium import Equilibrium, Trajectory, estimate_equilibrium
 from fairloop.statistics.estimate import Estimate
@@ -35,9 +35,6 @@ MALE_SHARE = "rule/male_share"
 
 FACTORS = (NET_RATE, GENDERED_SHARE, NET_RATE_AMONG_GENDERED)
 """B and the two factors whose product it is."""
-
-_POSSIBLE = {NET_RATE: (-1.0, 1.0), NET_RATE_AMONG_GENDERED: (-1.0, 1.0)}
-_POSSIBLE |= dict.fromkeys((GENDERED_SHARE, MALE_SHARE), (0.0, 1.0))
 
 PAPER_RANGE = (0.11, 0.13)
 """Where the recursion of Gemma-2-2b-it settles according to arXiv 2511.10689."""
@@ -306,7 +303,7 @@ def _settling(cells: Sequence[Cell], metric: str, errors: LabelErrors | None) ->
     if not trajectories:
         return None
     resamples = _PATTERNS if len(trajectories) <= _MANY_CELLS else _FEWER_PATTERNS
-    equilibrium = estimate_equilibrium(trajectories, possible=_POSSIBLE[metric], resamples=resamples)
+    equilibrium = estimate_equilibrium(trajectories, possible=POSSIBLE[metric], resamples=resamples)
     return Settling(
         metric=metric,
         label=named(metric),
@@ -343,7 +340,7 @@ def last_mean(cells: Sequence[Cell], metric: str) -> Estimate:
     ends = [cell.get(metric, cell.generations[-1]) for cell in cells if cell.generations and cell.generations[-1] > 0]
     if len(ends) == 1:
         return ends[0]
-    return student_mean([one.value for one in ends]).mapped(lambda end: float(np.clip(end, *_POSSIBLE[metric])))
+    return bounded_mean([one.value for one in ends], metric)
 
 
 def _corrected_male_share(cells: Sequence[Cell], errors: LabelErrors) -> Corrected | None:
