@@ -18,6 +18,9 @@ json.loads(sys.stdin.readline())
 print(json.dumps("ready"), flush=True)
 for line in sys.stdin:
     asked = json.loads(line)
+    if asked.get("forget"):
+        print(json.dumps("forgotten"), flush=True)
+        continue
     count = asked["sampling"]["max_tokens"]
     print(json.dumps([[ids[-1]] * count for ids in asked["prompts"]]), flush=True)
 """
