@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -138,6 +140,24 @@ def test_an_adapter_of_another_model_is_refused_in_one_line(generator, tmp_path)
     wide = tiny_generator(tmp_path / "wide", width=64)
     with pytest.raises(Fault, match=r"this adapter was trained for another model than"):
         likelihood(result.folder, wide)
+
+
+@pytest.mark.parametrize(
+    "planted", [{"megatron_config": {"hidden_size": 1}, "megatron_core": "planted"}, {"peft_type": "PROMPT_TUNING"}]
+)
+def test_an_adapter_whose_settings_name_code_is_refused(generator, tmp_path, monkeypatch, planted):
+    from transformers import AutoModelForCausalLM
+
+    adapter = trained(
+        CausalLMTask(CausalLMSettings(batch_size=10, max_steps=1), tuple(EXAMPLES)), generator, CPU, tmp_path / "run"
+    ).folder
+    (tmp_path / "planted.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    monkeypatch.syspath_prepend(tmp_path)
+    config = adapter / "adapter_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | planted))
+    with pytest.raises(Fault, match=r"adapter_config\.json is not that of a plain LoRA adapter$"):
+        merge_adapter(AutoModelForCausalLM.from_pretrained(generator), adapter)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_no_sentence_or_too_few_for_a_batch_is_one_line(generator, tmp_path):

@@ -5,6 +5,7 @@ which `plm.gguf` converts. A head that the checkpoint does not hold is refused: 
 """
 
 import contextlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,12 +151,15 @@ def merge_adapter(model: Any, folder: Path) -> Any:
     """Return `model`, loaded in float32, with the adapter of `folder` added to its weights: as fast as before.
 
     Raises:
-        Fault: if the adapter is not there as safetensors, or was trained for another model.
+        Fault: if the adapter is not there as safetensors, is no LoRA, or was trained for another model.
     """
     from peft import PeftModel
 
     if not (folder / "adapter_model.safetensors").is_file():
         raise Fault(f"{folder}: holds no adapter_model.safetensors")
+    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    if config.get("peft_type") != "LORA" or config.get("megatron_config"):  # peft imports the module that it names
+        raise Fault(f"{folder}: adapter_config.json is not that of a plain LoRA adapter")
     try:
         return PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
     except (RuntimeError, ValueError, KeyError) as error:
@@ -168,10 +172,9 @@ def _read(auto_class: str, source: _Source, **options: Any) -> Any:
 
     if auto_class.startswith("AutoModel"):
         options["use_safetensors"] = True
+    load = getattr(transformers, auto_class).from_pretrained
     with _one_line_errors(source), quiet(bars=not Path(source.where).is_dir()):
-        return getattr(transformers, auto_class).from_pretrained(
-            source.where, revision=source.revision, trust_remote_code=False, **options
-        )
+        return load(source.where, revision=source.revision, trust_remote_code=False, **options)
 
 
 def _require_head(config: Any, head: Head, source: _Source) -> None:
