@@ -5,6 +5,7 @@ A row (`Declared`) stands where its measure is computed: a benchmark's in its `B
 and comparisons ask the `Catalogue` and hold no list of names of their own.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -64,6 +65,7 @@ class Declared:
         paired_by: the column of the per-item table whose rows belong together (the templates of one subject): two
             models are compared, resampled and tested by it. Empty where items cannot be paired.
         item_score: how the score comes from the per-item table, where it does.
+        possible: the least and the greatest value that it can take: a mean's interval ends there.
         subject: what is measured: a corpus, a PLM or neither; filled in where the rows are gathered.
     """
 
@@ -78,6 +80,7 @@ class Declared:
     count: bool = False
     paired_by: str = ""
     item_score: ItemScore | None = None
+    possible: tuple[float, float] = (-math.inf, math.inf)
     subject: Subject = ""
 
     def __post_init__(self) -> None:

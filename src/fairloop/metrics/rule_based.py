@@ -46,7 +46,7 @@ def measure_rule_based(
     if among.defined:
         among = replace(among, value=float(sigma.sum() / gendered.sum()))  # what scaling would leave of it is rounded
     estimates = {
-        "rule/net_stereotype_rate": estimate_mean(sigma, clusters=groups, bounds=(-1, 1)),
+        "rule/net_stereotype_rate": estimate_mean(sigma, clusters=groups, bounds=_RATE),
         "rule/gendered_share": estimate_share(gendered, clusters=groups),
         "rule/net_rate_among_gendered": among,
         "rule/male_share": estimate_share(male, gendered, clusters=groups),
@@ -54,11 +54,21 @@ def measure_rule_based(
     return [Measurement.of(name, estimate) for name, estimate in estimates.items()]
 
 
+_RATE, _SHARE = (-1.0, 1.0), (0.0, 1.0)
+
 METRIC = Metric(
     "rule_based",
     (
-        Declared("rule/net_stereotype_rate", "net stereotype rate", "net rate B", ideal=0, headline=True, place=1),
-        Declared("rule/gendered_share", "gendered share", headline=True, place=4),
+        Declared(
+            "rule/net_stereotype_rate",
+            "net stereotype rate",
+            "net rate B",
+            ideal=0,
+            headline=True,
+            place=1,
+            possible=_RATE,
+        ),
+        Declared("rule/gendered_share", "gendered share", headline=True, place=4, possible=_SHARE),
         Declared(
             "rule/net_rate_among_gendered",
             "net rate among gendered",
@@ -66,8 +76,9 @@ METRIC = Metric(
             ideal=0,
             headline=True,
             place=5,
+            possible=_RATE,
         ),
-        Declared("rule/male_share", "male share among gendered", "male", headline=True, place=6),
+        Declared("rule/male_share", "male share among gendered", "male", headline=True, place=6, possible=_SHARE),
     ),
     of_sample(measure_rule_based),
     description="Net stereotype rate of sentences about people at work, the share of gendered sentences, the net rate "

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from fairloop.catalogue import catalogue
 from fairloop.errors import UserError
 from fairloop.files import canonical_json, read_yaml
-from fairloop.measures.catalogue import plain
 from fairloop.mitigation.compose import name_of
 from fairloop.statistics.estimate import Estimate
 from fairloop.statistics.means import student_mean
@@ -26,10 +26,6 @@ _GROUP = re.compile(r"^(?=[^\s#-])", re.MULTILINE)
 DECIDING_FILE = "deciding.json"
 MITIGATED = "mitigated/"
 """What the names of measures after the mitigation's change begin with."""
-
-POSSIBLE = dict.fromkeys(("rule/net_stereotype_rate", "rule/net_rate_among_gendered"), (-1.0, 1.0))
-POSSIBLE |= dict.fromkeys(("rule/gendered_share", "rule/male_share"), (0.0, 1.0))
-"""The least and the greatest value of measures by generation of which cells are averaged."""
 
 
 @dataclass(frozen=True)
@@ -240,7 +236,7 @@ def level_mean(cells: Sequence[Cell], metric: str, generation: int | None) -> Es
 
 def bounded_mean(values: Sequence[float], metric: str) -> Estimate:
     """Return the mean of a metric's values with Student's interval, which ends where the metric does."""
-    bounds = POSSIBLE.get(plain(metric), (-math.inf, math.inf))
+    bounds = catalogue().of(metric).possible
     return student_mean(values).mapped(lambda end: float(np.clip(end, *bounds)))
 
 

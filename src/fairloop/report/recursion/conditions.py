@@ -12,7 +12,7 @@ import numpy as np
 from fairloop.catalogue import catalogue
 from fairloop.corpus.label_errors import known_errors
 from fairloop.naming import NO_CONDITION
-from fairloop.report.read import POSSIBLE, Cell, Chosen, bounded_mean, decided
+from fairloop.report.read import Cell, Chosen, bounded_mean, decided
 from fairloop.statistics.differences import split_product, standard_error
 from fairloop.statistics.equilibrium import Equilibrium, Trajectory, estimate_equilibrium
 from fairloop.statistics.estimate import Estimate
@@ -303,7 +303,7 @@ def _settling(cells: Sequence[Cell], metric: str, errors: LabelErrors | None) ->
     if not trajectories:
         return None
     resamples = _PATTERNS if len(trajectories) <= _MANY_CELLS else _FEWER_PATTERNS
-    equilibrium = estimate_equilibrium(trajectories, possible=POSSIBLE[metric], resamples=resamples)
+    equilibrium = estimate_equilibrium(trajectories, possible=catalogue().of(metric).possible, resamples=resamples)
     return Settling(
         metric=metric,
         label=named(metric),
