@@ -30,8 +30,8 @@ from fairloop.plm.settings import PlmSettings
 
 Kind = Literal["masked", "causal", "encoder"]
 
-#: Rows of logits computed at once: a product reads and repacks the head's weights every time, which is what fewer rows
-#: mostly pay for (Gemma's 262,144 entries: 12.5 ms for each of 30 rows, 6 of 256, which are 268 MB in float32).
+#: Rows of logits computed at once, 268 MB of float32 for Gemma's 262,144 entries: a product reads and repacks the
+#: head's weights every time, which is most of what fewer rows pay for.
 _ROWS_AT_ONCE = 256
 #: Rows of logits that a processor normalises at once: they stay in its cache between the passes that this takes.
 _ROWS_IN_CACHE = 8
@@ -312,7 +312,7 @@ class LanguageModel:
             prompted = self.self_debiasing.prompted(inputs, spots)
             states = [hidden, *(self._states(model, *behind) for behind in prompted)]
             with _base_model_replaced(model) as head:
-                return self.self_debiasing.scores(head, states, spot_of, tokens, _ROWS_AT_ONCE)
+                return self.self_debiasing.scores(head, states, spot_of, tokens, max(1, _ROWS_AT_ONCE // len(states)))
 
     def _states(self, model: Any, inputs: Sequence[tuple[int, ...]], spots: Sequence[tuple[int, int]]) -> Any:
         """Return the last hidden state at each spot (row, place) of a batch of inputs: [spots, width]."""
