@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -57,13 +58,24 @@ def test_a_process_without_torch_has_no_fingerprint_and_does_not_load_it():
 )
 def test_threads_that_wait_soon_sleep_unless_the_user_says_otherwise(chosen, policy, turns):
     kept = {name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
+    assert threads_wait("import fairloop, torch", {**kept, **chosen}) == (policy, turns)
+
+
+def test_benches_and_the_check_of_a_device_measure_threads_that_wait_as_a_users_do():
+    kept = {name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
+    kept["PYTHONPATH"] = str(Path(__file__).parents[1] / "tools")
+    assert threads_wait("import bench.generation", kept) == ("PASSIVE", 30_000)
+    assert threads_wait("import device.parts", kept) == ("PASSIVE", 30_000)
+
+
+def threads_wait(code, variables):
+    """Return policy and turns of waiting threads, as the OpenMP says them that torch loads."""
     run = subprocess.run(
-        [sys.executable, "-c", "import fairloop, torch"],
-        env={**kept, **chosen, "OMP_DISPLAY_ENV": "verbose"},
+        [sys.executable, "-c", code],
+        env={**variables, "OMP_DISPLAY_ENV": "verbose"},
         capture_output=True,
         text=True,
         check=True,
     )
-    # Said by the OpenMP that torch loads.
-    assert f"OMP_WAIT_POLICY = '{policy}'" in run.stderr
-    assert re.search(rf"GOMP_SPINCOUNT = '{turns}'", run.stderr)
+    found = {name: re.search(rf"{name} = '(\w+)'", run.stderr)[1] for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
+    return found["OMP_WAIT_POLICY"], int(found["GOMP_SPINCOUNT"])

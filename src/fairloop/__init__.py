@@ -8,7 +8,7 @@ import os
 
 # Threads that have to wait spin for 0.3 milliseconds and then sleep. OpenMP's spin ten times as long, and hold the
 # cores that the others need as soon as anything else computes on the machine; without a moment of spinning, waking them
-# costs a quarter of the speed on a quiet one (docs/speed.md). Other OpenMPs than GNU's know the policy alone, by which
+# costs a fifth of the speed on a quiet one (docs/speed.md). Other OpenMPs than GNU's know the policy alone, by which
 # threads sleep at once. Both are read when torch is loaded.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
