@@ -161,6 +161,42 @@ def test_equilibrium_families_as_quoted():
         assert key[2] != NET or trend in main
 
 
+def test_equilibrium_families_ranges():
+    """The ranges over cells that the findings name."""
+    page = " ".join(FAMILIES.read_text(encoding="utf-8").split())
+    found = collections.defaultdict(dict)
+    for row in read("equilibrium_families/cells.csv"):
+        if row["metric"] in (NET, SHARE, "generation/yield") and row["value"]:
+            cell = (row["model"].partition("_")[0], row["mitigation"], row["level"], row["seed"])
+            found[cell][row["metric"], int(row["generation"])] = float(row["value"])
+
+    def ends(model, mitigation, metric, generation):
+        values = [one[metric, generation] for cell, one in found.items() if cell[:2] == (model, mitigation)]
+        return [f"{max(value, 0):.2f}" for value in (min(values), max(values))]
+
+    def to(*of):
+        return " to ".join(ends(*of))
+
+    gemma, small = ("gemma", "smollm2")
+    assert f"S goes from {to(gemma, 'none', SHARE, 1)} in generation 1 to {to(gemma, 'none', SHARE, 6)} in" in page
+    low, high = ends(gemma, "augment", SHARE, 6)
+    assert f"Gemma's S ends between {low} and {high}, SmolLM2's at {ends(small, 'augment', SHARE, 6)[0]} and" in page
+    assert f"the yield falls to {to(small, 'augment', 'generation/yield', 6)}" in page
+    pairs = [cell for cell in found if cell[1] == "augment"]
+    assert len(pairs) == 10
+    assert "In all ten pairs of one level and seed B is higher with augmentation" in page
+    assert all(found[cell][NET, 6] > found[cell[0], "none", *cell[2:]][NET, 6] for cell in pairs)
+    paired = [
+        (cell[0], one) for cell, one in found.items() if cell[1] == "none" and (cell[0], "augment", *cell[2:]) in found
+    ]
+    for model in (gemma, small):
+        without = [f"{max(one[NET, 6], 0):.2f}" for name, one in paired if name == model]
+        assert f"{to(model, 'augment', NET, 6)} against {min(without)} to {max(without)} for" in page
+    rest = sorted(one[SHARE, 6] for cell, one in found.items() if cell[:2] == (small, "none"))
+    assert "to {:.2f} and {:.2f}. B lies".format(*rest[:2]) in page
+    assert "to {:.2f}, {:.2f} and {:.2f}, while the yield".format(*rest[2:]) in page
+
+
 CALIBRATED = {
     "net rate B": (NET, None),
     "WEAT d": ("embedding/effect_size", 2),
