@@ -55,7 +55,9 @@ STAGE = "fair-gender"
 EPSILON = 1e-8  # of AdamW (torch's default, which the training takes)
 _AT_ONCE = 16  # pairs, or sentences, in one forward pass
 _DRAWS = 4  # masked variants of each held-out text
-_ELEMENTS_AT_ONCE = 2**24  # of a gradient of the output embeddings: 64 MB
+#: Elements of a gradient of the output embeddings that are held at once: 64 MB, but on a processor the 1 MB that its
+#: cache holds (six times as fast).
+_ELEMENTS_AT_ONCE, _ELEMENTS_IN_CACHE = 2**24, 2**18
 
 
 @dataclass(frozen=True)
@@ -268,7 +270,8 @@ def _inner_with_outer(errors: Tensor, hidden: Tensor, targets: Sequence[Tensor],
     """
     norm = ((errors @ errors.T) * (hidden @ hidden.T)).sum().clamp(min=0).sqrt()
     errors = errors * _clipping(norm, clip_norm)
-    rows, totals = max(1, _ELEMENTS_AT_ONCE // hidden.shape[1]), [0.0] * len(targets)
+    elements = _ELEMENTS_IN_CACHE if hidden.device.type == "cpu" else _ELEMENTS_AT_ONCE
+    rows, totals = max(1, elements // hidden.shape[1]), [0.0] * len(targets)
     for start in range(0, errors.shape[1], rows):
         step = _adam(errors[:, start : start + rows].T @ hidden)
         for place, target in enumerate(targets):
