@@ -37,15 +37,16 @@ def untouched(seed):
 
 
 def make_method(
-    runs_dir, name, seed, left=1.0, rise=1.0, settings=None, items=False, benchmarks=("heldout_templates",)
+    runs_dir, name, seed, left=1.0, rise=1.0, settings=None, items=False, benchmarks=("heldout_templates",), part=None
 ):
-    """Write one finished cell; `settings`: those of the method that differ from `DEFAULTS`."""
+    """Write one finished cell; `settings`: those of the method that differ from `DEFAULTS`; `part`: of the items."""
     config = {
         "study": {"name": "fair_gender", "benchmarks": list(benchmarks)},
         "model": {"name": "gemma_3_270m"},
         "plm": {"name": "minilm", "path": "embedded:minilm", "device": "auto"},
         "debias": {"name": name, **({**DEFAULTS, **(settings or {})} if name == "fair_gender" else {})},
         "seed": seed,
+        **({"benchmarks": {"heldout_templates": {"part": part}}} if part else {}),
     }
     cell = Cell.open(runs_dir, "fair_gender", {key: config[key] for key in config if key != "model"}, config)
     bias, perplexity = untouched(seed)

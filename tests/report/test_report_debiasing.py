@@ -2,7 +2,7 @@
 
 import csv
 import io
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from types import SimpleNamespace
 
 import fair_gender_store
@@ -224,3 +224,37 @@ def test_a_seed_that_was_run_twice_for_other_benchmarks_counts_once(tmp_path):
     full = effect(found, "fair_gender")
     assert len(full.variant.cells) == 4
     assert (full.pairs, full.value.n) == (3, 3)
+
+
+def test_halves_of_the_items_are_compared_apart(tmp_path):
+    """A tuning's store has both: one is no variant of the other, and no change is between them."""
+    for seed in (0, 1, 2):
+        for part, left in (("development", 0.2), ("test", 0.5)):
+            make_method(tmp_path, "fair_gender", seed, left, RISE, part=part)
+            make_method(tmp_path, "fair_gender", seed, left + 0.1, RISE, {"causal": "none"}, part=part)
+    make_method(tmp_path, "cda", 0, 0.6, 1.01)  # of all items
+    found = {one.plm: one for one in debiasings(read_runs(tmp_path).cells)}
+    assert sorted(found) == ["minilm", "minilm, part=development", "minilm, part=test"]
+    for part, left in (("development", 0.2), ("test", 0.5)):
+        one = found[f"minilm, part={part}"]
+        assert [variant.label for variant in one.variants] == ["fair_gender", "fair_gender, no filter by effect"]
+        assert effect(one, "fair_gender").value.value == pytest.approx(left * 1.3)
+        (ablation,) = one.ablations
+        assert ablation.of(ablation.headline)[0].change.value == pytest.approx(0.13)
+
+
+def test_an_ablation_is_led_by_a_bias_that_the_full_method_has(tmp_path):
+    """SEAT, which comes first, was measured on one variant alone: that is no headline, and no figure fails over it."""
+    make_grid(tmp_path, seeds=(0,), baselines=())
+    beside = make_method(tmp_path, "fair_gender", 0, 0.42, 1.004, {"lambda_r": 0.5})
+    cells = [
+        replace(cell, measures=cell.measures | {("seat/mean_abs_effect_size", None): Estimate(0.5, 0.4, 0.6, 10)})
+        if cell.folder == beside
+        else cell
+        for cell in read_runs(tmp_path).cells
+    ]
+    (found,) = debiasings(cells)
+    assert found.scores[0].pattern == "seat/mean_abs_effect_size"
+    (ablation,) = found.ablations
+    assert ablation.headline.pattern == HEADLINE
+    assert debiasing_figures.debiasing_figures(found)

@@ -102,7 +102,10 @@ class Effect:
 
 @dataclass(frozen=True)
 class Debiasing:
-    """All variants of one PLM: against the untouched PLM, and the ablations of each method against its full form."""
+    """All variants of one PLM: against the untouched PLM, and the ablations of each method against its full form.
+
+    `plm` says which half of the items, or what other choice of the benchmarks, where a report has several.
+    """
 
     plm: str
     untouched: tuple[Cell, ...]
@@ -132,17 +135,60 @@ class Ablation:
 
 
 def debiasings(cells: Sequence[Cell]) -> list[Debiasing]:
-    """Group the cells of the study by PLM and compare them."""
-    cells = [cell for cell in cells if cell.study == STUDY]
-    groups: dict[tuple[str, tuple[tuple[str, str], ...]], list[Chosen]] = defaultdict(list)
-    for cell, settings in decided(cells):
-        plm = sorted((key, value) for key, value in settings.items() if key.startswith("plm."))
-        groups[cell.plm, tuple(plm)].append((cell, settings))
-    counts = Counter(name for name, _ in groups)
-    return [
-        _compare(name if counts[name] == 1 else f"{name} ({dict(plm).get('plm.path', place)})", members)
-        for place, ((name, plm), members) in enumerate(groups.items())
-    ]
+    """Group the cells of the study by PLM and by the items that they were measured on, and compare them."""
+    groups: list[_Group] = []
+    for cell, settings in decided([cell for cell in cells if cell.study == STUDY]):
+        plm = {key: value for key, value in settings.items() if key.startswith("plm.")}
+        items = _items(cell, settings)
+        for group in groups:
+            if (group.name, group.plm) == (cell.plm, plm) and group.agrees(items):
+                break
+        else:
+            group = _Group(cell.plm, plm, {}, [])
+            groups.append(group)
+        group.items.update(items)
+        group.members.append((cell, settings))
+    return [_compare(name, group.members) for name, group in zip(_names(groups), groups, strict=True)]
+
+
+Items = dict[str, dict[str, str]]
+"""The settings of each benchmark that a cell was measured on, such as the half of its items."""
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Cells whose scores compare: of one PLM, on the same items of each benchmark that they share."""
+
+    name: str
+    plm: dict[str, str]
+    items: Items
+    members: list[Chosen]
+
+    def agrees(self, items: Items) -> bool:
+        return all(self.items[name] == chosen for name, chosen in items.items() if name in self.items)
+
+
+def _items(cell: Cell, settings: dict[str, str]) -> Items:
+    measured = {metric.removeprefix(BEFORE).partition("/")[0] for metric, _ in cell.measures}
+    return {
+        name: {
+            key.rpartition(".")[2]: value for key, value in settings.items() if key.startswith(f"benchmarks.{name}.")
+        }
+        for name in measured
+    }
+
+
+def _names(groups: Sequence[_Group]) -> list[str]:
+    """Return each group's PLM, with its path and the benchmarks' settings where several are of that name."""
+    names = []
+    for place, group in enumerate(groups):
+        alike = [one for one in groups if one.name == group.name]
+        path = group.plm.get("plm.path", str(place))
+        shown = f"{group.name} ({path})" if any(one.plm != group.plm for one in alike) else group.name
+        settings = [{f"{key}={value}" for one in each.items.values() for key, value in one.items()} for each in alike]
+        own = settings[alike.index(group)] - set.intersection(*settings)
+        names.append(", ".join([shown, *sorted(own)]))
+    return names
 
 
 def change_in_words(key: str, value: str) -> str:
@@ -241,7 +287,7 @@ def _of_the_method(settings: dict[str, str]) -> dict[str, str]:
     return {
         key: value
         for key, value in settings.items()
-        if key != "seed" and key not in _MEASURED_BY and not key.startswith("plm.")
+        if key != "seed" and key not in _MEASURED_BY and not key.startswith(("plm.", "benchmarks."))
     }
 
 
@@ -347,8 +393,8 @@ def _over_both(pairs: Pairs, score: Declared) -> tuple[Estimate, float] | None:
 def _ablation(variants: Sequence[Variant], scores: Sequence[Declared], controls: dict[str, Cell]) -> Ablation | None:
     """Return the variants of a method against its full form; None without any, or without the full form."""
     full = next((one for one in variants if not one.changes), None)
-    headline = next((one for one in scores if one.is_bias), None)
     others = [one for one in variants if one.changes]
+    headline = next((one for one in scores if one.is_bias and full and _once(full.cells, one)), None)
     if full is None or headline is None or not others:
         return None
     effects: list[Effect] = []
