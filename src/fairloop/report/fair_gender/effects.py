@@ -186,7 +186,7 @@ def _names(groups: Sequence[_Group]) -> list[str]:
         path = group.plm.get("plm.path", str(place))
         shown = f"{group.name} ({path})" if any(one.plm != group.plm for one in alike) else group.name
         settings = [{f"{key}={value}" for one in each.items.values() for key, value in one.items()} for each in alike]
-        own = settings[alike.index(group)] - set.intersection(*settings)
+        own = [one for one in settings[alike.index(group)] if any(one not in each for each in settings)]
         names.append(", ".join([shown, *sorted(own)]))
     return names
 
