@@ -170,12 +170,11 @@ class _Group:
 
 def _items(cell: Cell, settings: dict[str, str]) -> Items:
     measured = {metric.removeprefix(BEFORE).partition("/")[0] for metric, _ in cell.measures}
-    return {
-        name: {
-            key.rpartition(".")[2]: value for key, value in settings.items() if key.startswith(f"benchmarks.{name}.")
-        }
-        for name in measured
-    }
+    found: Items = {}
+    for name in measured:
+        start = f"benchmarks.{name}."
+        found[name] = {key.removeprefix(start): value for key, value in settings.items() if key.startswith(start)}
+    return found
 
 
 def _names(groups: Sequence[_Group]) -> list[str]:
