@@ -393,6 +393,9 @@ def test_fair_gender_says_in_words_what_its_tables_say():
         f"CrowS-Pairs comes to {middle(projected['CrowS-Pairs'])} and ICAT to {middle(projected['ICAT'])}",
     ]
     assert [phrase for phrase in quoted if phrase not in page] == []
+    rows = [(name, cells) for name, *cells in marked("changed component | ")]
+    passed = {(name, place) for name, cells in rows for place, text in enumerate(cells) if "**" in text}
+    assert passed == {(near, 3), ("no regulariser", 3), ("no regulariser", 5)}
 
 
 def marked(first: str) -> list[list[str]]:
