@@ -6,7 +6,7 @@ python experiments/fair_gender/tables.py
 import csv
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fairloop.catalogue import catalogue
@@ -129,11 +129,8 @@ def tested() -> list[str]:
     """Return the table of the chosen settings on the test half: means over seeds with Student's 95% interval."""
     rows = [row for row in read("tuned/test.csv") if row["metric"] in TESTED]
     before = {row["metric"]: float(row["before"]) for row in rows}
-    lines = [
-        _line(["tuned method", *(TITLES[metric][0] for metric in TESTED)]),
-        _line(["---", *["---:"] * len(TESTED)]),
-        _line(["untouched PLM", *(f"{before[metric]:.{TITLES[metric][1]}f}" for metric in TESTED)]),
-    ]
+    lines = _head("tuned method", [TITLES[metric][0] for metric in TESTED])
+    lines.append(_line(["untouched PLM", *(f"{before[metric]:.{TITLES[metric][1]}f}" for metric in TESTED)]))
     for method in dict.fromkeys(row["method"] for row in rows):
         cells = []
         for metric in TESTED:
@@ -167,10 +164,7 @@ def moved() -> list[str]:
     for bias in (True, False):
         keys = [key for key in found if catalogue().named(key[1]).is_bias == bias]
         adjusted |= dict(zip(keys, holm([found[key][1] for key in keys]), strict=True))
-    lines = [
-        _line(["change by", *(CHANGED[metric][0] for metric in shown)]),
-        _line(["---", *["---:"] * len(shown)]),
-    ]
+    lines = _head("change by", [CHANGED[metric][0] for metric in shown])
     for method in methods:
         cells = []
         for metric in shown:
@@ -182,40 +176,29 @@ def moved() -> list[str]:
 
 def scores(name: str, title: str, metrics: Sequence[str]) -> list[str]:
     """Return the table of scores after each variant of a report's debias_methods.csv, with the report's intervals."""
-    rows = read(name)
-    lines = [_line([title, *(TITLES[metric][0] for metric in metrics)]), _line(["---", *["---:"] * len(metrics)])]
-    for variant in dict.fromkeys(row["variant"] for row in rows):
-        cells = []
-        for metric in metrics:
-            row = _one(rows, variant, metric)
-            cells.append(_with_ends(_estimate(row, "value", ("low", "high")), TITLES[metric][1]))
-        lines.append(_line([_short(variant), *cells]))
-    return lines
+
+    def cell(metric: str, row: Row) -> str:
+        return _with_ends(_estimate(row, "value", ("low", "high")), TITLES[metric][1])
+
+    return _variants(read(name), title, [TITLES[metric][0] for metric in metrics], metrics, cell)
 
 
 def changes(name: str, title: str, metrics: Sequence[str]) -> list[str]:
     """Return the table of changes by one component of a report's ablation.csv; in bold what passes Holm's test."""
-    rows = read(name)
-    lines = [_line([title, *(CHANGED[metric][0] for metric in metrics)]), _line(["---", *["---:"] * len(metrics)])]
-    for variant in dict.fromkeys(row["variant"] for row in rows):
-        cells = []
-        for metric in metrics:
-            _, key, scale, digits, unit = CHANGED[metric]
-            row = _one(rows, variant, metric)
-            found = _estimate(row, key, (f"{key}_low", f"{key}_high")).scaled(scale)
-            text = _with_ends(found, digits, signed=True, unit=unit)
-            cells.append(f"**{text}**" if row["p_holm"] and float(row["p_holm"]) < 0.05 else text)
-        lines.append(_line([_short(variant), *cells]))
-    return lines
+
+    def cell(metric: str, row: Row) -> str:
+        _, key, scale, digits, unit = CHANGED[metric]
+        found = _estimate(row, key, (f"{key}_low", f"{key}_high")).scaled(scale)
+        text = _with_ends(found, digits, signed=True, unit=unit)
+        return f"**{text}**" if row["p_holm"] and float(row["p_holm"]) < 0.05 else text
+
+    return _variants(read(name), title, [CHANGED[metric][0] for metric in metrics], metrics, cell)
 
 
 def written() -> list[str]:
     """Return the table of language models that wrote pairs, with intervals over answers or pairs."""
     rows = read("writers.csv")
-    lines = [
-        _line(["writer", "pairs", *(title for title, _ in WRITTEN.values())]),
-        _line(["---", "---:", *["---:"] * len(WRITTEN)]),
-    ]
+    lines = _head("writer", ["pairs", *(title for title, _ in WRITTEN.values())])
     for writer in dict.fromkeys(row["writer"] for row in rows):
         of = {row["metric"]: row for row in rows if row["writer"] == writer}
         cells = []
@@ -224,6 +207,20 @@ def written() -> list[str]:
             cells.append(f"{middle} [{low}, {high}]")
         lines.append(_line([writer, of["counterparts that hold"]["n"], *cells]))
     return lines
+
+
+def _variants(
+    rows: Sequence[Row], title: str, titles: Sequence[str], metrics: Sequence[str], cell: Callable[[str, Row], str]
+) -> list[str]:
+    """Return a table with a line for each variant of a report's CSV and a column for each metric."""
+    lines = _head(title, titles)
+    for variant in dict.fromkeys(row["variant"] for row in rows):
+        lines.append(_line([_short(variant), *(cell(metric, _one(rows, variant, metric)) for metric in metrics)]))
+    return lines
+
+
+def _head(title: str, titles: Sequence[str]) -> list[str]:
+    return [_line([title, *titles]), _line(["---", *["---:"] * len(titles)])]
 
 
 def _one(rows: Sequence[Row], variant: str, metric: str) -> Row:

@@ -337,9 +337,9 @@ def test_fair_gender_moved():
 
 
 def grid(first: str) -> dict[str, dict[str, str]]:
-    """Return a table of Fair-Gender's page as {row: {title: cell}}; headers do not tell two columns apart by case."""
-    ((header, *_),) = [rows for _, rows in tables(FAIR_GENDER) if " | ".join(rows[0]).startswith(first)]
-    return {name: dict(zip(header[1:], cells, strict=True)) for name, *cells in table(FAIR_GENDER, first)}
+    """Return a table of Fair-Gender's page as {row: {title: cell}}."""
+    (rows,) = [rows for _, rows in tables(FAIR_GENDER) if " | ".join(rows[0]).startswith(first)]
+    return {name: dict(zip(rows[0][1:], cells, strict=True)) for name, *cells in rows[1:]}
 
 
 def middle(cell: str) -> str:
