@@ -393,6 +393,17 @@ def test_fair_gender_says_in_words_what_its_tables_say():
         f"CrowS-Pairs comes to {middle(projected['CrowS-Pairs'])} and ICAT to {middle(projected['ICAT'])}",
     ]
     assert [phrase for phrase in quoted if phrase not in page] == []
+    beside = {
+        (row["variant"], row["metric"]): f"{float(row['p_holm']):.3f}".lstrip("0").rstrip("0")
+        for row in read("fair_gender/pairs/ablation.csv")
+        if row["p_holm"] and float(row["p_holm"]) < 0.05
+    }
+    assert beside == {
+        ("fair_gender, counterpart by the swapper", "stereoset/gender/ss"): ".002",
+        ("fair_gender, counterpart by the swapper", "stereoset/overall/lms"): ".008",
+        ("fair_gender, pairs from templates", "stereoset/gender/ss"): ".048",
+    }
+    assert [p for p in beside.values() if p not in page] == []
     rows = [(name, cells) for name, *cells in marked("changed component | ")]
     passed = {(name, place) for name, cells in rows for place, text in enumerate(cells) if "**" in text}
     assert passed == {(near, 3), ("no regulariser", 3), ("no regulariser", 5)}
