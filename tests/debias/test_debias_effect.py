@@ -185,9 +185,8 @@ def test_with_a_low_rank_update_the_effect_is_that_of_its_weights(tmp_path):
 
 
 @pytest.mark.parametrize("settings", [OWN, SETTINGS], ids=["own", "language"])
-def test_the_output_layers_effect_is_that_of_a_step_on_its_weights(plm, settings, monkeypatch):
+def test_the_output_layers_effect_is_that_of_a_step_on_its_weights(plm, settings):
     """By brute force: let autograd differentiate with respect to a copy of the output embeddings alone."""
-    monkeypatch.setattr(effect, "_ELEMENTS_IN_CACHE", 600)  # some rows of the vocabulary at a time, the last ones fewer
     estimator = estimator_of(plm, settings)
     model = estimator.module.model
     decoder = model.get_output_embeddings()
@@ -208,6 +207,17 @@ def test_the_output_layers_effect_is_that_of_a_step_on_its_weights(plm, settings
             )
     finally:
         decoder.weight = tied
+
+
+@pytest.mark.parametrize("elements", [1, 7 * 5, 2**18])  # one row at a time; seven, the last ones fewer; all
+def test_the_output_layers_products_are_the_same_in_blocks_of_any_size(elements, monkeypatch):
+    monkeypatch.setattr(effect, "_ELEMENTS_IN_CACHE", elements)
+    draw = torch.Generator().manual_seed(0)
+    errors, hidden, target = (torch.randn(*shape, generator=draw) for shape in ((3, 40), (3, 5), (40, 5)))
+    gradient = errors.T @ hidden
+    gradient = gradient * min(1.0, 0.5 / (float(gradient.norm()) + 1e-6))
+    expected = [-float((gradient / (gradient.abs() + 1e-8) * one).sum()) for one in (target, target**2)]
+    assert effect._inner_with_outer(errors, hidden, (target, target**2), 0.5) == pytest.approx(expected, rel=1e-4)
 
 
 def test_a_tolerance_is_in_units_of_the_effects_and_random_drops_as_many():
